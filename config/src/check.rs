@@ -1,0 +1,383 @@
+//! From the tree to [`Config`]: one function for each mapping of the file.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::checked::{
+    Access, AccessDriver, Authority, Config, Control, Cores, Driver, IpNet, Mtu, Node, Nucleus,
+    Peer, Poll, Queues, Underlay, Workers, XdpMode, ZeroCopy,
+};
+use crate::error::{At, Problem, shown, shown_path};
+use crate::fields::{Field, Fields};
+use crate::secret::{SecretBytes32, decode32, may_be_key};
+use crate::{KeyFileText, raw, schema, values};
+
+/// The UDP port of a fabric that names none.
+const DEFAULT_PORT: u16 = 51820;
+
+/// The longest path of a UNIX socket, in octets: `sun_path` of Linux less the final zero.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// The longest list of queues or cores.
+const MAX_LIST: usize = 64;
+
+/// Queues and cores are numbered in this range.
+const NUMBERS: RangeInclusive<u64> = 0..=1023;
+
+/// How key files are found and read.
+pub(crate) struct KeyFiles<'a> {
+    /// What relative names are relative to.
+    pub(crate) folder: &'a Path,
+    /// The content of a file, or what is wrong with it.
+    pub(crate) read: &'a dyn Fn(&Path) -> KeyFileText,
+}
+
+/// Checks a whole file.
+pub(crate) fn config(root: &raw::Node, keys: &KeyFiles<'_>) -> Result<Config, Problem> {
+    let at = At::top(root.line);
+    let top = Fields::open(root, &at, &schema::TOP)?;
+    let fabric = value(&top.required("fabric")?, values::fabric)?;
+    let node = node(&top.required("node")?, keys)?;
+    let underlay = underlay(&top.required("underlay")?)?;
+    let access = access(&top.required("access")?, &underlay.interface)?;
+    let workers = workers(top.optional("workers"))?;
+    let peers = top
+        .optional("peers")
+        .map_or(Ok(Vec::new()), |field| peers(&field, keys))?;
+    let nucleus = top
+        .optional("nucleus")
+        .map_or(Ok(Vec::new()), |field| nucleus(&field))?;
+    let authority = top
+        .optional("authority")
+        .map(|field| authority(&field, keys))
+        .transpose()?;
+    let control = control(top.optional("control"), &node.name, keys)?;
+    Ok(Config {
+        fabric,
+        node,
+        underlay,
+        access,
+        workers,
+        peers,
+        nucleus,
+        authority,
+        control,
+    })
+}
+
+fn node(field: &Field<'_>, keys: &KeyFiles<'_>) -> Result<Node, Problem> {
+    let fields = field.fields(&schema::NODE)?;
+    let name = value(&fields.required("name")?, values::name)?;
+    let (private_key_file, private_key) = key_file(&fields.required("private_key_file")?, keys)?;
+    Ok(Node {
+        name,
+        private_key,
+        private_key_file,
+    })
+}
+
+fn underlay(field: &Field<'_>) -> Result<Underlay, Problem> {
+    let fields = field.fields(&schema::UNDERLAY)?;
+    let port = fields
+        .optional("port")
+        .map(|field| octets16(&field, 1..=65535))
+        .transpose()?;
+    Ok(Underlay {
+        interface: value(&fields.required("interface")?, values::interface)?,
+        port: port.unwrap_or(DEFAULT_PORT),
+        queues: numbers(fields.optional("queues"), |n| n as u32)?
+            .map_or(Queues::Auto, Queues::List),
+        driver: underlay_driver(fields.optional("driver"))?,
+        xdp: choice(fields.optional("xdp"), XdpMode::Auto, XDP_MODES)?,
+        zero_copy: choice(fields.optional("zero_copy"), ZeroCopy::Auto, ZERO_COPY)?,
+    })
+}
+
+const DRIVERS: &[(&str, Driver)] = &[
+    ("auto", Driver::Auto),
+    ("afxdp", Driver::Afxdp),
+    ("udp", Driver::Udp),
+];
+const ACCESS_DRIVERS: &[(&str, AccessDriver)] = &[
+    ("auto", AccessDriver::Auto),
+    ("xdp", AccessDriver::Xdp),
+    ("tap", AccessDriver::Tap),
+];
+const XDP_MODES: &[(&str, XdpMode)] = &[
+    ("auto", XdpMode::Auto),
+    ("native", XdpMode::Native),
+    ("generic", XdpMode::Generic),
+];
+const ZERO_COPY: &[(&str, ZeroCopy)] = &[
+    ("auto", ZeroCopy::Auto),
+    ("on", ZeroCopy::On),
+    ("off", ZeroCopy::Off),
+];
+const POLLS: &[(&str, Poll)] = &[
+    ("spin", Poll::Spin),
+    ("adaptive", Poll::Adaptive),
+    ("sleep", Poll::Sleep),
+];
+
+fn underlay_driver(field: Option<Field<'_>>) -> Result<Driver, Problem> {
+    match (choice(field, Driver::Auto, DRIVERS)?, field) {
+        (Driver::Udp, Some(field)) => Err(field.wrong("this version has no udp driver yet")),
+        _ => Ok(Driver::Afxdp),
+    }
+}
+
+fn access(field: &Field<'_>, underlay: &str) -> Result<Vec<Access>, Problem> {
+    let items = field.items()?;
+    if let Some(second) = items.get(1) {
+        return Err(second.wrong("this version does not carry a second access port yet"));
+    }
+    let Some(only) = items.first() else {
+        return Err(field.wrong("the list is empty"));
+    };
+    Ok(vec![access_port(only, underlay)?])
+}
+
+fn access_port(field: &Field<'_>, underlay: &str) -> Result<Access, Problem> {
+    let fields = field.fields(&schema::ACCESS)?;
+    let interface_field = fields.required("interface")?;
+    let interface = value(&interface_field, values::interface)?;
+    if interface == underlay {
+        let what = format!("{} is the underlay's interface too", shown(&interface));
+        return Err(interface_field.wrong(what));
+    }
+    let driver_field = fields.optional("driver");
+    let driver = match (
+        choice(driver_field, AccessDriver::Auto, ACCESS_DRIVERS)?,
+        driver_field,
+    ) {
+        (AccessDriver::Tap, Some(field)) => {
+            return Err(field.wrong("this version has no tap driver yet"));
+        }
+        _ => AccessDriver::Xdp,
+    };
+    let addresses = fields
+        .optional("addresses")
+        .map_or(Ok(Vec::new()), |field| addresses(&field))?;
+    let mtu = match fields.optional("mtu") {
+        Some(field) if !field.is_word("auto") => Mtu::Octets(octets16(&field, 576..=9578)?),
+        _ => Mtu::Auto,
+    };
+    Ok(Access {
+        interface,
+        driver,
+        addresses,
+        mtu,
+    })
+}
+
+fn addresses(field: &Field<'_>) -> Result<Vec<IpNet>, Problem> {
+    let mut addresses: Vec<IpNet> = Vec::new();
+    let mut seen = Distinct::new("address");
+    for item in field.items()? {
+        let address = value(&item, values::ip_net)?;
+        seen.insert(address, &item)?;
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+fn workers(field: Option<Field<'_>>) -> Result<Workers, Problem> {
+    let Some(field) = field else {
+        return Ok(Workers {
+            cores: Cores::Auto,
+            poll: Poll::Adaptive,
+        });
+    };
+    let fields = field.fields(&schema::WORKERS)?;
+    Ok(Workers {
+        cores: numbers(fields.optional("cores"), |n| n as usize)?.map_or(Cores::Auto, Cores::List),
+        poll: choice(fields.optional("poll"), Poll::Adaptive, POLLS)?,
+    })
+}
+
+fn peers(field: &Field<'_>, keys: &KeyFiles<'_>) -> Result<Vec<Peer>, Problem> {
+    let mut peers = Vec::new();
+    let mut names = Distinct::new("name");
+    let mut public_keys = Distinct::new("public key");
+    for item in field.items()? {
+        let fields = item.fields(&schema::PEERS)?;
+        let name_field = fields.required("name")?;
+        let name = value(&name_field, values::name)?;
+        names.insert(name.clone(), &name_field)?;
+        let key_field = fields.required("public_key")?;
+        let public_key = value(&key_field, values::public_key)?;
+        public_keys.insert(public_key, &key_field)?;
+        let endpoint = fields
+            .optional("endpoint")
+            .map(|field| value(&field, values::endpoint))
+            .transpose()?;
+        let preshared_key = fields
+            .optional("preshared_key_file")
+            .map(|field| key_file(&field, keys))
+            .transpose()?
+            .map(|(_, secret)| secret);
+        peers.push(Peer {
+            name,
+            public_key,
+            endpoint,
+            preshared_key,
+        });
+    }
+    Ok(peers)
+}
+
+/// Checks the list in full, so that what is written for a later version is right, and then
+/// refuses it: a node that takes it and never registers would look broken.
+fn nucleus(field: &Field<'_>) -> Result<Vec<Nucleus>, Problem> {
+    let items = field.items()?;
+    for item in &items {
+        let fields = item.fields(&schema::NUCLEUS)?;
+        value(&fields.required("endpoint")?, values::endpoint)?;
+        value(&fields.required("public_key")?, values::public_key)?;
+    }
+    match items.is_empty() {
+        true => Ok(Vec::new()),
+        false => Err(field.wrong("this version does not register with a nucleus yet")),
+    }
+}
+
+/// Refused as [`nucleus`] is: a node that takes it and checks no certificate would let anyone in
+/// whom the operator believes to be kept out.
+fn authority(field: &Field<'_>, keys: &KeyFiles<'_>) -> Result<Authority, Problem> {
+    let fields = field.fields(&schema::AUTHORITY)?;
+    value(&fields.required("public_key")?, values::public_key)?;
+    path(&fields.required("certificate_file")?, keys)?;
+    Err(field.wrong("this version does not check certificates yet"))
+}
+
+fn control(
+    field: Option<Field<'_>>,
+    node_name: &str,
+    keys: &KeyFiles<'_>,
+) -> Result<Control, Problem> {
+    let default = || Control {
+        socket: Path::new("/run/omni").join(format!("{node_name}.sock")),
+        metrics: None,
+    };
+    let Some(field) = field else {
+        return Ok(default());
+    };
+    let fields = field.fields(&schema::CONTROL)?;
+    if let Some(field) = fields.optional("metrics") {
+        return Err(field.wrong("this version does not serve metrics yet"));
+    }
+    let Some(field) = fields.optional("socket") else {
+        return Ok(default());
+    };
+    let socket = path(&field, keys)?;
+    match socket.as_os_str().as_bytes().len() {
+        1..=MAX_SOCKET_PATH => Ok(Control {
+            socket,
+            metrics: None,
+        }),
+        len => Err(field.wrong(format!("{} is {len} octets long", shown_path(&socket)))),
+    }
+}
+
+/// A text that `parse` makes a value of.
+fn value<T>(
+    field: &Field<'_>,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, Problem> {
+    parse(field.text()?).map_err(|what| field.wrong(what))
+}
+
+/// One of several words, or `default` when the key is absent.
+fn choice<T: Copy>(
+    field: Option<Field<'_>>,
+    default: T,
+    words: &[(&'static str, T)],
+) -> Result<T, Problem> {
+    field.map_or(Ok(default), |field| field.choice(words))
+}
+
+/// A number of 16 bits.
+fn octets16(field: &Field<'_>, range: RangeInclusive<u16>) -> Result<u16, Problem> {
+    let (low, high) = (u64::from(*range.start()), u64::from(*range.end()));
+    field.number(low..=high).map(|number| number as u16)
+}
+
+/// `auto` (`None`), or a list of queues or cores.
+fn numbers<T>(field: Option<Field<'_>>, of: impl Fn(u64) -> T) -> Result<Option<Vec<T>>, Problem> {
+    let Some(field) = field.filter(|field| !field.is_word("auto")) else {
+        return Ok(None);
+    };
+    let items = field.items()?;
+    match items.len() {
+        0 => return Err(field.wrong("the list is empty")),
+        1..=MAX_LIST => {}
+        len => return Err(field.wrong(format!("the list has {len} elements"))),
+    }
+    let mut seen = Distinct::new("number");
+    let mut list = Vec::with_capacity(items.len());
+    for item in items {
+        let number = item.number(NUMBERS)?;
+        seen.insert(number, &item)?;
+        list.push(of(number));
+    }
+    Ok(Some(list))
+}
+
+/// The name of a file or socket, joined to the configuration's folder.
+fn path(field: &Field<'_>, keys: &KeyFiles<'_>) -> Result<PathBuf, Problem> {
+    value(field, |text| match text {
+        "" => Err("is empty".to_owned()),
+        _ if text.contains('\0') => Err(format!("{} holds a zero octet", shown(text))),
+        _ => Ok(keys.folder.join(text)),
+    })
+}
+
+/// Reads a key file. What a field holds that should be a file's name may be the key itself, and
+/// is then not repeated.
+fn key_file(field: &Field<'_>, keys: &KeyFiles<'_>) -> Result<(PathBuf, SecretBytes32), Problem> {
+    let path = path(field, keys)?;
+    if may_be_key(field.text()?) && decode32(field.text()?.as_bytes()).is_some() {
+        let what = "a key itself is given here, not the name of the file that holds it";
+        return Err(field.wrong(what));
+    }
+    let shown = match may_be_key(field.text()?) {
+        true => "the file that is named here".to_owned(),
+        false => shown_path(&path),
+    };
+    let text = (keys.read)(&path).map_err(|what| field.wrong(format!("{shown} {what}")))?;
+    let text = Zeroizing::new(text);
+    match decode32(text.trim_ascii()) {
+        Some(octets) if *octets == [0; 32] => {
+            Err(field.wrong(format!("{shown} holds 32 zero octets, which is no key")))
+        }
+        Some(octets) => Ok((path, SecretBytes32::new(*octets))),
+        None => Err(field.wrong(format!("{shown} holds no key (make one with omni keygen)"))),
+    }
+}
+
+/// Refuses the second of two equal values and says where the first is.
+struct Distinct<T> {
+    what: &'static str,
+    lines: HashMap<T, usize>,
+}
+
+impl<T: Eq + Hash> Distinct<T> {
+    fn new(what: &'static str) -> Self {
+        Self {
+            what,
+            lines: HashMap::new(),
+        }
+    }
+
+    fn insert(&mut self, value: T, field: &Field<'_>) -> Result<(), Problem> {
+        match self.lines.insert(value, field.at.line) {
+            Some(line) => Err(field.wrong(format!("the {} of line {line} again", self.what))),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Messages without a session: what is sent, and in which order what arrives is judged.
+//!
+//! Cheap checks come first. Nothing is answered but a verified initiation and, under load, a
+//! message with a valid mac1.
+
+use core::net::SocketAddr;
+
+use omni_wire::handshake::{self, CookieReply, Initiation, Response};
+use omni_wire::header::MessageType;
+use omni_wire::{DropReason, Now};
+
+use super::Ganglion;
+use crate::cookie::Mac;
+use crate::handshake::{Agreement, ConsumedInitiation, CreatedInitiation, timestamp_is_acceptable};
+use crate::message::{Command, InstallSession, PeerId, Role};
+use crate::peer::Session;
+use crate::random;
+
+/// What the checks before any public-key operation need of a handshake message.
+struct Proof<'a> {
+    /// Where it came from.
+    source: SocketAddr,
+    /// Its sender's index.
+    sender_session: u32,
+    mac1: &'a Mac,
+    mac2: &'a Mac,
+    /// What mac2 covers.
+    covered: &'a [u8],
+}
+
+impl Ganglion {
+    pub(super) fn receive(
+        &mut self,
+        now: Now,
+        source: SocketAddr,
+        datagram: &[u8],
+    ) -> Result<(), DropReason> {
+        match handshake::classify(datagram)? {
+            MessageType::Initiation => {
+                self.receive_initiation(now, source, &Initiation::parse(datagram)?)
+            }
+            MessageType::Response => {
+                self.receive_response(now, source, &Response::parse(datagram)?)
+            }
+            MessageType::CookieReply => {
+                self.receive_cookie_reply(now, &CookieReply::parse(datagram)?)
+            }
+            MessageType::Data
+            | MessageType::Control
+            | MessageType::ReflectProbe
+            | MessageType::ReflectAnswer => Err(DropReason::MessageMalformed),
+        }
+    }
+
+    fn receive_initiation(
+        &mut self,
+        now: Now,
+        source: SocketAddr,
+        initiation: &Initiation<'_>,
+    ) -> Result<(), DropReason> {
+        if !self
+            .cookies
+            .verify_mac1(initiation.before_mac1(), initiation.mac1())
+        {
+            return Err(DropReason::HandshakeBadMac);
+        }
+        if self.gate.knows(initiation.mac1()) {
+            return Err(DropReason::HandshakeReplayed);
+        }
+        self.admit(
+            now,
+            &Proof {
+                source,
+                sender_session: initiation.sender_session(),
+                mac1: initiation.mac1(),
+                mac2: initiation.mac2(),
+                covered: initiation.before_mac2(),
+            },
+        )?;
+
+        let ephemeral = random::key(&mut *self.rng);
+        let consumed = ConsumedInitiation::consume(&self.identity, &ephemeral, initiation)?;
+        let id = *self
+            .by_key
+            .get(&consumed.remote)
+            .ok_or(DropReason::HandshakeUnknownPeer)?;
+        self.accept_initiation(now, id, &consumed)?;
+        self.gate.remember(initiation.mac1());
+        self.send_response(now, source, id, consumed)
+    }
+
+    /// Whether a verified initiation of the peer is to be answered. If so, none that is as old
+    /// will be.
+    fn accept_initiation(
+        &mut self,
+        now: Now,
+        id: PeerId,
+        consumed: &ConsumedInitiation,
+    ) -> Result<(), DropReason> {
+        let peer = self
+            .peers
+            .get_mut(&id)
+            .ok_or(DropReason::HandshakeUnknownPeer)?;
+        let timestamp = consumed.timestamp();
+        if !timestamp_is_acceptable(timestamp, peer.greatest_timestamp, now) {
+            return Err(DropReason::HandshakeReplayed);
+        }
+        peer.greatest_timestamp = Some(timestamp);
+        let spacing = self.timers.initiation_spacing;
+        if peer
+            .answered_at
+            .is_some_and(|at| now.instant.since(at) < spacing)
+        {
+            return Err(DropReason::HandshakeRateLimited);
+        }
+        peer.answered_at = Some(now.instant);
+        Ok(())
+    }
+
+    /// Answers a verified initiation to where it came from. That does not move the peer, but it
+    /// is better than nothing where it is not known at all where the peer is.
+    fn send_response(
+        &mut self,
+        now: Now,
+        source: SocketAddr,
+        id: PeerId,
+        consumed: ConsumedInitiation,
+    ) -> Result<(), DropReason> {
+        let session_id = self.unused_index();
+        let peer = self
+            .peers
+            .get_mut(&id)
+            .ok_or(DropReason::HandshakeUnknownPeer)?;
+        let created = consumed.create_response(&peer.preshared_key, session_id, &self.announced)?;
+        let mut message = created.message;
+        let mac1 = peer.cookies.mac1(handshake::before_mac1(&message));
+        handshake::set_mac1(&mut message, &mac1);
+        let mac2 = peer
+            .cookies
+            .mac2(handshake::before_mac2(&message), now.instant);
+        handshake::set_mac2(&mut message, &mac2);
+        let is_homeless = peer.endpoint.is_none();
+
+        self.transmit(source, &message);
+        self.install(now, id, created.agreement);
+        if is_homeless {
+            self.set_endpoint(id, source);
+        }
+        Ok(())
+    }
+
+    fn receive_response(
+        &mut self,
+        now: Now,
+        source: SocketAddr,
+        response: &Response<'_>,
+    ) -> Result<(), DropReason> {
+        if !self
+            .cookies
+            .verify_mac1(response.before_mac1(), response.mac1())
+        {
+            return Err(DropReason::HandshakeBadMac);
+        }
+        let awaited = response.receiver_session();
+        let id = *self
+            .indices
+            .get(&awaited)
+            .ok_or(DropReason::HandshakeUnexpected)?;
+        let is_awaited = |id| self.peers.get(id).and_then(|p| p.awaited_index()) == Some(awaited);
+        if !is_awaited(&id) {
+            return Err(DropReason::HandshakeUnexpected);
+        }
+        self.admit(
+            now,
+            &Proof {
+                source,
+                sender_session: response.sender_session(),
+                mac1: response.mac1(),
+                mac2: response.mac2(),
+                covered: response.before_mac2(),
+            },
+        )?;
+
+        let attempt = self
+            .peers
+            .get_mut(&id)
+            .and_then(|peer| peer.attempt.as_mut());
+        let created = attempt.and_then(|attempt| attempt.created.as_mut());
+        let created = created.ok_or(DropReason::HandshakeUnexpected)?;
+        let consumed = created.consume_response(response)?;
+        self.drop_attempt(id);
+        self.install(now, id, consumed.agreement);
+        Ok(())
+    }
+
+    fn receive_cookie_reply(
+        &mut self,
+        now: Now,
+        reply: &CookieReply<'_>,
+    ) -> Result<(), DropReason> {
+        let id = self.indices.get(&reply.receiver_session());
+        let peer = id.and_then(|id| self.peers.get_mut(id));
+        let peer = peer
+            .filter(|p| p.cookies.awaits_cookie())
+            .ok_or(DropReason::HandshakeUnexpected)?;
+        if peer
+            .cookies
+            .consume(reply.nonce(), reply.sealed(), now.instant)
+        {
+            Ok(())
+        } else {
+            Err(DropReason::HandshakeInvalid)
+        }
+    }
+
+    /// Whether a message with a valid mac1 may cause public-key operations. Under load its sender
+    /// has to show first that it receives at its address, and then has to keep to a rate.
+    fn admit(&mut self, now: Now, proof: &Proof<'_>) -> Result<(), DropReason> {
+        if !self.load.count(now.instant) {
+            return Ok(());
+        }
+        self.cookies.rotate(&mut *self.rng, now.instant);
+        if !self
+            .cookies
+            .verify_mac2(proof.source, proof.covered, proof.mac2)
+        {
+            let (nonce, sealed) =
+                self.cookies
+                    .seal_cookie(proof.source, proof.mac1, &mut *self.rng);
+            let reply = handshake::cookie_reply(proof.sender_session, &nonce, &sealed);
+            self.transmit(proof.source, &reply);
+            return Err(DropReason::HandshakeNoCookie);
+        }
+        if self.sources.admit(proof.source.ip(), now.instant) {
+            Ok(())
+        } else {
+            Err(DropReason::HandshakeRateLimited)
+        }
+    }
+
+    /// Sends the first or the next initiation of the handshake that we run with the peer.
+    pub(super) fn send_initiation(&mut self, id: PeerId, now: Now) {
+        let session_id = self.unused_index();
+        let ephemeral = random::key(&mut *self.rng);
+        let jitter = random::jitter(&mut *self.rng, self.timers.handshake_jitter);
+        let timestamp = self.clock.next(now.wall);
+        let payload = self.initiation_payload(timestamp);
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let last_index = peer.awaited_index();
+        let (Some(attempt), Some(endpoint)) = (&mut peer.attempt, peer.endpoint) else {
+            return;
+        };
+        attempt.send_at = now.instant + self.timers.handshake_retry + jitter;
+        let remote = (&peer.public_key, &peer.preshared_key);
+        // Keys with which this fails are refused when a peer is added.
+        let Ok((created, mut message)) =
+            CreatedInitiation::create(&self.identity, remote, &ephemeral, session_id, &payload)
+        else {
+            return;
+        };
+        attempt.created = Some(created);
+        peer.initiated_at = Some(now.instant);
+        let mac1 = peer.cookies.mac1(handshake::before_mac1(&message));
+        handshake::set_mac1(&mut message, &mac1);
+        let mac2 = peer
+            .cookies
+            .mac2(handshake::before_mac2(&message), now.instant);
+        handshake::set_mac2(&mut message, &mac2);
+
+        if let Some(index) = last_index {
+            self.indices.remove(&index);
+        }
+        self.indices.insert(session_id, id);
+        self.transmit(endpoint, &message);
+    }
+
+    /// Gives a new session to the workers.
+    fn install(&mut self, now: Now, id: PeerId, agreement: Agreement) {
+        let jitter = random::jitter(&mut *self.rng, self.timers.handshake_jitter);
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let session = Session {
+            id: agreement.session_id,
+            role: agreement.role,
+            established_at: now.instant,
+            rekey_at: now.instant + self.timers.rekey_after + jitter,
+            capabilities: self.announced.capabilities & agreement.peer_capabilities,
+        };
+        let gone = peer
+            .sessions
+            .install(session, now.instant + self.timers.retire_after);
+        peer.last_session_at = Some(now.instant);
+        if agreement.role == Role::Initiator {
+            peer.last_handshake = Some(now.instant);
+        }
+        self.indices.insert(session.id, id);
+        self.commands
+            .push_back(Command::InstallSession(Box::new(InstallSession {
+                peer: id,
+                session_id: agreement.session_id,
+                remote_session_id: agreement.remote_session_id,
+                role: agreement.role,
+                receive_key: agreement.receive_key,
+                send_key: agreement.send_key,
+                peer_lanes: agreement.peer_lanes,
+                peer_max_frame: agreement.peer_max_frame,
+                established_at: now.instant,
+            })));
+        if let Some(gone) = gone {
+            self.forget_session(gone.id);
+        }
+        if agreement.role == Role::Initiator {
+            // The responder may not send before it heard something in the session.
+            self.commands.push_back(Command::SendKeepalive { peer: id });
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Where peers are: provisional endpoints, roaming, paths.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use omni_control::GanglionEvent;
+use omni_control::message::{Command, Upcall};
+
+use crate::harness::{PEER, Pair, Setup, address, path_to};
+
+fn elsewhere() -> SocketAddr {
+    "[2001:db8::7]:4000".parse().expect("an address and a port")
+}
+
+fn second() -> Duration {
+    Duration::from_secs(1)
+}
+
+/// The session that a node installed last.
+fn newest_session(pair: &Pair, node: usize) -> u32 {
+    let installs = &pair.nodes[node].commands;
+    let text = installs
+        .iter()
+        .rev()
+        .find(|text| text.starts_with("InstallSession"));
+    let text = text.expect("a session");
+    let (_, rest) = text.split_once("session_id: ").expect("a field");
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().expect("a number")
+}
+
+#[test]
+fn a_peer_without_an_endpoint_is_unreachable_until_it_speaks() {
+    let deaf = Setup {
+        knows_endpoint: false,
+        ..Setup::default()
+    };
+    let mut pair = Pair::with([deaf.clone(), deaf], 1);
+    pair.send(0, 1);
+    pair.run(second());
+    assert!(pair.sent.is_empty());
+    assert_eq!(pair.nodes[0].worker.dropped, 1);
+    assert_eq!(
+        pair.nodes[0].count("SetReachable { peer: PeerId(0), reachable: false }"),
+        1
+    );
+    pair.upcall(0, &Upcall::NeedSession { peer: PEER });
+    assert!(pair.sent.is_empty());
+
+    pair.restart(1, &Setup::default());
+    pair.run(second());
+    let node = &pair.nodes[0];
+    assert_eq!(node.status().endpoint, Some(address(1)));
+    assert_eq!(
+        node.count("SetReachable { peer: PeerId(0), reachable: true }"),
+        1
+    );
+    assert_eq!(
+        node.events,
+        [GanglionEvent::ResolvePath {
+            peer: PEER,
+            endpoint: address(1)
+        }]
+    );
+    pair.send(0, 2);
+    pair.run(second());
+    assert_eq!(pair.nodes[1].worker.delivered, [2]);
+}
+
+#[test]
+fn a_peer_with_an_endpoint_is_told_to_be_reachable_when_it_is_added() {
+    let pair = Pair::established(2);
+    let commands = &pair.nodes[0].commands;
+    assert!(commands[0].starts_with("AddPeer"));
+    assert!(commands[1].starts_with("SetReachable { peer: PeerId(0), reachable: true }"));
+}
+
+#[test]
+fn a_handshake_from_elsewhere_is_answered_there_but_moves_nothing() {
+    let mut pair = Pair::established(3);
+    pair.run(Duration::from_secs(6));
+    // The peer's host has a second address, and its initiation happens to leave from there.
+    pair.net.block = |_, datagram| datagram.is_handshake(1);
+    pair.upcall(0, &Upcall::RekeySoon { peer: PEER });
+    let initiation = pair.last_handshake(1, 0);
+    pair.inject(1, elsewhere(), &initiation);
+    let answer = pair
+        .sent
+        .iter()
+        .rev()
+        .find(|(_, _, datagram)| datagram.is_handshake(2));
+    assert_eq!(
+        answer.map(|(_, _, datagram)| datagram.destination),
+        Some(elsewhere())
+    );
+    assert_eq!(pair.nodes[1].status().endpoint, Some(address(0)));
+    assert_eq!(pair.nodes[1].events.len(), 1);
+}
+
+#[test]
+fn a_verified_message_from_elsewhere_moves_the_peer() {
+    let mut pair = Pair::established(4);
+    pair.nodes[0].address = elsewhere();
+    pair.send(0, 1);
+    pair.run(second());
+    assert_eq!(pair.nodes[1].status().endpoint, Some(elsewhere()));
+    let event = GanglionEvent::ResolvePath {
+        peer: PEER,
+        endpoint: elsewhere(),
+    };
+    assert_eq!(pair.nodes[1].events.last(), Some(&event));
+    pair.send(1, 2);
+    pair.run(second());
+    assert_eq!(pair.nodes[0].worker.delivered, [2]);
+    assert_eq!(
+        pair.nodes[1].count("SetReachable"),
+        2,
+        "it was reachable all the time"
+    );
+}
+
+#[test]
+fn both_sides_of_crossed_sessions_can_move() {
+    let mut pair = Pair::new(5);
+    pair.chat(&[0, 1], Duration::from_millis(100), second(), 0);
+    pair.nodes[0].address = elsewhere();
+    pair.chat(&[0, 1], Duration::from_millis(100), second(), 1000);
+    assert_eq!(pair.nodes[1].status().endpoint, Some(elsewhere()));
+    let moved: SocketAddr = "192.0.2.99:1".parse().expect("an address and a port");
+    pair.nodes[1].address = moved;
+    pair.chat(&[0, 1], Duration::from_millis(100), second(), 2000);
+    assert_eq!(pair.nodes[0].status().endpoint, Some(moved));
+}
+
+#[test]
+fn a_message_in_an_older_session_moves_nothing() {
+    let mut pair = Pair::established(6);
+    let old = newest_session(&pair, 1);
+    pair.run(Duration::from_secs(6));
+    pair.upcall(0, &Upcall::RekeySoon { peer: PEER });
+    pair.run(second());
+    assert_ne!(newest_session(&pair, 1), old);
+    pair.upcall(
+        1,
+        &Upcall::Moved {
+            peer: PEER,
+            session_id: old,
+            source: elsewhere(),
+        },
+    );
+    assert_eq!(pair.nodes[1].status().endpoint, Some(address(0)));
+    let newest = newest_session(&pair, 1);
+    pair.upcall(
+        1,
+        &Upcall::Moved {
+            peer: PEER,
+            session_id: newest,
+            source: elsewhere(),
+        },
+    );
+    assert_eq!(pair.nodes[1].status().endpoint, Some(elsewhere()));
+}
+
+#[test]
+fn an_unknown_session_or_peer_moves_nothing() {
+    let mut pair = Pair::established(7);
+    let moved = |peer, session_id| Upcall::Moved {
+        peer,
+        session_id,
+        source: elsewhere(),
+    };
+    pair.upcall(1, &moved(PEER, 12345));
+    pair.upcall(1, &moved(omni_control::message::PeerId(9), 12345));
+    assert_eq!(pair.nodes[1].status().endpoint, Some(address(0)));
+}
+
+#[test]
+fn a_path_is_passed_on_when_it_changes_and_only_for_the_endpoint_of_today() {
+    let mut pair = Pair::established(8);
+    pair.nodes[1].resolves = false;
+    let now = pair.now;
+    let ganglion = &mut pair.nodes[1].ganglion;
+    ganglion.handle_path(now, PEER, address(0), Some(path_to(address(0))));
+    assert!(ganglion.poll_command().is_none(), "known already");
+    ganglion.handle_path(now, PEER, elsewhere(), Some(path_to(elsewhere())));
+    assert!(ganglion.poll_command().is_none(), "the peer is not there");
+    ganglion.handle_path(now, PEER, address(0), None);
+    assert!(matches!(
+        ganglion.poll_command(),
+        Some(Command::SetPath { path: None, .. })
+    ));
+    ganglion.handle_path(now, PEER, address(0), Some(path_to(address(0))));
+    assert!(matches!(
+        ganglion.poll_command(),
+        Some(Command::SetPath { path: Some(_), .. })
+    ));
+}
+
+#[test]
+fn only_the_latest_endpoint_of_a_peer_waits_to_be_resolved() {
+    let mut pair = Pair::established(9);
+    let session_id = newest_session(&pair, 1);
+    let now = pair.now;
+    let ganglion = &mut pair.nodes[1].ganglion;
+    for port in 1..=1000 {
+        let source = SocketAddr::new(elsewhere().ip(), port);
+        ganglion.handle_upcall(
+            now,
+            &Upcall::Moved {
+                peer: PEER,
+                session_id,
+                source,
+            },
+        );
+    }
+    let endpoint = SocketAddr::new(elsewhere().ip(), 1000);
+    let event = GanglionEvent::ResolvePath {
+        peer: PEER,
+        endpoint,
+    };
+    assert_eq!(ganglion.poll_event(), Some(event));
+    assert_eq!(ganglion.poll_event(), None);
+}

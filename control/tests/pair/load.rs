@@ -1,0 +1,154 @@
+//! Floods: when cookies are asked for, and that those who answer them get through.
+
+use core::time::Duration;
+
+use omni_control::{
+    Ganglion, GanglionConfig, PeerConfig, PeerState, PrivateKey, PublicKey, Timers, Transmit,
+};
+use omni_wire::{DropReason, Now};
+
+use crate::harness::{Pair, Seeded, Setup, address};
+
+const COOKIE_REPLY: u8 = 3;
+
+/// The second node's public key, as a stranger may know it.
+fn victim(pair: &Pair) -> PublicKey {
+    pair.nodes[1].public_key
+}
+
+/// Someone who knows the victim's public key, and nothing else, and who has no patience.
+fn stranger(pair: &Pair, now: Now) -> Ganglion {
+    let config = GanglionConfig {
+        fabric: "lab".to_owned(),
+        private_key: PrivateKey([0x77; 32]),
+        lanes: 1,
+        max_frame: 1440,
+        capabilities: 0,
+        workers: 1,
+    };
+    let timers = Timers {
+        handshake_retry: Duration::from_millis(1),
+        handshake_jitter: Duration::ZERO,
+        handshake_give_up: Duration::from_secs(1000),
+        ..Timers::default()
+    };
+    let mut ganglion = Ganglion::with_timers(config, timers, Box::new(Seeded(0xbad)), now);
+    let peer = PeerConfig {
+        public_key: victim(pair),
+        preshared_key: None,
+        endpoint: Some(address(1)),
+    };
+    assert!(ganglion.add_peer(now, peer).is_ok());
+    ganglion
+}
+
+/// Gives `count` initiations of the stranger to the victim, one every millisecond of the
+/// stranger's own time. With `answers`, cookies find their way back to it.
+fn flood(pair: &mut Pair, stranger: &mut Ganglion, time: &mut Now, count: usize, answers: bool) {
+    let now = pair.now;
+    for _ in 0..count {
+        while let Some(Transmit { payload, .. }) = stranger.poll_transmit() {
+            let node = &mut pair.nodes[1];
+            node.ganglion.handle_datagram(now, address(9), &payload);
+            while let Some(reply) = node.ganglion.poll_transmit() {
+                assert_eq!(
+                    (reply.destination, reply.payload[4]),
+                    (address(9), COOKIE_REPLY)
+                );
+                assert!(reply.payload.len() <= payload.len(), "no amplification");
+                if answers {
+                    stranger.handle_datagram(*time, address(1), &reply.payload);
+                }
+            }
+        }
+        *time = time.advanced(Duration::from_millis(1));
+        stranger.handle_timeout(*time);
+    }
+}
+
+#[test]
+fn a_flood_is_answered_by_cookies_and_a_peer_gets_through_with_one() {
+    let deaf = Setup {
+        knows_endpoint: false,
+        ..Setup::default()
+    };
+    let mut pair = Pair::with([Setup::default(), deaf], 1);
+    let mut time = pair.now;
+    let mut attacker = stranger(&pair, time);
+    flood(&mut pair, &mut attacker, &mut time, 300, false);
+    let asked = pair.nodes[1].drops(DropReason::HandshakeNoCookie);
+    assert!(
+        (40..=60).contains(&asked),
+        "{asked} cookies asked for after the burst"
+    );
+
+    // The peer's first initiation arrives now: it is sent a cookie, and nothing else.
+    pair.run(Duration::from_millis(100));
+    assert_eq!(pair.handshakes(COOKIE_REPLY).len(), 1);
+    assert_eq!(pair.nodes[0].status().state, PeerState::Handshaking);
+    let first = pair.last_handshake(1, 0);
+    assert_eq!(first[152..], [0; 16], "no cookie yet");
+    pair.run(Duration::from_secs(4));
+    assert_eq!(
+        pair.handshakes(1).len(),
+        1,
+        "the cookie is used at the next attempt, not at once"
+    );
+
+    // The flood goes on, and the next attempt shows the cookie.
+    flood(&mut pair, &mut attacker, &mut time, 2000, false);
+    pair.run(Duration::from_millis(900));
+    flood(&mut pair, &mut attacker, &mut time, 2000, false);
+    pair.run(Duration::from_millis(500));
+    let second = pair.last_handshake(1, 0);
+    assert_ne!(second, first);
+    assert_ne!(second[152..], [0; 16]);
+    pair.assert_established();
+    assert_eq!(pair.nodes[1].drops(DropReason::HandshakeRateLimited), 0);
+}
+
+#[test]
+fn a_source_that_answers_cookies_is_still_limited() {
+    let deaf = Setup {
+        knows_endpoint: false,
+        ..Setup::default()
+    };
+    let mut pair = Pair::with([deaf.clone(), deaf], 2);
+    let mut time = pair.now;
+    let mut attacker = stranger(&pair, time);
+    flood(&mut pair, &mut attacker, &mut time, 1000, true);
+    let limited = pair.nodes[1].drops(DropReason::HandshakeRateLimited);
+    let worked_on = pair.nodes[1].drops(DropReason::HandshakeUnknownPeer);
+    assert!(limited > 700, "{limited} limited");
+    assert!(worked_on <= 256 + 5, "{worked_on} worked on in one instant");
+}
+
+#[test]
+fn load_ends_with_the_flood() {
+    let deaf = Setup {
+        knows_endpoint: false,
+        ..Setup::default()
+    };
+    let mut pair = Pair::with([deaf.clone(), deaf], 3);
+    let mut time = pair.now;
+    let mut attacker = stranger(&pair, time);
+    flood(&mut pair, &mut attacker, &mut time, 300, false);
+    let asked = pair.nodes[1].drops(DropReason::HandshakeNoCookie);
+    pair.run(Duration::from_secs(3));
+    flood(&mut pair, &mut attacker, &mut time, 5, false);
+    assert_eq!(pair.nodes[1].drops(DropReason::HandshakeNoCookie), asked);
+}
+
+#[test]
+fn a_cookie_reply_that_nobody_asked_for_is_refused() {
+    let mut pair = Pair::established(4);
+    let mut reply = vec![0, 0, 0, 0, COOKIE_REPLY, 0, 0, 1];
+    reply.resize(68, 0);
+    pair.inject(0, address(1), &reply);
+    assert_eq!(pair.nodes[0].drops(DropReason::HandshakeUnexpected), 1);
+    // For an index that is in use, it has to verify.
+    let session = pair.last_handshake(1, 0)[8..12].to_vec();
+    reply[8..12].copy_from_slice(&session);
+    pair.inject(0, address(1), &reply);
+    assert_eq!(pair.nodes[0].drops(DropReason::HandshakeInvalid), 1);
+}

@@ -1,0 +1,245 @@
+//! The model of a node's workers: sessions, staging, replay and traffic as the engine has them,
+//! one lane, and keys that are compared instead of used.
+
+use core::net::SocketAddr;
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use omni_control::SymmetricKey;
+use omni_control::message::{Command, InstallSession, PeerId, PeerTraffic, Role, Upcall};
+use omni_wire::Instant;
+use omni_wire::outer::Path;
+
+/// How many frames a worker stages for a peer.
+const STAGED: usize = 64;
+
+/// The age from which a worker does not use a session any more.
+const REJECT_AFTER: Duration = Duration::from_secs(180);
+
+/// What travels between nodes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Body {
+    /// What a Ganglion sent.
+    Handshake(Vec<u8>),
+    /// What a worker sent: sealed with `key`, an empty one without a frame.
+    Data {
+        session_id: u32,
+        key: SymmetricKey,
+        nonce: u64,
+        frame: Option<u64>,
+    },
+}
+
+struct WorkerSession {
+    install: InstallSession,
+    sent: u64,
+    seen: BTreeSet<u64>,
+}
+
+struct WorkerPeer {
+    traffic: Arc<PeerTraffic>,
+    reachable: bool,
+    path: Option<Path>,
+    current: Option<u32>,
+    staged: VecDeque<u64>,
+}
+
+/// The model of a node's workers.
+#[derive(Default)]
+pub(crate) struct Worker {
+    peers: BTreeMap<PeerId, WorkerPeer>,
+    sessions: BTreeMap<u32, WorkerSession>,
+    pub(crate) upcalls: VecDeque<Upcall>,
+    pub(crate) out: Vec<(SocketAddr, Body)>,
+    /// Frames that arrived, in order.
+    pub(crate) delivered: Vec<u64>,
+    /// How many frames had to wait for a session.
+    pub(crate) staged: u64,
+    /// Frames dropped before they were sent.
+    pub(crate) dropped: u64,
+    /// Verified messages of which the session was not known any more.
+    pub(crate) unknown_session: u64,
+}
+
+impl Worker {
+    pub(crate) fn apply(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::AddPeer { peer, traffic, .. } => {
+                self.peers.insert(
+                    peer,
+                    WorkerPeer {
+                        traffic,
+                        reachable: false,
+                        path: None,
+                        current: None,
+                        staged: VecDeque::new(),
+                    },
+                );
+            }
+            Command::RemovePeer { peer } => {
+                self.peers.remove(&peer);
+                self.sessions
+                    .retain(|_, session| session.install.peer != peer);
+            }
+            Command::SetPath { peer, path } => self.peer(peer).path = path,
+            Command::SetReachable { peer, reachable } => self.peer(peer).reachable = reachable,
+            Command::InstallSession(install) => self.install(*install, now),
+            Command::ConfirmSession { session_id } => self.advance(session_id, now),
+            Command::EraseSession { session_id } => self.erase(session_id),
+            Command::SendKeepalive { peer } => self.send_in_current(peer, None, now),
+            Command::DropStaged { peer } => {
+                self.dropped += self.peer(peer).staged.drain(..).count() as u64;
+            }
+            Command::FdbInsert { .. } | Command::FdbRemove { .. } => {
+                panic!("the Ganglion does not know of addresses")
+            }
+        }
+    }
+
+    fn peer(&mut self, peer: PeerId) -> &mut WorkerPeer {
+        self.peers
+            .get_mut(&peer)
+            .expect("commands name peers that were added")
+    }
+
+    fn install(&mut self, install: InstallSession, now: Instant) {
+        let (id, role) = (install.session_id, install.role);
+        let session = WorkerSession {
+            install,
+            sent: 0,
+            seen: BTreeSet::new(),
+        };
+        assert!(
+            self.sessions.insert(id, session).is_none(),
+            "indices are unique"
+        );
+        if role == Role::Initiator {
+            self.advance(id, now);
+        }
+    }
+
+    fn advance(&mut self, session_id: u32, now: Instant) {
+        let Some(session) = self.sessions.get(&session_id) else {
+            return;
+        };
+        let id = session.install.peer;
+        self.peer(id).current = Some(session_id);
+        for frame in std::mem::take(&mut self.peer(id).staged) {
+            self.send(id, frame, now);
+        }
+    }
+
+    fn erase(&mut self, session_id: u32) {
+        let session = self
+            .sessions
+            .remove(&session_id)
+            .expect("it was installed, and once");
+        let peer = self.peer(session.install.peer);
+        peer.current.take_if(|current| *current == session_id);
+    }
+
+    /// A frame for the peer leaves, is staged, or is dropped.
+    pub(crate) fn send(&mut self, id: PeerId, frame: u64, now: Instant) {
+        let current = self.peer(id).current;
+        let session = current.and_then(|current| self.sessions.get(&current));
+        if session.is_some_and(|s| now.since(s.install.established_at) < REJECT_AFTER) {
+            self.send_in_current(id, Some(frame), now);
+            return;
+        }
+        let peer = self.peer(id);
+        if !peer.reachable {
+            self.dropped += 1;
+            return;
+        }
+        peer.staged.push_back(frame);
+        let overflow = peer.staged.len() > STAGED;
+        if overflow {
+            peer.staged.pop_front();
+        }
+        self.staged += 1;
+        self.dropped += u64::from(overflow);
+        self.upcalls.push_back(Upcall::NeedSession { peer: id });
+    }
+
+    fn send_in_current(&mut self, id: PeerId, frame: Option<u64>, now: Instant) {
+        let peer = self
+            .peers
+            .get_mut(&id)
+            .expect("commands name peers that were added");
+        let Some(session) = peer
+            .current
+            .and_then(|current| self.sessions.get_mut(&current))
+        else {
+            return;
+        };
+        let Some(path) = peer.path else {
+            self.dropped += u64::from(frame.is_some());
+            return;
+        };
+        let body = Body::Data {
+            session_id: session.install.remote_session_id,
+            key: session.install.send_key.clone(),
+            nonce: session.sent,
+            frame,
+        };
+        session.sent += 1;
+        let traffic = peer.traffic.worker(0);
+        traffic.last_tx.store(now.0, Ordering::Relaxed);
+        if frame.is_some() {
+            traffic.last_tx_data.store(now.0, Ordering::Relaxed);
+            traffic.tx_frames.fetch_add(1, Ordering::Relaxed);
+        }
+        self.out.push((path.endpoint, body));
+    }
+
+    pub(crate) fn receive(&mut self, source: SocketAddr, body: &Body, now: Instant) {
+        let Body::Data {
+            session_id,
+            key,
+            nonce,
+            frame,
+        } = body
+        else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(session_id) else {
+            self.unknown_session += 1;
+            return;
+        };
+        assert_eq!(
+            *key, session.install.receive_key,
+            "both sides have the same keys"
+        );
+        let is_newest = session.seen.last().is_none_or(|newest| nonce > newest);
+        if now.since(session.install.established_at) >= REJECT_AFTER || !session.seen.insert(*nonce)
+        {
+            return;
+        }
+        let (id, is_first) = (session.install.peer, session.seen.len() == 1);
+        if is_first && session.install.role == Role::Responder {
+            self.upcalls.push_back(Upcall::Confirmed {
+                session_id: *session_id,
+            });
+            self.advance(*session_id, now);
+        }
+        let peer = self.peer(id);
+        let traffic = peer.traffic.worker(0);
+        traffic.last_rx.store(now.0, Ordering::Relaxed);
+        if frame.is_some() {
+            traffic.last_rx_data.store(now.0, Ordering::Relaxed);
+            traffic.rx_frames.fetch_add(1, Ordering::Relaxed);
+        }
+        let moved = peer.path.is_none_or(|path| path.endpoint != source);
+        if moved && is_newest {
+            let session_id = *session_id;
+            self.upcalls.push_back(Upcall::Moved {
+                peer: id,
+                session_id,
+                source,
+            });
+        }
+        self.delivered.extend(frame);
+    }
+}

@@ -1,0 +1,2 @@
+//! `omni`: the operator's tool.
+fn main() {}

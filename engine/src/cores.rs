@@ -1,0 +1,105 @@
+//! Which cores the workers run on.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use omni_config::Cores;
+
+/// What the workers' threads are called, so that engines on one host find each other's.
+pub const THREAD_NAME: &str = "omni-worker-";
+
+/// Why cores could not be chosen.
+#[derive(Debug, thiserror::Error)]
+pub enum CoreError {
+    /// A configured core is not there.
+    #[error("workers.cores: core {wanted} is not available, this process may use {available:?}")]
+    Unavailable {
+        /// Which.
+        wanted: usize,
+        /// Those there are.
+        available: Vec<usize>,
+    },
+    /// The system did not say.
+    #[error("cannot find out which cores this process may use")]
+    Unknown,
+}
+
+/// The cores to put workers on, best first: one worker a core.
+///
+/// `auto` prefers cores on which no other engine's worker is pinned, so that several engines on
+/// one host spread out without being told to.
+///
+/// # Errors
+/// When a configured core is not available.
+pub fn choose(wanted: &Cores) -> Result<Vec<usize>, CoreError> {
+    let available: Vec<usize> =
+        core_affinity::get_core_ids().ok_or(CoreError::Unknown)?.iter().map(|c| c.id).collect();
+    match wanted {
+        Cores::List(list) => match list.iter().find(|core| !available.contains(core)) {
+            Some(&wanted) => Err(CoreError::Unavailable { wanted, available }),
+            None => Ok(list.clone()),
+        },
+        Cores::Auto => Ok(least_used(available, &pinned_workers())),
+    }
+}
+
+/// Orders cores by how many workers are on them already.
+fn least_used(mut cores: Vec<usize>, pinned: &BTreeMap<usize, usize>) -> Vec<usize> {
+    cores.sort_by_key(|core| (pinned.get(core).copied().unwrap_or(0), *core));
+    cores
+}
+
+/// How many workers of other engines are pinned to each core, from `/proc`.
+fn pinned_workers() -> BTreeMap<usize, usize> {
+    let mut pinned = BTreeMap::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        if !process.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()) {
+            continue;
+        }
+        let engine = fs::read_to_string(process.path().join("comm"));
+        if !engine.is_ok_and(|name| name.trim_end() == "omni-engine") {
+            continue;
+        }
+        for task in fs::read_dir(process.path().join("task")).into_iter().flatten().flatten() {
+            let Ok(status) = fs::read_to_string(task.path().join("status")) else { continue };
+            if let Some(core) = pinned_core(&status) {
+                *pinned.entry(core).or_default() += 1;
+            }
+        }
+    }
+    pinned
+}
+
+/// The one core that a worker's thread is pinned to, from its `/proc/PID/task/TID/status`.
+fn pinned_core(status: &str) -> Option<usize> {
+    let field = |name: &str| {
+        status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    };
+    field("Name")?.starts_with(THREAD_NAME).then_some(())?;
+    field("Cpus_allowed_list")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_without_workers_come_first() {
+        let pinned = BTreeMap::from([(0, 2), (2, 1)]);
+        assert_eq!(least_used(vec![0, 1, 2, 3], &pinned), [1, 3, 2, 0]);
+    }
+
+    #[test]
+    fn a_workers_status_tells_its_core() {
+        let worker = "Name:\tomni-worker-0\nUmask:\t0022\nCpus_allowed_list:\t3\n";
+        assert_eq!(pinned_core(worker), Some(3));
+        assert_eq!(pinned_core(&worker.replace('3', "0-1")), None, "not pinned");
+        assert_eq!(pinned_core("Name:\tomni-engine\nCpus_allowed_list:\t0\n"), None);
+    }
+
+    #[test]
+    fn a_core_that_is_not_there_is_named() {
+        let error = choose(&Cores::List(vec![100_000])).expect_err("no such core");
+        assert!(error.to_string().contains("core 100000 is not available"), "{error}");
+    }
+}

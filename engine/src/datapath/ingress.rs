@@ -1,0 +1,205 @@
+//! Ingress: messages from the underlay, to the access port.
+//!
+//! The order of the checks is WireGuard's: everything that is cheap and needs no key first; then
+//! the tag; and only after the tag verified is anything believed, counted or changed.
+
+use core::net::SocketAddr;
+use core::sync::atomic::Ordering;
+
+use arrayvec::ArrayVec;
+use omni_control::message::{Owner, PeerId, Upcall};
+use omni_wire::ethernet::{self, Ethernet};
+use omni_wire::header::{DataHeader, DataKind};
+use omni_wire::limits::HEADER_LEN;
+use omni_wire::outer::Outer;
+use omni_wire::{DropReason, Instant};
+
+use super::egress::bump;
+use super::fdb::Admission;
+use super::session::SessionSlot;
+use super::{Datapath, Output, fdb_key, owner_of, raise};
+use crate::aead::{BATCH_MAX, OpenJob, open_batch};
+use crate::io::Frame;
+
+/// What is known of a message before its tag was checked.
+#[derive(Debug)]
+struct Claim {
+    session: SessionSlot,
+    header: DataHeader,
+    /// Where the header begins in the frame.
+    header_offset: usize,
+    source: SocketAddr,
+    verified: bool,
+}
+
+/// Arrays that live from burst to burst, so that none is allocated.
+#[derive(Debug)]
+pub(super) struct Scratch<F> {
+    claims: Vec<(F, Claim)>,
+}
+
+impl<F> Default for Scratch<F> {
+    fn default() -> Self {
+        Self { claims: Vec::with_capacity(BATCH_MAX) }
+    }
+}
+
+/// What becomes of a verified message.
+enum Delivery {
+    /// To the access port.
+    Access,
+    /// It was for us: a keepalive or a control message.
+    Consumed,
+}
+
+impl<F: Frame> Datapath<F> {
+    /// A burst from the underlay, of at most [`super::BURST_MAX`] frames. Empties it.
+    pub fn ingress(&mut self, now: Instant, burst: &mut Vec<F>, out: &mut Output<F>) {
+        let mut claims = std::mem::take(&mut self.ingress.claims);
+        for mut frame in burst.drain(..) {
+            match self.classify(now, &mut frame) {
+                Ok(claim) => claims.push((frame, claim)),
+                Err(reason) => {
+                    self.drops.count(reason);
+                    out.free.push(frame);
+                }
+            }
+        }
+        for batch in claims.chunks_mut(BATCH_MAX) {
+            self.open(batch);
+        }
+        for (mut frame, claim) in claims.drain(..) {
+            match self.accept(now, &mut frame, &claim, out) {
+                Ok(Delivery::Access) => out.access.push(frame),
+                Ok(Delivery::Consumed) => out.free.push(frame),
+                Err(reason) => {
+                    self.drops.count(reason);
+                    out.free.push(frame);
+                }
+            }
+        }
+        self.ingress.claims = claims;
+    }
+
+    /// Everything that can be judged without a key. Cuts off what follows the message.
+    fn classify(&self, now: Instant, frame: &mut F) -> Result<Claim, DropReason> {
+        let outer = Outer::parse(frame.bytes())?;
+        frame.set_len(outer.end);
+        let header = DataHeader::parse(&frame.bytes()[outer.payload..])?;
+        let slot = self.sessions.find(header.session_id).ok_or(DropReason::UnknownSession)?;
+        let session = self.sessions.get(slot).ok_or(DropReason::UnknownSession)?;
+        session.shared.check(now, header.lane, header.nonce)?;
+        let (header_offset, source) = (outer.payload, outer.source);
+        Ok(Claim { session: slot, header, header_offset, source, verified: false })
+    }
+
+    /// The crypto phase.
+    fn open(&self, batch: &mut [(F, Claim)]) {
+        let mut verdicts = [false; BATCH_MAX];
+        {
+            let mut jobs: ArrayVec<OpenJob<'_>, BATCH_MAX> = ArrayVec::new();
+            for (frame, claim) in batch.iter_mut() {
+                // Sessions are removed between bursts only, so each is where it was found.
+                let Some(session) = self.sessions.get(claim.session) else { return };
+                jobs.push(OpenJob {
+                    key: session.shared.receive_key(),
+                    frame: frame.bytes_mut(),
+                    header_offset: claim.header_offset,
+                    verified: false,
+                });
+            }
+            open_batch(&mut jobs);
+            for (verdict, job) in verdicts.iter_mut().zip(&jobs) {
+                *verdict = job.verified;
+            }
+        }
+        for ((_, claim), verified) in batch.iter_mut().zip(verdicts) {
+            claim.verified = verified;
+        }
+    }
+
+    /// Believes a message whose tag verified, and switches the frame in it.
+    fn accept(
+        &mut self,
+        now: Instant,
+        frame: &mut F,
+        claim: &Claim,
+        out: &mut Output<F>,
+    ) -> Result<Delivery, DropReason> {
+        if !claim.verified {
+            return Err(DropReason::BadTag);
+        }
+        let session = self.sessions.get(claim.session).ok_or(DropReason::UnknownSession)?;
+        let newest = session.shared.commit(claim.header.lane, claim.header.nonce)?;
+        let (peer, confirmed) = (session.shared.peer, session.confirmed);
+        if !confirmed {
+            let session_id = claim.header.session_id;
+            // Not heard is not confirmed: the next message tries again.
+            if raise(&mut self.upcalls, Upcall::Confirmed { session_id }).is_ok() {
+                self.confirm(now, session_id, out);
+            }
+        }
+        if newest && claim.header.lane == 0 {
+            self.follow(peer, claim);
+        }
+        let inner_len = frame.bytes().len() - claim.header_offset - HEADER_LEN;
+        frame.set_len(inner_len);
+        self.count_received(now, peer, claim.header.kind, inner_len);
+        if inner_len == 0 || claim.header.kind == DataKind::Control {
+            return Ok(Delivery::Consumed);
+        }
+        self.switch(now, frame.bytes(), peer)?;
+        Ok(Delivery::Access)
+    }
+
+    /// Reports a peer that speaks from another address than the one we send to.
+    fn follow(&mut self, id: PeerId, claim: &Claim) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let here = peer.template.as_ref().map(omni_wire::outer::Template::endpoint);
+        if peer.current != Some(claim.session)
+            || here == Some(claim.source)
+            || peer.moved_to == Some(claim.source)
+        {
+            return;
+        }
+        let session_id = claim.header.session_id;
+        let moved = Upcall::Moved { peer: id, session_id, source: claim.source };
+        if raise(&mut self.upcalls, moved).is_ok() {
+            peer.moved_to = Some(claim.source);
+        }
+    }
+
+    fn count_received(&self, now: Instant, id: PeerId, kind: DataKind, inner_len: usize) {
+        let Some(peer) = self.peers.get(id) else { return };
+        let traffic = peer.traffic.worker(self.config.worker.into());
+        traffic.last_rx.store(now.0, Ordering::Relaxed);
+        if inner_len > 0 && kind == DataKind::Data {
+            traffic.last_rx_data.store(now.0, Ordering::Relaxed);
+            bump(&traffic.rx_frames, 1);
+            bump(&traffic.rx_bytes, inner_len as u64);
+        }
+    }
+
+    /// Whether a peer's frame may go to the access port: the peer must own the source address or
+    /// become its owner, and the destination must not be another peer's.
+    fn switch(&mut self, now: Instant, inner: &[u8], peer: PeerId) -> Result<(), DropReason> {
+        if inner.len() > self.config.max_frame {
+            return Err(DropReason::InnerTooBig);
+        }
+        let parsed = Ethernet::parse(inner)?;
+        if !ethernet::source_is_valid(parsed.source) {
+            return Err(DropReason::SourceMacInvalid);
+        }
+        let (key, owner) = (fdb_key(parsed.vlan, parsed.source), owner_of(peer));
+        if self.fdb.admit(now, key, owner)? == Admission::Report
+            && raise(&mut self.upcalls, Upcall::Learned { key, owner }).is_err()
+        {
+            self.fdb.unreport(key);
+        }
+        let behind = self.fdb.lookup(fdb_key(parsed.vlan, parsed.destination));
+        if matches!(behind, Some(Owner::Peer(_))) && !parsed.destination.is_multicast() {
+            return Err(DropReason::SplitHorizon);
+        }
+        Ok(())
+    }
+}

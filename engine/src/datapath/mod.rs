@@ -1,0 +1,279 @@
+//! The data path: a pure function of tables, burst and time.
+//!
+//! ```text
+//! ingress   underlay frame -> outer, header, session, replay -> open -> admit -> access port
+//! egress    access frame -> source, FDB look-up, session -> seal -> outer -> underlay
+//! ```
+//!
+//! A burst goes through in phases, one loop each, so that the AEAD sees all its messages at once.
+//! Frames come in by value and leave into an [`Output`]: to a port, or free again; staged ones
+//! stay. Nothing in here reads a clock, allocates per frame, locks, or knows a driver.
+
+mod egress;
+pub mod fdb;
+mod hash;
+mod ingress;
+mod peer;
+pub mod replay;
+pub mod session;
+
+use std::sync::Arc;
+
+use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId, Role, Upcall};
+use omni_wire::{DropCounters, DropReason, Instant};
+
+use crate::io::{Frame, FramePool};
+use fdb::Fdb;
+use peer::PeerTable;
+use session::{SessionTable, SharedSession};
+
+pub use egress::OVERHEAD_MAX;
+
+/// The most frames that go through together.
+pub const BURST_MAX: usize = 64;
+
+/// What cannot change while a worker runs, but for `max_frame`.
+#[derive(Clone, Copy, Debug)]
+pub struct DatapathConfig {
+    /// Index of the worker, and its lane.
+    pub worker: u16,
+    /// The longest inner frame carried, in octets from the destination MAC on, VLAN tags included.
+    pub max_frame: usize,
+    /// Frames from the access port may carry partial checksums, which are then completed.
+    pub complete_checksums: bool,
+    /// The most frames staged by this worker, for all peers together.
+    pub staged_max: usize,
+}
+
+/// A change of the tables, for one worker.
+#[derive(Clone, Debug)]
+pub enum TableCommand {
+    /// From the Ganglion, all but a new session.
+    Control(Command),
+    /// A new session, its keys expanded once for all workers.
+    Install(Arc<SharedSession>),
+    /// The longest inner frame changed.
+    SetMaxFrame(usize),
+}
+
+/// Where frames go.
+#[derive(Debug)]
+pub struct Output<F> {
+    /// To the access port.
+    pub access: Vec<F>,
+    /// To the underlay.
+    pub underlay: Vec<F>,
+    /// Back to the pool.
+    pub free: Vec<F>,
+}
+
+impl<F> Default for Output<F> {
+    fn default() -> Self {
+        let [access, underlay, free] = [(); 3].map(|()| Vec::with_capacity(4 * BURST_MAX));
+        Self { access, underlay, free }
+    }
+}
+
+/// Frames and octets that arrived on a port, and left by one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PortCounters {
+    /// Frames received.
+    pub rx_frames: u64,
+    /// Frames sent.
+    pub tx_frames: u64,
+}
+
+/// One worker's data path.
+#[derive(Debug)]
+pub struct Datapath<F> {
+    config: DatapathConfig,
+    sessions: SessionTable,
+    peers: PeerTable<egress::Waiting<F>>,
+    fdb: Fdb,
+    drops: DropCounters,
+    upcalls: Vec<Upcall>,
+    ingress: ingress::Scratch<F>,
+    egress: egress::Scratch<F>,
+}
+
+/// The most upcalls kept until the worker takes them.
+const UPCALLS_MAX: usize = 256;
+
+impl<F: Frame> Datapath<F> {
+    /// Empty tables.
+    #[must_use]
+    pub fn new(config: DatapathConfig) -> Self {
+        Self {
+            config,
+            sessions: SessionTable::default(),
+            peers: PeerTable::new(config.staged_max),
+            fdb: Fdb::default(),
+            drops: DropCounters::new(),
+            upcalls: Vec::with_capacity(UPCALLS_MAX),
+            ingress: ingress::Scratch::default(),
+            egress: egress::Scratch::default(),
+        }
+    }
+
+    /// What was dropped here so far.
+    #[must_use]
+    pub fn drops(&self) -> &DropCounters {
+        &self.drops
+    }
+
+    /// Counts frames that the worker or its driver had to drop.
+    pub fn count_drops(&mut self, reason: DropReason, frames: u64) {
+        self.drops.add(reason, frames);
+    }
+
+    /// Hands the waiting upcalls to `take`, in order, until it refuses one: that and those behind
+    /// it wait on.
+    pub fn drain_upcalls(&mut self, mut take: impl FnMut(Upcall) -> Result<(), Upcall>) {
+        let refused = self.upcalls.iter().position(|upcall| take(upcall.clone()).is_err());
+        self.upcalls.drain(..refused.unwrap_or(self.upcalls.len()));
+    }
+
+    /// Whether upcalls wait.
+    #[must_use]
+    pub fn has_upcalls(&self) -> bool {
+        !self.upcalls.is_empty()
+    }
+
+    /// How many frames are staged.
+    #[must_use]
+    pub fn staged(&self) -> usize {
+        self.peers.staged()
+    }
+
+    /// The forwarding table.
+    #[must_use]
+    pub fn fdb(&self) -> &Fdb {
+        &self.fdb
+    }
+
+    /// Applies a change of the tables. Frames that waited for it leave into `out`.
+    pub fn apply(
+        &mut self,
+        now: Instant,
+        command: TableCommand,
+        pool: &mut impl FramePool<Frame = F>,
+        out: &mut Output<F>,
+    ) {
+        match command {
+            TableCommand::Install(shared) => self.install(now, shared, pool, out),
+            TableCommand::SetMaxFrame(octets) => self.config.max_frame = octets,
+            TableCommand::Control(command) => self.apply_control(now, command, pool, out),
+        }
+    }
+
+    fn apply_control(
+        &mut self,
+        now: Instant,
+        command: Command,
+        pool: &mut impl FramePool<Frame = F>,
+        out: &mut Output<F>,
+    ) {
+        match command {
+            Command::AddPeer { peer, traffic, .. } => self.peers.add(peer, traffic),
+            Command::RemovePeer { peer } => {
+                self.sessions.remove_peer(peer);
+                self.fdb.remove_owner(Owner::Peer(peer));
+                let staged = self.peers.remove(peer);
+                self.discard(staged, DropReason::StagedExpired, out);
+            }
+            Command::SetPath { peer, path } => {
+                self.peers.set_path(peer, path);
+                self.send_staged(now, peer, out);
+            }
+            // Sessions come expanded; one that is not yet is expanded here.
+            Command::InstallSession(install) => {
+                self.install(now, Arc::new(SharedSession::new(&install)), pool, out);
+            }
+            Command::ConfirmSession { session_id } => self.confirm(now, session_id, out),
+            Command::EraseSession { session_id } => {
+                if let Some((slot, session)) = self.sessions.remove(session_id) {
+                    self.peers.session_erased(session.shared.peer, slot);
+                }
+            }
+            Command::SendKeepalive { peer } => self.send_keepalive(now, peer, pool, out),
+            Command::DropStaged { peer } => {
+                let staged = self.peers.take_staged(peer);
+                self.discard(staged, DropReason::StagedExpired, out);
+            }
+            Command::SetReachable { peer, reachable } => {
+                let staged = self.peers.set_reachable(peer, reachable);
+                self.discard(staged, DropReason::NoEndpoint, out);
+            }
+            Command::FdbInsert { key, owner } => self.fdb.insert(now, key, owner),
+            Command::FdbRemove { key } => self.fdb.remove(key),
+        }
+    }
+
+    fn install(
+        &mut self,
+        now: Instant,
+        shared: Arc<SharedSession>,
+        pool: &mut impl FramePool<Frame = F>,
+        out: &mut Output<F>,
+    ) {
+        let (peer, role) = (shared.peer, shared.role);
+        if self.peers.get(peer).is_none() {
+            return;
+        }
+        let slot = self.sessions.insert(shared);
+        if role == Role::Initiator {
+            self.peers.set_current(peer, slot);
+            // The responder may send nothing before it heard from us: staged frames tell it, and
+            // where there are none, one worker's keepalive does.
+            if self.send_staged(now, peer, out) == 0 && self.config.worker == 0 {
+                self.send_keepalive(now, peer, pool, out);
+            }
+        }
+    }
+
+    /// A responder's session was confirmed: it is the one to send in.
+    fn confirm(&mut self, now: Instant, session_id: u32, out: &mut Output<F>) {
+        let Some(slot) = self.sessions.find(session_id) else { return };
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        if !session.confirmed {
+            session.confirmed = true;
+            let peer = session.shared.peer;
+            self.peers.set_current(peer, slot);
+            self.send_staged(now, peer, out);
+        }
+    }
+
+    fn discard(
+        &mut self,
+        staged: Vec<egress::Waiting<F>>,
+        reason: DropReason,
+        out: &mut Output<F>,
+    ) {
+        self.drops.add(reason, staged.len() as u64);
+        out.free.extend(staged.into_iter().map(|waiting| waiting.frame));
+    }
+}
+
+/// Keeps an upcall for the worker to take. Refused when too many wait: then whatever raised it
+/// raises it again with a later frame.
+fn raise(upcalls: &mut Vec<Upcall>, upcall: Upcall) -> Result<(), Upcall> {
+    if upcalls.len() < UPCALLS_MAX {
+        upcalls.push(upcall);
+        Ok(())
+    } else {
+        Err(upcall)
+    }
+}
+
+/// The access port of this version.
+const ACCESS: PortId = PortId(0);
+
+/// The forwarding key of an inner frame's address.
+fn fdb_key(vlan: u16, mac: omni_wire::MacAddr) -> FdbKey {
+    FdbKey { vlan, mac }
+}
+
+/// Who owns what comes from a peer.
+fn owner_of(peer: PeerId) -> Owner {
+    Owner::Peer(peer)
+}

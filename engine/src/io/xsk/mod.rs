@@ -1,0 +1,485 @@
+//! AF_XDP: the kernel's fast way to hand frames to a process and take them back.
+//!
+//! All unsafe code of the engine is in here. Its one rule: a chunk of the UMEM has one owner, which
+//! is a ring (fill, receive, transmit, completion), the pool, or an [`XskFrame`]; descriptors
+//! move between these and are never copied.
+#![allow(unsafe_code)]
+
+mod frame;
+mod socket;
+mod sys;
+mod umem;
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use omni_config::ZeroCopy;
+use omni_control::message::PortId;
+use omni_wire::{DropReason, Instant};
+use omni_xdp_redirect::Meta;
+use xsk_rs::FrameDesc;
+
+pub use frame::{JOINED_MAX, XskFrame};
+pub use sys::{disable_tx_offloads, receive_queues};
+pub use umem::CHUNK_FRAME_MAX;
+
+use super::{Census, FrameIo, FramePool, Pending, Port, QueueCounters};
+use crate::datapath::BURST_MAX;
+use frame::{Joined, PARTS_MAX, Parts, Store};
+use socket::{Binding, CHUNKS_PER_SOCKET, XskSocket, scatter};
+use umem::Area;
+
+/// Chunks a worker has beyond those its sockets can have under way: bursts and staged frames.
+const SPARE_CHUNKS: usize = 512;
+/// Joining buffers a worker may hold.
+const JOINED_FRAMES_MAX: usize = 256;
+
+/// Why the engine could not set up its sockets.
+#[derive(Debug, thiserror::Error)]
+pub enum XskError {
+    /// The UMEM could not be made.
+    #[error("cannot map packet memory: {0}")]
+    Umem(io::Error),
+    /// A queue could not be bound.
+    #[error("cannot bind queue {queue} of {interface}: {source} ({hint})")]
+    Bind {
+        /// Of which interface.
+        interface: String,
+        /// Which.
+        queue: u32,
+        /// What the kernel said.
+        source: io::Error,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// Something that only a defect explains.
+    #[error("AF_XDP set-up: {0}")]
+    Setup(String),
+}
+
+impl XskError {
+    fn setup(why: impl ToString) -> Self {
+        Self::Setup(why.to_string())
+    }
+
+    fn umem(error: impl std::error::Error) -> Self {
+        Self::Umem(io_error_of(&error))
+    }
+
+    fn bind(binding: &Binding<'_>, error: &impl std::error::Error) -> Self {
+        let source = io_error_of(error);
+        let hint = match source.raw_os_error() {
+            Some(libc::EBUSY) => "another process has this queue: is another engine running?",
+            Some(libc::EPERM) => "needs CAP_NET_RAW, and CAP_IPC_LOCK or a higher memlock limit",
+            Some(libc::EOPNOTSUPP) => "the driver cannot do this: try `zero_copy: off`",
+            Some(libc::ENODEV) => "the interface is gone",
+            Some(libc::EINVAL) => "does the interface have this queue?",
+            _ => "see `dmesg`",
+        };
+        let interface = binding.interface.to_owned();
+        Self::Bind { interface, queue: binding.queue, source, hint }
+    }
+
+    fn raw_os_error(&self) -> Option<i32> {
+        match self {
+            Self::Umem(source) | Self::Bind { source, .. } => source.raw_os_error(),
+            Self::Setup(_) => None,
+        }
+    }
+}
+
+/// The operating system's error behind a crate's.
+fn io_error_of(error: &dyn std::error::Error) -> io::Error {
+    let inner = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    match inner.and_then(io::Error::raw_os_error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::other(error.to_string()),
+    }
+}
+
+/// An interface whose queues are to be bound.
+#[derive(Clone, Debug)]
+pub struct XskPort {
+    /// Its name.
+    pub interface: String,
+    /// Its queues that are served.
+    pub queues: Vec<u32>,
+    /// How to bind them.
+    pub zero_copy: ZeroCopy,
+}
+
+/// A socket's place, for the XDP program's map and for `omni show`.
+#[derive(Clone, Copy, Debug)]
+pub struct BoundQueue {
+    /// Which side.
+    pub port: Port,
+    /// Queue of the port's interface.
+    pub queue: u32,
+    /// The worker that serves it.
+    pub worker: usize,
+    /// Whether the driver writes into the UMEM itself.
+    pub zero_copy: bool,
+    fd: RawFd,
+}
+
+impl AsRawFd for BoundQueue {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd
+    }
+}
+
+/// One worker's sockets and chunks.
+#[derive(Debug)]
+pub struct XskIo {
+    area: Area,
+    underlay: Vec<XskLane>,
+    access: Vec<XskLane>,
+    pool: Vec<FrameDesc>,
+    total: usize,
+    held: usize,
+    joined: Vec<Box<Joined>>,
+    joined_made: usize,
+    unjoined: u64,
+}
+
+/// A socket, and the beginning of a frame whose end is not there yet.
+#[derive(Debug)]
+struct XskLane {
+    port: Port,
+    queue: u32,
+    socket: XskSocket,
+    partial: Parts,
+    /// The frame under way is longer than can be joined: its chunks are skipped.
+    skipping: bool,
+}
+
+/// Binds every queue of both ports and deals them to `workers` workers, queue by queue.
+///
+/// # Errors
+/// When memory or a queue cannot be had.
+pub fn open(
+    underlay: &XskPort,
+    access: &[XskPort],
+    workers: usize,
+) -> Result<(Vec<XskIo>, Vec<BoundQueue>), XskError> {
+    let sockets = |worker: usize| {
+        let dealt = |port: &XskPort| (0..port.queues.len()).filter(|n| n % workers == worker).count();
+        dealt(underlay) + access.iter().map(dealt).sum::<usize>()
+    };
+    let chunks = |worker| sockets(worker) * CHUNKS_PER_SOCKET + SPARE_CHUNKS;
+    let all: usize = (0..workers).map(chunks).sum();
+    let (area, mut descs) = Area::new(u32::try_from(all).map_err(XskError::setup)?)?;
+    let mut ios: Vec<XskIo> = (0..workers)
+        .map(|worker| XskIo::new(area.clone(), descs.split_off(descs.len() - chunks(worker))))
+        .collect();
+    let mut bound = Vec::new();
+    let ports = access.iter().enumerate();
+    let ports = ports.map(|(n, port)| (Port::Access(PortId(n as u8)), port));
+    for (port, spec) in [(Port::Underlay, underlay)].into_iter().chain(ports) {
+        for (n, &queue) in spec.queues.iter().enumerate() {
+            let (interface, zero_copy) = (spec.interface.as_str(), spec.zero_copy);
+            let socket = XskSocket::bind(&area, &Binding { interface, queue, zero_copy })?;
+            let worker = n % workers;
+            let (fd, zero_copy) = (socket.fd(), socket.is_zero_copy());
+            bound.push(BoundQueue { port, queue, worker, zero_copy, fd });
+            let partial = Parts::new();
+            let lane = XskLane { port, queue, socket, partial, skipping: false };
+            ios[worker].lanes_mut(port).push(lane);
+        }
+    }
+    for io in &mut ios {
+        io.refill();
+    }
+    Ok((ios, bound))
+}
+
+impl XskIo {
+    fn new(area: Area, pool: Vec<FrameDesc>) -> Self {
+        Self {
+            area,
+            underlay: Vec::new(),
+            access: Vec::new(),
+            total: pool.len(),
+            pool,
+            held: 0,
+            joined: Vec::new(),
+            joined_made: 0,
+            unjoined: 0,
+        }
+    }
+
+    fn lanes_mut(&mut self, port: Port) -> &mut Vec<XskLane> {
+        match port {
+            Port::Underlay => &mut self.underlay,
+            Port::Access(_) => &mut self.access,
+        }
+    }
+
+    fn lanes(&self) -> impl Iterator<Item = &XskLane> {
+        self.underlay.iter().chain(&self.access)
+    }
+
+    fn reclaim(&mut self) {
+        for lane in self.underlay.iter_mut().chain(&mut self.access) {
+            lane.socket.reclaim(&mut self.pool);
+        }
+    }
+
+    fn refill(&mut self) {
+        for lane in self.underlay.iter_mut().chain(&mut self.access) {
+            lane.socket.refill(&mut self.pool);
+        }
+    }
+
+    fn take_joined(&mut self) -> Option<Box<Joined>> {
+        self.joined.pop().or_else(|| {
+            (self.joined_made < JOINED_FRAMES_MAX).then(|| {
+                self.joined_made += 1;
+                Joined::new()
+            })
+        })
+    }
+
+    /// A frame's chunks go back to the pool.
+    fn put_back(&mut self, frame: XskFrame) {
+        match frame.store {
+            Store::Chunk { desc, .. } => {
+                self.pool.push(desc);
+                self.held -= 1;
+            }
+            Store::Joined(mut joined) => {
+                self.held -= joined.parts.len();
+                self.pool.extend(joined.parts.drain(..));
+                self.joined.push(joined);
+            }
+        }
+    }
+
+    /// Makes a frame of a descriptor that was received or taken from the pool.
+    fn adopt(area: &Area, desc: FrameDesc, len: usize, meta: Meta, queue: usize) -> XskFrame {
+        let (data, capacity) = area.locate(&desc);
+        let arrived = (meta.stamp_ns != 0).then_some(Instant(meta.stamp_ns));
+        let store = Store::Chunk { desc, data, capacity };
+        XskFrame { store, len: len.min(capacity), room: usize::from(meta.room), arrived, queue }
+    }
+
+    /// Joins the chunks of a frame that did not fit one.
+    fn join(&mut self, parts: Parts, queue: usize) -> Option<XskFrame> {
+        let len: usize = parts.iter().map(|desc| desc.lengths().data()).sum();
+        let Some(mut joined) = self.take_joined().filter(|_| len <= JOINED_MAX) else {
+            self.pool.extend(parts);
+            return None;
+        };
+        let meta = Meta::parse(&self.area.metadata(&parts[0]));
+        let mut at = 0;
+        joined.capacity = 0;
+        for desc in &parts {
+            let len = desc.lengths().data();
+            let (data, capacity) = self.area.locate(desc);
+            // SAFETY: `data` points to `capacity` octets of a chunk that was just received, so
+            // its only owner is this function.
+            let octets = unsafe { core::slice::from_raw_parts(data, len.min(capacity)) };
+            joined.buffer[at..at + octets.len()].copy_from_slice(octets);
+            at += octets.len();
+            joined.capacity += capacity;
+        }
+        self.held += parts.len();
+        joined.parts = parts;
+        let arrived = (meta.stamp_ns != 0).then_some(Instant(meta.stamp_ns));
+        let room = usize::from(meta.room);
+        Some(XskFrame { store: Store::Joined(joined), len: at, room, arrived, queue })
+    }
+
+    /// Turns received descriptors into frames.
+    fn collect(&mut self, port: Port, n: usize, descs: &[FrameDesc], burst: &mut Vec<XskFrame>) {
+        for &desc in descs {
+            let lane = &mut self.lanes_mut(port)[n];
+            if lane.partial.is_empty() && !lane.skipping && !desc.has_more_frames() {
+                lane.socket.rx_frames += 1;
+                let meta = Meta::parse(&self.area.metadata(&desc));
+                burst.push(Self::adopt(&self.area, desc, desc.lengths().data(), meta, n));
+                self.held += 1;
+                continue;
+            }
+            let last = !desc.has_more_frames();
+            lane.socket.rx_frames += u64::from(last);
+            if lane.skipping || lane.partial.is_full() {
+                lane.skipping = !last;
+                let parts = std::mem::take(&mut lane.partial);
+                self.pool.extend(parts);
+                self.pool.push(desc);
+                self.unjoined += u64::from(last);
+                continue;
+            }
+            lane.partial.push(desc);
+            if last {
+                let parts = std::mem::take(&mut lane.partial);
+                match self.join(parts, n) {
+                    Some(frame) => burst.push(frame),
+                    None => self.unjoined += 1,
+                }
+            }
+        }
+    }
+
+    /// Queues one frame on a socket, or frees it. Says whether it was queued.
+    fn send(&mut self, port: Port, mut frame: XskFrame) -> bool {
+        let mut single = [FrameDesc::default()];
+        let sent = match &mut frame.store {
+            Store::Chunk { desc, .. } => {
+                self.area.set_len(desc, frame.len);
+                desc.set_options(0);
+                single[0] = *desc;
+                1
+            }
+            Store::Joined(joined) => {
+                let before = joined.parts.len();
+                scatter(&self.area, &joined.buffer[..frame.len], &mut joined.parts, &mut self.pool);
+                self.held -= before - joined.parts.len();
+                joined.parts.len()
+            }
+        };
+        let parts: &[FrameDesc] = match &frame.store {
+            Store::Chunk { .. } => &single,
+            Store::Joined(joined) => &joined.parts,
+        };
+        let lanes = match port {
+            Port::Underlay => &mut self.underlay,
+            Port::Access(_) => &mut self.access,
+        };
+        if !lanes.first_mut().is_some_and(|lane| lane.socket.send(parts)) {
+            self.put_back(frame);
+            return false;
+        }
+        self.held -= sent;
+        if let Store::Joined(mut joined) = frame.store {
+            joined.parts.clear();
+            self.joined.push(joined);
+        }
+        true
+    }
+}
+
+impl FramePool for XskIo {
+    type Frame = XskFrame;
+
+    fn alloc(&mut self, len: usize) -> Option<XskFrame> {
+        if len <= CHUNK_FRAME_MAX {
+            let desc = self.pool.pop()?;
+            self.held += 1;
+            return Some(Self::adopt(&self.area, desc, len, Meta::default(), 0));
+        }
+        let count = len.div_ceil(CHUNK_FRAME_MAX);
+        if count > PARTS_MAX || self.pool.len() < count {
+            return None;
+        }
+        let mut joined = self.take_joined()?;
+        joined.parts.extend(self.pool.drain(self.pool.len() - count..));
+        joined.capacity = joined.parts.iter().map(|desc| self.area.locate(desc).1).sum();
+        self.held += count;
+        Some(XskFrame { store: Store::Joined(joined), len, room: 0, arrived: None, queue: 0 })
+    }
+}
+
+impl FrameIo for XskIo {
+    fn receive(&mut self, port: Port, burst: &mut Vec<XskFrame>, max: usize) -> usize {
+        let before = burst.len();
+        let mut descs = [FrameDesc::default(); BURST_MAX];
+        for n in 0..self.lanes_mut(port).len() {
+            let room = max.saturating_sub(burst.len() - before).min(BURST_MAX);
+            let count = self.lanes_mut(port)[n].socket.receive(&mut descs[..room]);
+            self.collect(port, n, &descs[..count], burst);
+        }
+        burst.len() - before
+    }
+
+    fn transmit(&mut self, port: Port, frames: &mut Vec<XskFrame>) -> usize {
+        let mut refused = 0;
+        for frame in frames.drain(..) {
+            refused += usize::from(!self.send(port, frame));
+        }
+        refused
+    }
+
+    fn free(&mut self, frames: &mut Vec<XskFrame>) {
+        for frame in frames.drain(..) {
+            self.put_back(frame);
+        }
+    }
+
+    fn flush(&mut self) {
+        for lane in self.underlay.iter_mut().chain(&mut self.access) {
+            lane.socket.kick();
+        }
+        self.reclaim();
+        self.refill();
+    }
+
+    fn pending(&self) -> Pending {
+        let kick = self.lanes().any(|lane| lane.socket.kick);
+        let sending = self.lanes().any(|lane| lane.socket.sending > 0);
+        let dry = self.pool.is_empty() && sending;
+        match (kick || dry, sending) {
+            (true, _) => Pending::Stalled,
+            (false, true) => Pending::Completions,
+            (false, false) => Pending::Nothing,
+        }
+    }
+
+    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
+        let mut fds: ArrayVec<RawFd, { sys::POLL_MAX }> = ArrayVec::new();
+        fds.push(wake.as_raw_fd());
+        fds.extend(self.lanes().take(sys::POLL_MAX - 1).map(|lane| lane.socket.fd()));
+        sys::poll(&fds, i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
+    }
+
+    fn queues(&self) -> Vec<QueueCounters> {
+        self.lanes()
+            .map(|lane| QueueCounters {
+                port: lane.port,
+                queue: lane.queue,
+                zero_copy: lane.socket.is_zero_copy(),
+                rx_frames: lane.socket.rx_frames,
+                tx_frames: lane.socket.tx_frames,
+            })
+            .collect()
+    }
+
+    fn kernel_drops(&self) -> Vec<(DropReason, u64)> {
+        let mut sums = [0; 4];
+        for lane in self.lanes() {
+            for (sum, count) in sums.iter_mut().zip(lane.socket.kernel_drops()) {
+                *sum += count;
+            }
+        }
+        let reasons = [
+            DropReason::RxRingFull,
+            DropReason::FillRingEmpty,
+            DropReason::RxKernel,
+            DropReason::TxInvalid,
+        ];
+        let joined = (DropReason::TooManyBuffers, self.unjoined);
+        reasons.into_iter().zip(sums).chain([joined]).collect()
+    }
+
+    fn census(&self) -> Census {
+        let partial: usize = self.lanes().map(|lane| lane.partial.len()).sum();
+        let receiving = self.lanes().map(|lane| lane.socket.receiving).sum::<usize>() + partial;
+        Census {
+            total: self.total as u64,
+            free: self.pool.len() as u64,
+            receiving: receiving as u64,
+            sending: self.lanes().map(|lane| lane.socket.sending).sum::<usize>() as u64,
+            held: self.held as u64,
+        }
+    }
+}
+
+// A worker's queues and chunks are its own: they may move to its thread, and nothing of them
+// stays behind. Frames hold pointers and stay with the worker; the set-up holds none.
+const _: () = {
+    const fn sendable<T: Send>() {}
+    sendable::<XskIo>();
+};

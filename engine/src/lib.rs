@@ -1,0 +1,24 @@
+//! The OmniNervous packet engine.
+//!
+//! ```text
+//!  kernel rings        io        worker            datapath           aead
+//!  AF_XDP sockets -> FrameIo -> poll_once -> ingress / egress -> seal_batch / open_batch
+//!                                  ^ orders, upcalls v
+//!                              mailbox <-> runtime (Ganglion, netlink, control socket)
+//! ```
+//!
+//! [`datapath`] is pure; [`io`] is where frames come from and go to; [`worker`] is the loop
+//! between them; [`runtime`] is the control thread. Unsafe code is allowed in `io::xsk` alone.
+#![deny(unsafe_code)]
+
+pub mod aead;
+pub mod clock;
+pub mod cores;
+pub mod datapath;
+pub mod io;
+pub mod mailbox;
+pub mod runtime;
+pub mod show;
+pub mod stats;
+pub mod switch;
+pub mod worker;

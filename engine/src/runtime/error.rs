@@ -1,0 +1,108 @@
+//! Why a node does not start, or cannot go on.
+
+use std::io;
+use std::path::PathBuf;
+
+use omni_control::netlink::NetlinkError;
+use omni_xdp_redirect::RedirectError;
+
+use crate::cores::CoreError;
+use crate::io::xsk::XskError;
+
+/// Why a node does not start, or cannot go on. Each text names the thing and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A configured interface does not exist.
+    #[error("{key}: interface {name} does not exist")]
+    NoInterface {
+        /// Key of the configuration.
+        key: &'static str,
+        /// The interface.
+        name: String,
+    },
+    /// An interface that the engine works on went away.
+    #[error("interface {name} was deleted: the engine cannot go on without it")]
+    InterfaceGone {
+        /// The interface.
+        name: String,
+    },
+    /// A configured queue does not exist.
+    #[error("underlay.queues: {interface} has no queue {queue}, it has {count} (0..={})", count - 1)]
+    NoQueue {
+        /// The underlay.
+        interface: String,
+        /// The queue that is not there.
+        queue: u32,
+        /// How many there are.
+        count: u32,
+    },
+    /// The access port's MTU does not fit into the underlay's.
+    #[error(
+        "access.mtu: {wanted} does not fit, the underlay's MTU {underlay} leaves {most}; \
+         lower it, or raise the underlay's"
+    )]
+    MtuTooBig {
+        /// Configured.
+        wanted: u32,
+        /// The underlay's.
+        underlay: u32,
+        /// What would fit.
+        most: u32,
+    },
+    /// A peer has our own key.
+    #[error("peers: {name} has this node's own public key")]
+    PeerIsSelf {
+        /// The peer.
+        name: String,
+    },
+    /// The UDP port cannot be had.
+    #[error("underlay.port: cannot bind UDP port {port}: {source}{}", port_hint(source))]
+    UdpPort {
+        /// Which.
+        port: u16,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The control socket cannot be had.
+    #[error("control.socket: cannot bind {}: {source}", path.display())]
+    ControlSocket {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Another engine answers on the control socket.
+    #[error("control.socket: another engine is running on {}", path.display())]
+    AlreadyRunning {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The system is short of something.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// From netlink.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// From AF_XDP.
+    #[error(transparent)]
+    Xsk(#[from] XskError),
+    /// From the XDP programs.
+    #[error(transparent)]
+    Redirect(#[from] RedirectError),
+    /// From the choice of cores.
+    #[error(transparent)]
+    Cores(#[from] CoreError),
+}
+
+fn port_hint(source: &io::Error) -> &'static str {
+    if source.kind() == io::ErrorKind::AddrInUse {
+        " (WireGuard uses 51820 as well: choose another port on all nodes, or stop it)"
+    } else {
+        ""
+    }
+}

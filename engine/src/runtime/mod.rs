@@ -1,0 +1,475 @@
+//! The control thread: everything around the workers that may wait.
+//!
+//! ```text
+//! UDP sockets ----datagrams----+                       +--> orders to the workers
+//! workers --------upcalls------+--> Ganglion, Switch --+--> datagrams
+//! netlink --------events-------+                       +--> paths, interfaces
+//! control socket --requests----+                       +--> replies
+//! ```
+//!
+//! One thread, one loop: it waits for whatever comes first, hands it to the state machines, and
+//! carries out what they decided.
+
+mod error;
+mod notify;
+mod paths;
+mod ports;
+mod request;
+mod report;
+mod udp;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use omni_config::{Config, Poll};
+use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId, Upcall};
+use omni_control::netlink::{KernelEvent, Netlink};
+use omni_control::{
+    Ganglion, GanglionConfig, GanglionEvent, PeerConfig, PrivateKey, PublicKey, Random, SymmetricKey,
+};
+use omni_wire::{DropCounters, DropReason};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tracing::{error, info, warn};
+
+pub use error::EngineError;
+
+use crate::clock;
+use crate::cores;
+use crate::datapath::session::SharedSession;
+use crate::datapath::{DatapathConfig, TableCommand};
+use crate::io::Port;
+use crate::io::xsk::{self, XskIo};
+use crate::mailbox::{ControlMailbox, Order, WorkerMailbox, mailboxes};
+use crate::stats::WorkerReport;
+use crate::switch::{Audience, Switch};
+use crate::worker::Worker;
+use paths::Paths;
+use ports::Ports;
+use request::{ControlSocket, Request};
+use udp::UdpSockets;
+
+/// Frames that one worker keeps for handshakes in progress, all peers together.
+const STAGED_MAX: usize = 256;
+/// The loop looks after ageing, neighbours and retries this often.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// How long the loop waits before it hands over what a worker's full mailbox refused.
+const MAILBOX_RETRY: Duration = Duration::from_millis(2);
+/// How long a worker is given to answer.
+const REPORT_PATIENCE: Duration = Duration::from_millis(500);
+/// Upcalls handled before the loop looks at the rest again.
+const UPCALLS_MAX: usize = 1024;
+
+/// Runs a node until it is told to stop or cannot go on. Leaves nothing behind.
+///
+/// # Errors
+/// What kept it from starting, or ended it.
+pub fn run(config: &Config) -> Result<(), EngineError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| EngineError::System { what: "start the control thread", source })?;
+    runtime.block_on(async {
+        let mut node = Node::start(config).await?;
+        let result = node.serve().await;
+        node.stop().await;
+        result
+    })
+}
+
+/// A running node.
+struct Node {
+    name: String,
+    fabric: String,
+    public_key: PublicKey,
+    started: omni_wire::Instant,
+    peer_names: BTreeMap<PeerId, String>,
+    ganglion: Ganglion,
+    switch: Switch,
+    paths: Paths,
+    ports: Ports,
+    netlink: Netlink,
+    udp: UdpSockets,
+    mailbox: ControlMailbox,
+    told: Arc<Notify>,
+    workers: Vec<JoinHandle<()>>,
+    control: ControlSocket,
+    requests: mpsc::Receiver<Request>,
+    /// Drops of the control thread itself, those of the Ganglion aside.
+    drops: DropCounters,
+}
+
+/// The operating system's randomness.
+struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn fill(&mut self, out: &mut [u8]) {
+        // Without randomness there are no keys; nothing good can come of going on.
+        getrandom::fill(out).expect("the kernel gives randomness");
+    }
+}
+
+impl Node {
+    async fn start(config: &Config) -> Result<Self, EngineError> {
+        let private_key = PrivateKey(*config.node.private_key.expose());
+        let public_key = PublicKey::from_private(&private_key);
+        if let Some(peer) = config.peers.iter().find(|peer| peer.public_key == public_key.0) {
+            return Err(EngineError::PeerIsSelf { name: peer.name.clone() });
+        }
+        let netlink = Netlink::connect()?;
+        let (control, requests) = ControlSocket::bind(&config.control.socket)?;
+        let udp = UdpSockets::bind(config.underlay.port)?;
+        let cores = cores::choose(&config.workers.cores)?;
+        let mut ports = Ports::open(&netlink, config, &public_key, cores.len()).await?;
+        let started = match Self::start_workers(config, &ports, &cores) {
+            Ok(started) => started,
+            Err(error) => {
+                ports.close(&netlink).await;
+                return Err(error);
+            }
+        };
+        let Started { mailbox, workers, bound } = started;
+        if let Err(error) = ports.attach(&netlink, &bound).await {
+            join(mailbox, workers);
+            ports.close(&netlink).await;
+            return Err(error);
+        }
+        let now = clock::now();
+        let ganglion_config = GanglionConfig {
+            fabric: config.fabric.clone(),
+            private_key,
+            lanes: mailbox.workers() as u16,
+            max_frame: ports.max_frame() as u16,
+            capabilities: 0,
+            workers: mailbox.workers(),
+        };
+        let mut node = Self {
+            name: config.node.name.clone(),
+            fabric: config.fabric.clone(),
+            public_key,
+            started: now.instant,
+            peer_names: BTreeMap::new(),
+            ganglion: Ganglion::new(ganglion_config, Box::new(SystemRandom), now),
+            switch: Switch::default(),
+            paths: Paths::new(ports.underlay_index(), config.underlay.port),
+            ports,
+            netlink,
+            udp,
+            told: mailbox.told(),
+            mailbox,
+            workers,
+            control,
+            requests,
+            drops: DropCounters::new(),
+        };
+        node.add_peers(config);
+        if let Some(mac) = node.ports.host_mac() {
+            let (key, owner) = (FdbKey { vlan: 0, mac }, Owner::Local(PortId(0)));
+            let (_, command) = node.switch.insert_static(now.instant, key, owner);
+            node.mailbox.broadcast(&TableCommand::Control(command), None);
+        }
+        Ok(node)
+    }
+
+    fn start_workers(
+        config: &Config,
+        ports: &Ports,
+        cores: &[usize],
+    ) -> Result<Started, EngineError> {
+        let count = ports.workers();
+        let (ios, bound) = xsk::open(&ports.underlay_queues(), &[ports.access_queues()], count)?;
+        let (mailbox, ends) = mailboxes(count)
+            .map_err(|source| EngineError::System { what: "make the mailboxes", source })?;
+        let mut workers = Vec::new();
+        for (index, (io, end)) in ios.into_iter().zip(ends).enumerate() {
+            let datapath = DatapathConfig {
+                worker: index as u16,
+                max_frame: ports.max_frame(),
+                complete_checksums: !ports.is_made(),
+                staged_max: STAGED_MAX,
+            };
+            let spawned = spawn_worker(io, end, datapath, config.workers.poll, cores[index]);
+            workers.push(spawned.map_err(|source| EngineError::System {
+                what: "start a worker",
+                source,
+            })?);
+        }
+        Ok(Started { mailbox, workers, bound })
+    }
+
+    fn add_peers(&mut self, config: &Config) {
+        let now = clock::now();
+        for peer in &config.peers {
+            let added = self.ganglion.add_peer(now, PeerConfig {
+                public_key: PublicKey(peer.public_key),
+                preshared_key: peer.preshared_key.as_ref().map(|key| SymmetricKey(*key.expose())),
+                endpoint: peer.endpoint,
+            });
+            match added {
+                Ok(id) => {
+                    self.peer_names.insert(id, peer.name.clone());
+                }
+                Err(error) => error!(peer = peer.name, %error, "peer left out"),
+            }
+        }
+    }
+
+    /// The loop, until a signal or something that cannot be lived with.
+    async fn serve(&mut self) -> Result<(), EngineError> {
+        let system = |source| EngineError::System { what: "listen for signals", source };
+        let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
+        let mut hang_up = signal(SignalKind::hangup()).map_err(system)?;
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ready = false;
+        loop {
+            let crowded = self.carry_out().await;
+            if !ready {
+                ready = true;
+                info!(node = self.name, key = %self.public_key, "ready");
+                notify::ready();
+            }
+            let timeout = self.next_timeout(crowded);
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = hang_up.recv() => warn!("this version cannot reload: restart instead"),
+                readable = self.udp.readable() => readable.unwrap_or_else(|error| {
+                    warn!(%error, "cannot wait for handshakes");
+                }),
+                () = self.told.notified() => {}
+                event = self.netlink.next_event() => self.handle_kernel(event).await?,
+                Some(request) = self.requests.recv() => self.answer(request).await,
+                _ = housekeeping.tick() => self.keep_house().await,
+                () = tokio::time::sleep(timeout) => {}
+            }
+            self.take_datagrams();
+            self.take_upcalls();
+            self.ganglion.handle_timeout(clock::now());
+        }
+    }
+
+    fn next_timeout(&self, crowded: bool) -> Duration {
+        let wanted = self.ganglion.poll_timeout();
+        let wanted = wanted.map_or(HOUSEKEEPING, |at| at.since(clock::instant()));
+        if crowded { wanted.min(MAILBOX_RETRY) } else { wanted }
+    }
+
+    fn take_datagrams(&mut self) {
+        let Self { udp, ganglion, .. } = self;
+        udp.receive(|source, datagram| ganglion.handle_datagram(clock::now(), source, datagram));
+    }
+
+    fn take_upcalls(&mut self) {
+        for _ in 0..UPCALLS_MAX {
+            let Some((worker, upcall)) = self.mailbox.next_upcall() else { return };
+            let now = clock::now();
+            if let Upcall::Learned { key, owner } = upcall {
+                let told = self.switch.learned(now.instant, worker, key, owner);
+                self.tell(told);
+            } else {
+                self.ganglion.handle_upcall(now, &upcall);
+            }
+        }
+        // There may be more: come back at once.
+        self.told.notify_one();
+    }
+
+    fn tell(&mut self, told: impl IntoIterator<Item = (Audience, Command)>) {
+        for (audience, command) in told {
+            let command = TableCommand::Control(command);
+            match audience {
+                Audience::All => self.mailbox.broadcast(&command, None),
+                Audience::AllBut(worker) => self.mailbox.broadcast(&command, Some(worker)),
+                Audience::Only(worker) => self.mailbox.order(worker, Order::Table(command)),
+            }
+        }
+    }
+
+    /// Carries out what the Ganglion decided. Says whether a worker's mailbox is full.
+    async fn carry_out(&mut self) -> bool {
+        loop {
+            // Datagrams first: the sooner one leaves, the sooner its answer is here.
+            while let Some(transmit) = self.ganglion.poll_transmit() {
+                self.udp.send(transmit.destination, &transmit.payload);
+            }
+            while let Some(command) = self.ganglion.poll_command() {
+                let command = match command {
+                    // Keys are expanded once, for all workers.
+                    Command::InstallSession(install) => {
+                        TableCommand::Install(Arc::new(SharedSession::new(&install)))
+                    }
+                    other => TableCommand::Control(other),
+                };
+                self.mailbox.broadcast(&command, None);
+            }
+            let Some(GanglionEvent::ResolvePath { peer, endpoint }) = self.ganglion.poll_event()
+            else {
+                return self.mailbox.flush();
+            };
+            self.paths.want(peer, endpoint);
+            self.resolve(peer).await;
+        }
+    }
+
+    /// Asks the kernel for the way to a peer and tells the Ganglion.
+    async fn resolve(&mut self, peer: PeerId) {
+        let name = self.peer_names.get(&peer).map_or("?", String::as_str);
+        let Some((endpoint, path)) = self.paths.resolve(&self.netlink, peer, name).await else {
+            return;
+        };
+        if let Some(path) = &path
+            && let Err(error) = self.ports.make_room_for(path)
+        {
+            error!(%error, "cannot make room for the outer headers");
+        }
+        self.ganglion.handle_path(clock::now(), peer, endpoint, path);
+        self.fit_mtu().await;
+    }
+
+    async fn keep_house(&mut self) {
+        let now = clock::instant();
+        let told = self.switch.expire(now);
+        self.tell(told);
+        self.paths.refresh(&self.netlink, now).await;
+        for peer in self.paths.unresolved() {
+            self.resolve(peer).await;
+        }
+    }
+
+    async fn handle_kernel(&mut self, event: KernelEvent) -> Result<(), EngineError> {
+        match &event {
+            KernelEvent::LinkGone { ifindex, .. } => self.ports.check_gone(*ifindex)?,
+            KernelEvent::LinkChanged { ifindex, up, mtu, .. } => {
+                if self.ports.link_changed(*ifindex, *up, *mtu) {
+                    self.fit_mtu().await;
+                }
+            }
+            KernelEvent::AddressAdded { .. } | KernelEvent::AddressRemoved { .. } => {
+                self.ports.follow_addresses(&self.netlink).await;
+            }
+            KernelEvent::Resync => {
+                self.ports.follow_addresses(&self.netlink).await;
+                self.ports.recheck(&self.netlink).await?;
+            }
+            KernelEvent::RoutesChanged | KernelEvent::NeighborChanged { .. } => {}
+        }
+        for peer in self.paths.touched_by(&event) {
+            self.resolve(peer).await;
+        }
+        Ok(())
+    }
+
+    /// Brings the access port and all limits in line with what the underlay carries now.
+    async fn fit_mtu(&mut self) {
+        let ipv6 = self.ganglion.peers().any(|peer| peer.endpoint.is_some_and(|e| e.is_ipv6()));
+        if self.ports.fit_mtu(&self.netlink, ipv6).await {
+            let octets = self.ports.max_frame();
+            self.mailbox.broadcast(&TableCommand::SetMaxFrame(octets), None);
+            self.ganglion.set_max_frame(octets as u16);
+        }
+    }
+
+    async fn answer(&mut self, request: Request) {
+        let Request::Show(reply) = request;
+        let reports = self.gather().await;
+        // Who asked may be gone.
+        let _ = reply.send(report::show(self, &reports));
+    }
+
+    /// Every worker's counts.
+    async fn gather(&mut self) -> Vec<WorkerReport> {
+        let mut replies = Vec::new();
+        for worker in 0..self.mailbox.workers() {
+            let (reply, answer) = oneshot::channel();
+            self.mailbox.order(worker, Order::Report(reply));
+            replies.push(answer);
+        }
+        self.mailbox.flush();
+        let mut reports = Vec::new();
+        for answer in replies {
+            match tokio::time::timeout(REPORT_PATIENCE, answer).await {
+                Ok(Ok(report)) => reports.push(report),
+                _ => warn!("a worker does not answer"),
+            }
+        }
+        reports
+    }
+
+    async fn stop(self) {
+        info!(node = self.name, "stopping");
+        let Self { mut ports, netlink, mailbox, workers, control, .. } = self;
+        // The programs go first, so that no frame is steered to a socket that nobody serves.
+        ports.detach();
+        join(mailbox, workers);
+        ports.close(&netlink).await;
+        drop(control);
+    }
+
+    /// Everything that was dropped on this node.
+    fn all_drops(&self, reports: &[WorkerReport]) -> DropCounters {
+        let mut drops = self.drops.clone();
+        drops.merge(self.ganglion.drops());
+        for report in reports {
+            drops.merge(&report.drops);
+        }
+        let (no_socket, no_headroom) = self.ports.xdp_drops();
+        drops.add(DropReason::NoSocket, no_socket);
+        drops.add(DropReason::XdpNoHeadroom, no_headroom);
+        drops
+    }
+
+    fn name_of(&self, owner: Owner) -> String {
+        match owner {
+            Owner::Local(_) => format!("local:{}", self.ports.access_name()),
+            Owner::Peer(id) => self
+                .ganglion
+                .peers()
+                .find(|peer| peer.id == id)
+                .map_or_else(String::new, |peer| peer.public_key.to_string()),
+        }
+    }
+}
+
+/// What starting the workers brings.
+struct Started {
+    mailbox: ControlMailbox,
+    workers: Vec<JoinHandle<()>>,
+    bound: Vec<xsk::BoundQueue>,
+}
+
+fn spawn_worker(
+    io: XskIo,
+    mailbox: WorkerMailbox,
+    config: DatapathConfig,
+    poll: Poll,
+    core: usize,
+) -> std::io::Result<JoinHandle<()>> {
+    let name = format!("{}{}", cores::THREAD_NAME, config.worker);
+    std::thread::Builder::new().name(name).spawn(move || {
+        let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: core });
+        if !pinned {
+            warn!(core, "cannot pin a worker to its core; it runs anywhere");
+        }
+        let core = pinned.then_some(core);
+        Worker::new(io, Port::Access(PortId(0)), config, mailbox, poll, core).run();
+    })
+}
+
+/// Ends the workers and waits for them.
+fn join(mut mailbox: ControlMailbox, workers: Vec<JoinHandle<()>>) {
+    for worker in 0..mailbox.workers() {
+        mailbox.order(worker, Order::Stop);
+    }
+    while mailbox.flush() {
+        std::thread::sleep(MAILBOX_RETRY);
+    }
+    for worker in workers {
+        if worker.join().is_err() {
+            error!("a worker had panicked");
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! The interfaces that the engine works on: underlay and access port, their XDP programs and MTU.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use omni_config::{Config, Mtu, Queues, XdpMode, ZeroCopy};
+use omni_control::PublicKey;
+use omni_control::netlink::{AccessPortSpec, Link, Netlink};
+use omni_wire::MacAddr;
+use omni_wire::limits::{ENCAP_IPV4, ENCAP_IPV6, ETHERNET_LEN, HEADER_LEN, VLAN_TAG_LEN, inner_mtu};
+use omni_wire::outer::{Path, Template};
+use omni_xdp_redirect::{Kind, Mode, Redirect, RedirectError};
+use ring::digest::{SHA256, digest};
+use tracing::{error, info, warn};
+
+use super::EngineError;
+use crate::io::Port;
+use crate::io::xsk::{BoundQueue, XskPort, disable_tx_offloads, receive_queues};
+
+/// A port's program and how it runs.
+struct Attached {
+    program: Redirect,
+    mode: Mode,
+}
+
+/// Both interfaces.
+pub(super) struct Ports {
+    underlay: Link,
+    underlay_queues: Vec<u32>,
+    port: u16,
+    /// The side that hosts see; the same as `engine_side` when it existed before.
+    access: Link,
+    engine_side: Link,
+    access_queues: Vec<u32>,
+    made: bool,
+    mtu: Mtu,
+    ipv6: bool,
+    room: u16,
+    workers: usize,
+    xdp: XdpMode,
+    zero_copy: ZeroCopy,
+    local: BTreeSet<IpAddr>,
+    underlay_xdp: Option<Attached>,
+    access_xdp: Option<Attached>,
+}
+
+impl Ports {
+    /// Looks at the underlay and makes, or finds, the access port.
+    pub(super) async fn open(
+        netlink: &Netlink,
+        config: &Config,
+        public_key: &PublicKey,
+        cores: usize,
+    ) -> Result<Self, EngineError> {
+        let underlay = find(netlink, "underlay.interface", &config.underlay.interface).await?;
+        let underlay_queues = wanted_queues(&config.underlay.queues, &underlay.name)?;
+        let ipv6 = config.peers.iter().any(|peer| peer.endpoint.is_some_and(|e| e.is_ipv6()));
+        let most = inner_mtu(underlay.mtu, ipv6);
+        let spec = &config.access[0];
+        let mtu = match spec.mtu {
+            Mtu::Auto => most,
+            Mtu::Octets(wanted) if u32::from(wanted) <= most => wanted.into(),
+            Mtu::Octets(wanted) => {
+                let (wanted, underlay) = (wanted.into(), underlay.mtu);
+                return Err(EngineError::MtuTooBig { wanted, underlay, most });
+            }
+        };
+        let existing = netlink.link(&spec.interface).await?;
+        let made = existing.as_ref().is_none_or(Link::is_access_port);
+        let (access, engine_side) = match existing.filter(|_| !made) {
+            Some(link) => {
+                warn_of_mtu(&link, most);
+                (link.clone(), link)
+            }
+            None => {
+                let queues = underlay_queues.len().min(cores).max(1) as u32;
+                let mac = host_mac(public_key, &spec.interface);
+                let addresses = spec.addresses.iter().map(|a| (a.address, a.prefix)).collect();
+                let name = spec.interface.clone();
+                let wanted = AccessPortSpec { name, queues, mtu, mac, addresses };
+                let port = netlink.make_access_port(&wanted).await?;
+                if let Err(error) = disable_tx_offloads(&spec.interface) {
+                    let _ = netlink.delete_link(port.user.index).await;
+                    let what = "switch checksum offload off on the access port";
+                    return Err(EngineError::System { what, source: error });
+                }
+                info!(
+                    interface = spec.interface,
+                    mtu,
+                    taken_over = port.taken_over,
+                    "access port made"
+                );
+                (port.user, port.engine)
+            }
+        };
+        let access_queues: Vec<u32> = (0..receive_queues(&engine_side.name)).collect();
+        let workers = underlay_queues.len().min(access_queues.len()).min(cores).max(1);
+        Ok(Self {
+            underlay,
+            underlay_queues,
+            port: config.underlay.port,
+            access,
+            engine_side,
+            access_queues,
+            made,
+            mtu: spec.mtu,
+            ipv6,
+            room: if ipv6 { ENCAP_IPV6 } else { ENCAP_IPV4 } as u16,
+            workers,
+            xdp: config.underlay.xdp,
+            zero_copy: config.underlay.zero_copy,
+            local: BTreeSet::new(),
+            underlay_xdp: None,
+            access_xdp: None,
+        })
+    }
+
+    /// One worker for each pair of queues, and no more than cores.
+    pub(super) fn workers(&self) -> usize {
+        self.workers
+    }
+
+    pub(super) fn underlay_index(&self) -> u32 {
+        self.underlay.index
+    }
+
+    pub(super) fn access_name(&self) -> &str {
+        &self.access.name
+    }
+
+    /// Whether the access port is the engine's own.
+    pub(super) fn is_made(&self) -> bool {
+        self.made
+    }
+
+    /// The address of the host itself on an access port that the engine made.
+    pub(super) fn host_mac(&self) -> Option<MacAddr> {
+        self.made.then_some(self.access.mac)
+    }
+
+    pub(super) fn underlay_queues(&self) -> XskPort {
+        let (interface, queues) = (self.underlay.name.clone(), self.underlay_queues.clone());
+        XskPort { interface, queues, zero_copy: self.zero_copy }
+    }
+
+    pub(super) fn access_queues(&self) -> XskPort {
+        let (interface, queues) = (self.engine_side.name.clone(), self.access_queues.clone());
+        // No veth can do without copies, and asking costs a failed bind for each queue.
+        let zero_copy = if self.made { ZeroCopy::Off } else { self.zero_copy };
+        XskPort { interface, queues, zero_copy }
+    }
+
+    /// The longest inner frame, in octets from the destination MAC on: what the underlay carries,
+    /// and the access port with one VLAN tag takes.
+    pub(super) fn max_frame(&self) -> usize {
+        let carried = inner_mtu(self.underlay.mtu, self.ipv6) as usize + ETHERNET_LEN;
+        let taken = self.access.mtu as usize + ETHERNET_LEN + VLAN_TAG_LEN;
+        carried.min(taken).min(usize::from(u16::MAX))
+    }
+
+    /// Loads and attaches both programs and gives them their sockets.
+    pub(super) async fn attach(
+        &mut self,
+        netlink: &Netlink,
+        bound: &[BoundQueue],
+    ) -> Result<(), EngineError> {
+        let sockets = |port: Port| bound.iter().filter(move |queue| queue.port == port);
+        let mut underlay = Redirect::load(Kind::Underlay)?;
+        underlay.set_port(self.port)?;
+        for queue in sockets(Port::Underlay) {
+            underlay.set_socket(queue.queue, queue)?;
+        }
+        let mut access = Redirect::load(Kind::Access)?;
+        access.set_room(self.room)?;
+        for queue in bound.iter().filter(|queue| queue.port != Port::Underlay) {
+            access.set_socket(queue.queue, queue)?;
+        }
+        let mode = attach(&mut underlay, &self.underlay.name, self.xdp)?;
+        self.underlay_xdp = Some(Attached { program: underlay, mode });
+        let mode = attach(&mut access, &self.engine_side.name, self.xdp)?;
+        self.access_xdp = Some(Attached { program: access, mode });
+        self.follow_addresses(netlink).await;
+        Ok(())
+    }
+
+    /// Ends the steering: frames go to the kernel again.
+    pub(super) fn detach(&mut self) {
+        self.underlay_xdp = None;
+        self.access_xdp = None;
+    }
+
+    /// Removes what the engine made.
+    pub(super) async fn close(&mut self, netlink: &Netlink) {
+        self.detach();
+        if self.made
+            && let Err(error) = netlink.delete_link(self.access.index).await
+        {
+            // Whoever deleted it before us did our work.
+            info!(interface = self.access.name, %error, "access port not deleted");
+        }
+    }
+
+    /// Steers messages to the addresses that the underlay has now.
+    pub(super) async fn follow_addresses(&mut self, netlink: &Netlink) {
+        let Some(attached) = &mut self.underlay_xdp else { return };
+        let current: BTreeSet<IpAddr> = match netlink.local_addresses(self.underlay.index).await {
+            Ok(addresses) => addresses.into_iter().collect(),
+            Err(error) => {
+                return warn!(%error, "cannot read the underlay's addresses; keeping those known");
+            }
+        };
+        let change = |result: Result<(), RedirectError>, address: &IpAddr| {
+            if let Err(error) = result {
+                warn!(%address, %error, "cannot steer messages to an address");
+            }
+        };
+        for address in current.difference(&self.local) {
+            change(attached.program.add_local(*address), address);
+        }
+        for address in self.local.difference(&current) {
+            change(attached.program.remove_local(*address), address);
+        }
+        if current.is_empty() && !self.local.is_empty() {
+            warn!(interface = self.underlay.name, "the underlay has no address any more");
+        }
+        self.local = current;
+    }
+
+    /// Makes more room before the host's frames when a path needs it.
+    pub(super) fn make_room_for(&mut self, path: &Path) -> Result<(), RedirectError> {
+        let needed = Template::new(path).map_or(0, |template| template.len() + HEADER_LEN) as u16;
+        if needed > self.room {
+            if let Some(attached) = &mut self.access_xdp {
+                attached.program.set_room(needed)?;
+            }
+            self.room = needed;
+        }
+        Ok(())
+    }
+
+    /// Whether the engine can go on without the interface that was deleted.
+    pub(super) fn check_gone(&self, ifindex: u32) -> Result<(), EngineError> {
+        for link in [&self.underlay, &self.engine_side, &self.access] {
+            if link.index == ifindex {
+                return Err(EngineError::InterfaceGone { name: link.name.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// As after a loss of notifications: looks whether both interfaces are still there.
+    pub(super) async fn recheck(&mut self, netlink: &Netlink) -> Result<(), EngineError> {
+        for index in [self.underlay.index, self.engine_side.index] {
+            match netlink.link_by_index(index).await? {
+                None => self.check_gone(index)?,
+                Some(link) => {
+                    self.link_changed(index, link.is_running(), link.mtu);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a change of an interface. Says whether limits may have changed with it.
+    pub(super) fn link_changed(&mut self, ifindex: u32, up: bool, mtu: u32) -> bool {
+        let is_underlay = self.underlay.index == ifindex;
+        let mut changed = false;
+        for link in [&mut self.underlay, &mut self.engine_side, &mut self.access] {
+            if link.index != ifindex {
+                continue;
+            }
+            let was_up = std::mem::replace(&mut link.carrier, up);
+            if was_up != up && up {
+                info!(interface = link.name, "interface is up");
+            } else if was_up != up {
+                warn!(interface = link.name, "interface is down; frames wait or are dropped");
+            }
+            if link.mtu != mtu {
+                info!(interface = link.name, from = link.mtu, to = mtu, "MTU changed");
+                link.mtu = mtu;
+                changed = true;
+            }
+        }
+        changed && (is_underlay || !self.made)
+    }
+
+    /// Brings the access port's MTU in line with the underlay's and the address families in use.
+    /// Says whether the limits changed.
+    pub(super) async fn fit_mtu(&mut self, netlink: &Netlink, ipv6: bool) -> bool {
+        let before = self.max_frame();
+        // A shorter limit is not taken back while the engine runs: a peer may come and go.
+        self.ipv6 |= ipv6;
+        let most = inner_mtu(self.underlay.mtu, self.ipv6);
+        let wanted = match self.mtu {
+            Mtu::Auto => most,
+            Mtu::Octets(wanted) => u32::from(wanted).min(most),
+        };
+        if self.made && self.access.mtu != wanted {
+            for link in [&mut self.engine_side, &mut self.access] {
+                match netlink.set_mtu(link.index, wanted).await {
+                    Ok(()) => link.mtu = wanted,
+                    Err(error) => {
+                        error!(interface = link.name, wanted, %error, "cannot set the MTU");
+                    }
+                }
+            }
+            info!(interface = self.access.name, mtu = wanted, "access port's MTU set");
+        }
+        self.max_frame() != before
+    }
+
+    /// Frames that the programs dropped: without a socket, and without headroom.
+    pub(super) fn xdp_drops(&self) -> (u64, u64) {
+        let attached = [&self.underlay_xdp, &self.access_xdp].into_iter().flatten();
+        attached.filter_map(|attached| attached.program.counters().ok()).fold(
+            (0, 0),
+            |(sockets, headroom), counted| {
+                (sockets + counted.no_socket, headroom + counted.no_headroom)
+            },
+        )
+    }
+
+    pub(super) fn name_of(&self, port: Port) -> &str {
+        match port {
+            Port::Underlay => &self.underlay.name,
+            Port::Access(_) => &self.access.name,
+        }
+    }
+
+    pub(super) fn mode_of(&self, port: Port) -> &'static str {
+        let attached = match port {
+            Port::Underlay => &self.underlay_xdp,
+            Port::Access(_) => &self.access_xdp,
+        };
+        match attached.as_ref().map(|attached| attached.mode) {
+            Some(Mode::Native) => "native",
+            Some(Mode::Generic) => "generic",
+            None => "detached",
+        }
+    }
+}
+
+async fn find(netlink: &Netlink, key: &'static str, name: &str) -> Result<Link, EngineError> {
+    let found = netlink.link(name).await?;
+    found.ok_or_else(|| EngineError::NoInterface { key, name: name.to_owned() })
+}
+
+/// The underlay's queues that get a worker.
+fn wanted_queues(wanted: &Queues, interface: &str) -> Result<Vec<u32>, EngineError> {
+    let count = receive_queues(interface);
+    match wanted {
+        Queues::Auto => Ok((0..count).collect()),
+        Queues::List(list) => match list.iter().find(|&&queue| queue >= count) {
+            Some(&queue) => {
+                Err(EngineError::NoQueue { interface: interface.to_owned(), queue, count })
+            }
+            None => Ok(list.clone()),
+        },
+    }
+}
+
+/// A MAC address for the host's side that stays the same over restarts, so that what others
+/// remember stays true: from the node's key and the interface's name.
+fn host_mac(public_key: &PublicKey, interface: &str) -> MacAddr {
+    let hash = digest(&SHA256, &[&public_key.0, interface.as_bytes()].concat());
+    let mut mac = [0; 6];
+    mac.copy_from_slice(&hash.as_ref()[..6]);
+    // Locally administered, unicast (IEEE 802, clause 8.2).
+    mac[0] = mac[0] & 0xfc | 0x02;
+    MacAddr(mac)
+}
+
+fn warn_of_mtu(link: &Link, most: u32) {
+    if link.mtu > most {
+        warn!(
+            interface = link.name,
+            mtu = link.mtu,
+            carried = most,
+            "longer packets from this interface are dropped: lower its MTU, or raise the underlay's"
+        );
+    }
+}
+
+/// Attaches a program, in the driver where that is wanted and possible.
+fn attach(program: &mut Redirect, interface: &str, wanted: XdpMode) -> Result<Mode, RedirectError> {
+    match wanted {
+        XdpMode::Native => program.attach(interface, Mode::Native).map(|()| Mode::Native),
+        XdpMode::Generic => program.attach(interface, Mode::Generic).map(|()| Mode::Generic),
+        XdpMode::Auto => match program.attach(interface, Mode::Native) {
+            Ok(()) => Ok(Mode::Native),
+            Err(refused @ RedirectError::Permission { .. }) => Err(refused),
+            Err(refused) => {
+                program.attach(interface, Mode::Generic)?;
+                warn!(interface, %refused, "no native XDP here: generic mode is slower");
+                Ok(Mode::Generic)
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_address_stays_and_is_local_unicast() {
+        let (alpha, beta) = (PublicKey([1; 32]), PublicKey([2; 32]));
+        let mac = host_mac(&alpha, "omni0");
+        assert_eq!(mac, host_mac(&alpha, "omni0"));
+        assert_ne!(mac, host_mac(&alpha, "omni1"));
+        assert_ne!(mac, host_mac(&beta, "omni0"));
+        assert_eq!(mac.0[0] & 3, 2);
+    }
+}

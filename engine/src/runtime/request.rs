@@ -1,0 +1,133 @@
+//! The control socket: the operator's tool asks here, its owner only.
+//!
+//! One request a connection: a line of JSON, `{"command":"show"}`, and a line of JSON back.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tracing::debug;
+
+use super::EngineError;
+use crate::show::Show;
+
+/// The longest request line, in octets.
+const REQUEST_MAX: usize = 4096;
+/// How long a connection may take to ask and to read.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Requests that wait for the control thread.
+const REQUESTS: usize = 16;
+
+/// What can be asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Command {
+    /// The node's state.
+    Show,
+}
+
+/// A request on its way to the control thread.
+#[derive(Debug)]
+pub(super) enum Request {
+    Show(oneshot::Sender<Show>),
+}
+
+/// The listening socket. Dropping it removes its file.
+#[derive(Debug)]
+pub(super) struct ControlSocket {
+    path: PathBuf,
+    task: JoinHandle<()>,
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        self.task.abort();
+        // Nobody is hurt if it is gone already.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl ControlSocket {
+    /// Listens at `path`, taking over what a killed engine left there.
+    pub(super) fn bind(path: &Path) -> Result<(Self, mpsc::Receiver<Request>), EngineError> {
+        let failed = |source| EngineError::ControlSocket { path: path.to_owned(), source };
+        if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(failed)?;
+        }
+        match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => return Err(EngineError::AlreadyRunning { path: path.to_owned() }),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).map_err(failed)?;
+            }
+            Err(_) => {}
+        }
+        let listener = bind_private(path).map_err(failed)?;
+        let (sender, receiver) = mpsc::channel(REQUESTS);
+        let task = tokio::spawn(accept(listener, sender));
+        Ok((Self { path: path.to_owned(), task }, receiver))
+    }
+}
+
+/// Binds so that nobody but the owner can connect, not even for a moment: under another name in
+/// the same folder first, which then becomes the real one.
+fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let hidden = path.with_file_name(name);
+    let _ = fs::remove_file(&hidden);
+    let listener = std::os::unix::net::UnixListener::bind(&hidden)?;
+    fs::set_permissions(&hidden, fs::Permissions::from_mode(0o600))?;
+    fs::rename(&hidden, path)?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+async fn accept(listener: UnixListener, requests: mpsc::Sender<Request>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let requests = requests.clone();
+                tokio::spawn(async move {
+                    let served = tokio::time::timeout(PATIENCE, serve(stream, requests)).await;
+                    if let Ok(Err(error)) = served {
+                        debug!(%error, "control connection");
+                    }
+                });
+            }
+            Err(error) => {
+                debug!(%error, "cannot accept a control connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve(mut stream: UnixStream, requests: mpsc::Sender<Request>) -> io::Result<()> {
+    let mut line = Vec::new();
+    while !line.contains(&b'\n') && line.len() < REQUEST_MAX {
+        if stream.read_buf(&mut line).await? == 0 {
+            break;
+        }
+    }
+    let answer = match serde_json::from_slice(&line) {
+        Ok(Command::Show) => {
+            let (reply, answer) = oneshot::channel();
+            if requests.send(Request::Show(reply)).await.is_err() {
+                return Ok(());
+            }
+            let Ok(show) = answer.await else { return Ok(()) };
+            serde_json::to_vec(&show)
+        }
+        Err(error) => serde_json::to_vec(&serde_json::json!({ "error": error.to_string() })),
+    };
+    let mut answer = answer.map_err(io::Error::other)?;
+    answer.push(b'\n');
+    stream.write_all(&answer).await
+}

@@ -1,0 +1,204 @@
+//! A worker: one thread, pinned to one core, that runs every burst to completion.
+//!
+//! ```text
+//! orders -> receive underlay -> ingress -> receive access -> egress -> transmit -> flush -> upcalls
+//!    ^                                                                                       |
+//!    +------------- something was done: again; nothing: spin, or sleep until it is -----------+
+//! ```
+//!
+//! The loop knows queues and time; what happens to frames is the data path's.
+
+use std::time::Duration;
+
+use omni_config::Poll;
+use omni_wire::{DropReason, Instant};
+
+use crate::clock;
+use crate::datapath::{BURST_MAX, Datapath, DatapathConfig, Output};
+use crate::io::{Frame, FrameIo, Pending, Port};
+use crate::mailbox::{Order, WorkerMailbox};
+use crate::stats::{Latency, QueueReport, WorkerReport};
+
+/// How long an adaptive worker looks again before it sleeps: about what a wake-up costs.
+const SPIN: Duration = Duration::from_micros(25);
+/// Sleep with nothing under way: only orders and frames end it, this is a safety net.
+const SLEEP_IDLE: Duration = Duration::from_secs(1);
+/// Sleep while sent frames have yet to come back.
+const SLEEP_COMPLETIONS: Duration = Duration::from_millis(20);
+/// Sleep while frames wait for the device to take more.
+const SLEEP_STALLED: Duration = Duration::from_millis(1);
+/// Orders taken between two bursts.
+const ORDERS_MAX: usize = 64;
+
+/// A worker before it runs.
+#[derive(Debug)]
+pub struct Worker<I: FrameIo> {
+    io: I,
+    access: Port,
+    datapath: Datapath<I::Frame>,
+    mailbox: WorkerMailbox,
+    poll: Poll,
+    core: Option<usize>,
+    index: usize,
+    burst: Vec<I::Frame>,
+    out: Output<I::Frame>,
+    /// Queue and arrival of the frames of this burst.
+    stamps: Vec<(usize, Instant)>,
+    latency: Vec<Latency>,
+    /// How many of `latency` are the underlay's.
+    underlay_queues: usize,
+    stopped: bool,
+}
+
+impl<I: FrameIo> Worker<I> {
+    /// A worker on `io`'s queues.
+    #[must_use]
+    pub fn new(
+        io: I,
+        access: Port,
+        config: DatapathConfig,
+        mailbox: WorkerMailbox,
+        poll: Poll,
+        core: Option<usize>,
+    ) -> Self {
+        let queues = io.queues();
+        let underlay_queues = queues.iter().filter(|q| q.port == Port::Underlay).count();
+        Self {
+            io,
+            access,
+            datapath: Datapath::new(config),
+            mailbox,
+            poll,
+            core,
+            index: usize::from(config.worker),
+            burst: Vec::with_capacity(BURST_MAX),
+            out: Output::default(),
+            stamps: Vec::with_capacity(2 * BURST_MAX),
+            latency: queues.iter().map(|_| Latency::default()).collect(),
+            underlay_queues,
+            stopped: false,
+        }
+    }
+
+    /// Runs until it is ordered to stop.
+    pub fn run(mut self) {
+        let mut now = clock::instant();
+        let mut busy_until = now + SPIN;
+        while !self.stopped {
+            let busy = self.poll_once(now);
+            now = clock::instant();
+            if busy {
+                busy_until = now + SPIN;
+                continue;
+            }
+            let sleep = match self.poll {
+                Poll::Spin => false,
+                Poll::Adaptive => now >= busy_until,
+                Poll::Sleep => true,
+            };
+            if sleep {
+                self.sleep();
+                now = clock::instant();
+                busy_until = now + SPIN;
+            }
+        }
+    }
+
+    /// One turn of the loop: orders, a burst each way, everything sent. Says whether there was
+    /// anything to do.
+    pub fn poll_once(&mut self, now: Instant) -> bool {
+        let mut busy = self.take_orders(now);
+        if self.io.receive(Port::Underlay, &mut self.burst, BURST_MAX) > 0 {
+            busy = true;
+            self.datapath.ingress(now, &mut self.burst, &mut self.out);
+        }
+        if self.io.receive(self.access, &mut self.burst, BURST_MAX) > 0 {
+            busy = true;
+            self.datapath.egress(now, &mut self.burst, &mut self.io, &mut self.out);
+        }
+        if busy {
+            self.transmit();
+        }
+        self.io.flush();
+        if self.datapath.has_upcalls() {
+            self.datapath.drain_upcalls(|upcall| self.mailbox.tell(upcall));
+            self.mailbox.wake_control();
+        }
+        busy
+    }
+
+    fn transmit(&mut self) {
+        // What goes to the access port came from the underlay's queues, and the other way round.
+        note_arrivals(&self.out.access, 0, &mut self.stamps);
+        note_arrivals(&self.out.underlay, self.underlay_queues, &mut self.stamps);
+        let refused = self.io.transmit(self.access, &mut self.out.access)
+            + self.io.transmit(Port::Underlay, &mut self.out.underlay);
+        self.datapath.count_drops(DropReason::TxRingFull, refused as u64);
+        self.io.free(&mut self.out.free);
+        if !self.stamps.is_empty() {
+            let done = clock::instant();
+            for (queue, arrived) in self.stamps.drain(..) {
+                if let Some(latency) = self.latency.get_mut(queue) {
+                    latency.record(arrived, done);
+                }
+            }
+        }
+    }
+
+    fn take_orders(&mut self, now: Instant) -> bool {
+        let mut taken = 0;
+        while taken < ORDERS_MAX
+            && let Some(order) = self.mailbox.next_order()
+        {
+            taken += 1;
+            match order {
+                Order::Table(command) => {
+                    self.datapath.apply(now, command, &mut self.io, &mut self.out);
+                }
+                // Who asked may have gone: then nobody wants the report.
+                Order::Report(reply) => drop(reply.send(self.report())),
+                Order::Stop => self.stopped = true,
+            }
+        }
+        taken > 0
+    }
+
+    fn sleep(&mut self) {
+        let timeout = match self.io.pending() {
+            Pending::Nothing => SLEEP_IDLE,
+            Pending::Completions => SLEEP_COMPLETIONS,
+            Pending::Stalled => SLEEP_STALLED,
+        };
+        if self.io.wait(rustix::fd::AsFd::as_fd(self.mailbox.waker()), timeout).is_err() {
+            // Nothing that happens to a device makes waiting fail; should it, do not spin.
+            std::thread::sleep(SLEEP_STALLED);
+        }
+        self.mailbox.waker().clear();
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn report(&self) -> WorkerReport {
+        let mut drops = self.datapath.drops().clone();
+        for (reason, count) in self.io.kernel_drops() {
+            drops.add(reason, count);
+        }
+        let queues = self.io.queues().into_iter().zip(&self.latency);
+        WorkerReport {
+            worker: self.index,
+            core: self.core,
+            queues: queues
+                .map(|(counters, latency)| QueueReport { counters, latency: latency.clone() })
+                .collect(),
+            drops,
+            census: self.io.census(),
+            staged: self.datapath.staged() as u64,
+        }
+    }
+}
+
+/// Remembers when frames arrived, before they are given away.
+fn note_arrivals<F: Frame>(frames: &[F], first_queue: usize, stamps: &mut Vec<(usize, Instant)>) {
+    let arrived = frames.iter().map(|frame| (first_queue + frame.queue(), frame.arrived()));
+    stamps.extend(arrived.filter_map(|(queue, at)| Some((queue, at?))));
+}

@@ -1,0 +1,332 @@
+//! Outer headers: how messages travel between two nodes.
+//!
+//! ```text
+//!  Ethernet 14 [802.1Q 4] | IPv4 20 or IPv6 40 | UDP 8 | message
+//!  |<------------- a Template writes ---------------->|
+//! ```
+//!
+//! Not in here: routes and neighbours, which the control thread resolves to a [`Path`].
+
+use core::net::{IpAddr, SocketAddr};
+
+use crate::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, Ethernet};
+use crate::ip::{
+    IPV4_CHECKSUM, IPV4_TOTAL_LEN, IPV6_PAYLOAD_LEN, Ipv4, Ipv6, PROTOCOL_UDP, pseudo_header,
+};
+use crate::limits::{IPV4_LEN, IPV6_LEN, OUTER_MAX, UDP_LEN};
+use crate::{DropReason, MacAddr, checksum};
+
+/// Hop limit of outer packets: enough for any path, as hosts send.
+const TTL: u8 = 64;
+
+/// The largest VLAN id that a frame may carry.
+const VID_MAX: u16 = 4094;
+
+/// How messages reach a peer: outer addresses, resolved down to the next hop's MAC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Path {
+    /// Of the underlay interface.
+    pub source_mac: MacAddr,
+    /// Of the peer, or of the router towards it.
+    pub next_hop_mac: MacAddr,
+    /// VLAN id of a tag on the outer frame, 1..=4094.
+    pub vlan: Option<u16>,
+    /// Our address.
+    pub source: IpAddr,
+    /// Our UDP port on lane 0.
+    pub source_port: u16,
+    /// The peer's address and UDP port.
+    pub endpoint: SocketAddr,
+}
+
+impl Path {
+    /// Whether both addresses are of one family, and the VLAN id is one that frames may carry.
+    #[must_use]
+    pub fn is_consistent(&self) -> bool {
+        self.source.is_ipv4() == self.endpoint.is_ipv4()
+            && self.vlan.is_none_or(|vid| (1..=VID_MAX).contains(&vid))
+    }
+}
+
+/// Outer headers prepared for one [`Path`], so that per frame only lengths, the source port and
+/// checksums are left to write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Template {
+    /// The headers, with zeros where a frame's values go.
+    octets: [u8; OUTER_MAX],
+    /// How many of them.
+    len: usize,
+    /// Running sum of what does not change from frame to frame: of the IPv4 header, or of the
+    /// UDP pseudo-header, protocol and destination port over IPv6.
+    sum: u64,
+    /// Where the messages go.
+    endpoint: SocketAddr,
+}
+
+impl Template {
+    /// Prepares the headers; `None` when the path is not consistent.
+    #[must_use]
+    pub fn new(path: &Path) -> Option<Self> {
+        if !path.is_consistent() {
+            return None;
+        }
+        let mut writer = Writer {
+            octets: [0; OUTER_MAX],
+            len: 0,
+        };
+        writer.put(&path.next_hop_mac.0)?;
+        writer.put(&path.source_mac.0)?;
+        if let Some(vid) = path.vlan {
+            writer.put(&ETHERTYPE_VLAN.to_be_bytes())?;
+            writer.put(&vid.to_be_bytes())?;
+        }
+        let port = path.endpoint.port();
+        let sum = match (path.source, path.endpoint.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                writer.put(&ETHERTYPE_IPV4.to_be_bytes())?;
+                let mut header = Ipv4 {
+                    source,
+                    destination,
+                    protocol: PROTOCOL_UDP,
+                    ttl: TTL,
+                    dont_fragment: true,
+                    fragment: false,
+                    header_len: IPV4_LEN,
+                    total_len: 0,
+                }
+                .emit();
+                header[IPV4_CHECKSUM..IPV4_CHECKSUM + 2].fill(0);
+                writer.put(&header)?;
+                checksum::add(0, &header)
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                writer.put(&ETHERTYPE_IPV6.to_be_bytes())?;
+                let (next_header, hop_limit, payload_len) = (PROTOCOL_UDP, TTL, 0);
+                let ip = Ipv6 {
+                    source,
+                    destination,
+                    next_header,
+                    hop_limit,
+                    payload_len,
+                };
+                writer.put(&ip.emit())?;
+                let pseudo = pseudo_header(path.source, path.endpoint.ip(), PROTOCOL_UDP, 0);
+                pseudo + u64::from(port)
+            }
+            _ => return None,
+        };
+        writer.put(&[0, 0])?;
+        writer.put(&port.to_be_bytes())?;
+        writer.put(&[0; 4])?;
+        Some(Self {
+            octets: writer.octets,
+            len: writer.len,
+            sum,
+            endpoint: path.endpoint,
+        })
+    }
+
+    /// Octets of outer headers before the message: 42, 46 (tagged), 62 or 66 (tagged).
+    #[inline]
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "headers are never empty")]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Where the messages go.
+    #[inline]
+    #[must_use]
+    pub const fn endpoint(&self) -> SocketAddr {
+        self.endpoint
+    }
+
+    /// Whether the outer packet is IPv6, and its UDP checksum covers the message.
+    #[inline]
+    #[must_use]
+    pub const fn is_ipv6(&self) -> bool {
+        self.endpoint.is_ipv6()
+    }
+
+    /// Writes the outer headers at the start of `frame`, the whole outer frame with its message
+    /// in place behind them. Over IPv6 the message must be final: its checksum covers it.
+    ///
+    /// False, and nothing written, when the frame has no room for the headers or is longer than
+    /// IP can say; it must not be sent then.
+    #[inline]
+    #[must_use = "a frame without its headers must not be sent"]
+    pub fn emit(&self, frame: &mut [u8], source_port: u16) -> bool {
+        let done = if self.is_ipv6() {
+            self.emit_ipv6(frame, source_port)
+        } else {
+            self.emit_ipv4(frame, source_port)
+        };
+        done.is_some()
+    }
+
+    fn emit_ipv4(&self, frame: &mut [u8], source_port: u16) -> Option<()> {
+        let (link, rest) = frame.split_at_mut_checked(self.len - UDP_LEN - IPV4_LEN)?;
+        let total_len = u16::try_from(rest.len()).ok()?;
+        let (ip, rest) = rest.split_first_chunk_mut::<IPV4_LEN>()?;
+        let udp = rest.first_chunk_mut::<UDP_LEN>()?;
+        let (link_template, ip_template, udp_template) = self.parts::<IPV4_LEN>()?;
+        link.copy_from_slice(link_template);
+        *ip = *ip_template;
+        let sum = !checksum::fold(self.sum + u64::from(total_len));
+        ip[IPV4_TOTAL_LEN..IPV4_TOTAL_LEN + 2].copy_from_slice(&total_len.to_be_bytes());
+        ip[IPV4_CHECKSUM..IPV4_CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
+        // The checksum stays 0, "none" (RFC 768): the tag of the message authenticates it.
+        *udp = udp_header(udp_template, source_port, total_len - IPV4_LEN as u16, 0);
+        Some(())
+    }
+
+    fn emit_ipv6(&self, frame: &mut [u8], source_port: u16) -> Option<()> {
+        let (link, rest) = frame.split_at_mut_checked(self.len - UDP_LEN - IPV6_LEN)?;
+        let (ip, rest) = rest.split_first_chunk_mut::<IPV6_LEN>()?;
+        let udp_len = u16::try_from(rest.len()).ok()?;
+        let (udp, message) = rest.split_first_chunk_mut::<UDP_LEN>()?;
+        let (link_template, ip_template, udp_template) = self.parts::<IPV6_LEN>()?;
+        link.copy_from_slice(link_template);
+        *ip = *ip_template;
+        ip[..4].copy_from_slice(&(0x6000_0000 | flow_label(source_port)).to_be_bytes());
+        ip[IPV6_PAYLOAD_LEN..IPV6_PAYLOAD_LEN + 2].copy_from_slice(&udp_len.to_be_bytes());
+        // The length counts twice: in the pseudo-header and in the UDP header.
+        let sum = self.sum + u64::from(source_port) + 2 * u64::from(udp_len);
+        // 0 would mean "none", which a peer's kernel refuses over IPv6 (RFC 8200 s.8.1).
+        let sum = match !checksum::fold(checksum::add(sum, message)) {
+            0 => 0xffff,
+            sum => sum,
+        };
+        *udp = udp_header(udp_template, source_port, udp_len, sum);
+        Some(())
+    }
+
+    /// The template's Ethernet header, IP header and UDP header.
+    #[inline]
+    fn parts<const IP: usize>(&self) -> Option<(&[u8], &[u8; IP], &[u8; UDP_LEN])> {
+        let (link, rest) = self
+            .octets
+            .get(..self.len)?
+            .split_at_checked(self.len - UDP_LEN - IP)?;
+        let (ip, rest) = rest.split_first_chunk()?;
+        Some((link, ip, rest.first_chunk()?))
+    }
+}
+
+/// A UDP header: what changes from frame to frame, with the template's destination port.
+#[inline]
+fn udp_header(template: &[u8; UDP_LEN], source_port: u16, len: u16, sum: u16) -> [u8; UDP_LEN] {
+    let [_, _, d0, d1, ..] = *template;
+    let ([s0, s1], [l0, l1], [c0, c1]) = (
+        source_port.to_be_bytes(),
+        len.to_be_bytes(),
+        sum.to_be_bytes(),
+    );
+    [s0, s1, d0, d1, l0, l1, c0, c1]
+}
+
+/// A flow label for each source port, so that routers that hash labels rather than ports spread
+/// lanes over parallel links too (RFC 6438 s.3). Spread by a multiplication, as labels should be
+/// hard to tell from random ones (RFC 6437 s.3).
+#[inline]
+const fn flow_label(source_port: u16) -> u32 {
+    (source_port as u32).wrapping_mul(0x9e37_79b1) >> 12
+}
+
+/// Appends to the octets of a template.
+struct Writer {
+    octets: [u8; OUTER_MAX],
+    len: usize,
+}
+
+impl Writer {
+    fn put(&mut self, piece: &[u8]) -> Option<()> {
+        let end = self.len + piece.len();
+        self.octets.get_mut(self.len..end)?.copy_from_slice(piece);
+        self.len = end;
+        Some(())
+    }
+}
+
+/// What the outer headers of a received frame say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Outer {
+    /// From whom.
+    pub source: SocketAddr,
+    /// To whom.
+    pub destination: SocketAddr,
+    /// VLAN id of the tag, `None` for untagged and priority-tagged frames.
+    pub vlan: Option<u16>,
+    /// Where the message begins: the payload of UDP.
+    pub payload: usize,
+    /// Where it ends. Ethernet padding is beyond.
+    pub end: usize,
+}
+
+impl Outer {
+    /// Reads the outer headers of a frame that begins with its destination MAC.
+    ///
+    /// Checksums are not verified: the tag of the message authenticates it, and a wrong address
+    /// only makes it look as if the peer had moved to where it does not answer from.
+    ///
+    /// # Errors
+    /// [`DropReason::OuterMalformed`] for anything but a whole UDP datagram in IPv4 (options are
+    /// allowed) or IPv6 (extension headers are not), in a frame with at most one VLAN tag.
+    #[inline]
+    pub fn parse(frame: &[u8]) -> Result<Self, DropReason> {
+        Self::read(frame).ok_or(DropReason::OuterMalformed)
+    }
+
+    #[inline]
+    fn read(frame: &[u8]) -> Option<Self> {
+        let ethernet = Ethernet::parse(frame)
+            .ok()
+            .filter(|ethernet| ethernet.tags <= 1)?;
+        let packet = frame.get(ethernet.payload_offset..)?;
+        let (source, destination, ip_len, packet_len) = match ethernet.ethertype {
+            ETHERTYPE_IPV4 => {
+                let ip = Ipv4::parse(packet)?;
+                if ip.protocol != PROTOCOL_UDP || ip.fragment {
+                    return None;
+                }
+                (
+                    IpAddr::V4(ip.source),
+                    IpAddr::V4(ip.destination),
+                    ip.header_len,
+                    ip.total_len,
+                )
+            }
+            ETHERTYPE_IPV6 => {
+                let ip = Ipv6::parse(packet)?;
+                if ip.next_header != PROTOCOL_UDP {
+                    return None;
+                }
+                let packet_len = IPV6_LEN + ip.payload_len;
+                (
+                    IpAddr::V6(ip.source),
+                    IpAddr::V6(ip.destination),
+                    IPV6_LEN,
+                    packet_len,
+                )
+            }
+            _ => return None,
+        };
+        let datagram = packet.get(ip_len..packet_len)?;
+        let &[s0, s1, d0, d1, l0, l1, _, _] = datagram.first_chunk()?;
+        let udp_len = usize::from(u16::from_be_bytes([l0, l1]));
+        if udp_len < UDP_LEN || udp_len > datagram.len() {
+            return None;
+        }
+        let udp = ethernet.payload_offset + ip_len;
+        Some(Self {
+            source: SocketAddr::new(source, u16::from_be_bytes([s0, s1])),
+            destination: SocketAddr::new(destination, u16::from_be_bytes([d0, d1])),
+            vlan: (ethernet.vlan != 0).then_some(ethernet.vlan),
+            payload: udp + UDP_LEN,
+            end: udp + udp_len,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

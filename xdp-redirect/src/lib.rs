@@ -1,0 +1,36 @@
+//! Steers fabric traffic into `AF_XDP` sockets: two XDP programs and their loader.
+//!
+//! ```text
+//!  underlay device                                access port
+//!      | frame                                        | frame
+//!  omni_underlay -- not ours --> kernel           omni_access
+//!      | UDP, our address and port,                   | everything
+//!      | session not zero                             |
+//!      v                                              v
+//!  socket of the receive queue                    socket of the receive queue
+//!  | meta 16 | frame                              | meta 16 | room | frame
+//! ```
+//!
+//! What a program steers by can change while it runs: the port, the addresses, the room before
+//! frames, the sockets. An attachment is a `bpf_link`: it ends with the [`Redirect`] that made
+//! it, and with the process, however that ends.
+//!
+//! XDP sees a frame without the VLAN tag that a driver keeps beside it, and what is steered has
+//! lost it. Whoever owns an interface switches that off: inserting tags on the sending side of a
+//! veth (`ethtool --offload DEV txvlan off tx-vlan-stag-hw-insert off`), stripping them on a
+//! network card (`rxvlan off`).
+//!
+//! Not here: sockets, rings and memory (the engine's), and any look at what a frame carries
+//! beyond the octets that decide where it goes.
+
+#![forbid(unsafe_code)]
+
+mod dry_run;
+mod error;
+mod layout;
+mod loader;
+
+pub use dry_run::{Action, DryRun};
+pub use error::RedirectError;
+pub use layout::{MAX_LOCAL_ADDRS, MAX_QUEUES, MAX_ROOM, META_LEN, Meta};
+pub use loader::{BUSY_RETRY, Counters, Kind, Mode, Redirect};

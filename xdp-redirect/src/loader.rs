@@ -1,0 +1,467 @@
+//! Loads a program, attaches it, and changes what it steers by.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
+use aya::programs::links::FdLink;
+use aya::programs::{ProgramError, Xdp, XdpMode};
+use aya::util::KernelVersion;
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+
+use crate::error::{self, RedirectError};
+use crate::layout::{self, MAX_ROOM, Settings};
+
+/// How long [`Redirect::attach`] waits for an interface that another program still holds.
+///
+/// The kernel lets go of the attachment of a killed process only after the process is gone, so a
+/// restart at once finds the interface busy for some milliseconds.
+pub const BUSY_RETRY: Duration = Duration::from_millis(500);
+
+/// Pause between two attempts within [`BUSY_RETRY`].
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Linux 5.9: the first with `bpf_link` for XDP. Before, an attachment outlives its process.
+const FIRST_WITH_LINKS: KernelVersion = KernelVersion::new(5, 9, 0);
+
+/// Both programs, for kernels that know frames of several buffers (Linux 5.18).
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/omni_redirect.o"));
+
+/// Both programs, for older kernels.
+static LINEAR_OBJECT: &[u8] =
+    include_bytes_aligned!(concat!(env!("OUT_DIR"), "/omni_redirect_linear.o"));
+
+/// Which of the two programs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Kind {
+    /// Steers the fabric's data messages, and lets everything else pass to the kernel.
+    Underlay,
+    /// Steers every frame, with room made before it.
+    Access,
+}
+
+impl Kind {
+    /// The program's name in the kernel, as `bpftool prog` shows it.
+    #[must_use]
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Underlay => "omni_underlay",
+            Self::Access => "omni_access",
+        }
+    }
+}
+
+/// Where in the way of a frame the program runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Mode {
+    /// In the driver, before the kernel spends anything on the frame.
+    Native,
+    /// In the kernel's network stack: slower, and works with any driver.
+    Generic,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
+}
+
+/// What a program counted since it was loaded, over all CPUs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Frames handed to a socket. The socket may still refuse one, and counts that itself.
+    pub steered: u64,
+    /// Frames dropped because no socket serves their receive queue. The underlay program lets
+    /// such frames pass to the kernel instead, and counts only sockets closed in that instant.
+    pub no_socket: u64,
+    /// Frames dropped because nothing could be put before them.
+    pub no_headroom: u64,
+}
+
+/// A loaded program with maps of its own; attached to at most one interface.
+///
+/// Dropping it ends the attachment.
+#[derive(Debug)]
+pub struct Redirect {
+    // First, so that frames stop coming before the maps go.
+    link: Option<FdLink>,
+    ebpf: Ebpf,
+    kind: Kind,
+    multi_buffer: bool,
+    settings: Settings,
+    maps: Maps,
+}
+
+struct Maps {
+    xsks: XskMap<MapData>,
+    local_addrs: HashMap<MapData, [u8; 16], u8>,
+    settings: Array<MapData, [u8; 8]>,
+    counters: PerCpuArray<MapData, u64>,
+}
+
+impl fmt::Debug for Maps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Maps").finish_non_exhaustive()
+    }
+}
+
+impl Redirect {
+    /// Loads the program into the kernel. It steers nothing until it is attached, has a port and
+    /// addresses (underlay) and sockets.
+    ///
+    /// # Errors
+    ///
+    /// [`RedirectError::Permission`] without `CAP_BPF` and `CAP_NET_ADMIN`,
+    /// [`RedirectError::Load`] when the kernel refuses the program.
+    pub fn load(kind: Kind) -> Result<Self, RedirectError> {
+        let first = match Self::load_object(kind, OBJECT, true) {
+            // What kernels before 5.18 say about a program for several buffers.
+            Err(LoadFailure {
+                errno: Some(error::EINVAL),
+                reason,
+            }) => reason,
+            outcome => return outcome.map_err(|failure| failure.reason),
+        };
+        // The first refusal is the one that tells, should this not be the matter.
+        Self::load_object(kind, LINEAR_OBJECT, false).map_err(|_| first)
+    }
+
+    fn load_object(kind: Kind, object: &[u8], multi_buffer: bool) -> Result<Self, LoadFailure> {
+        let name = kind.program();
+        let mut ebpf = EbpfLoader::new()
+            // The programs read no kernel structures, so there is nothing to relocate.
+            .btf(None)
+            .load(object)
+            .map_err(|refusal| LoadFailure::new(name, &refusal))?;
+        xdp_mut(&mut ebpf, kind)?
+            .load()
+            .map_err(|refusal| LoadFailure::new(name, &refusal))?;
+        let maps = Maps::take(&mut ebpf)?;
+        let settings = Settings::default();
+        Ok(Self {
+            link: None,
+            ebpf,
+            kind,
+            multi_buffer,
+            settings,
+            maps,
+        })
+    }
+
+    /// Which program this is.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether frames of several buffers are steered: those longer than a page, about 3,500
+    /// octets. Kernels before 5.18 cannot, and refuse to attach where the MTU allows such frames.
+    #[must_use]
+    pub const fn multi_buffer(&self) -> bool {
+        self.multi_buffer
+    }
+
+    /// Sets the UDP port whose datagrams the underlay program steers; 0 steers none. Takes effect
+    /// with the next frame.
+    ///
+    /// # Errors
+    ///
+    /// [`RedirectError::Map`] when the kernel refuses.
+    pub fn set_port(&mut self, port: u16) -> Result<(), RedirectError> {
+        self.change(Settings {
+            port,
+            ..self.settings
+        })
+    }
+
+    /// Sets how many octets the access program makes free before each frame, 0..=[`MAX_ROOM`].
+    /// Takes effect with the next frame; [`crate::Meta::room`] says what a frame has.
+    ///
+    /// # Errors
+    ///
+    /// [`RedirectError::RoomOutOfRange`], and [`RedirectError::Map`] when the kernel refuses.
+    pub fn set_room(&mut self, room: u16) -> Result<(), RedirectError> {
+        if room > MAX_ROOM {
+            return Err(RedirectError::RoomOutOfRange { room });
+        }
+        self.change(Settings {
+            room,
+            ..self.settings
+        })
+    }
+
+    fn change(&mut self, settings: Settings) -> Result<(), RedirectError> {
+        self.maps
+            .settings
+            .set(0, settings.to_octets(), 0)
+            .map_err(|refusal| RedirectError::map("the settings", &refusal))?;
+        self.settings = settings;
+        Ok(())
+    }
+
+    /// Adds an address whose datagrams the underlay program steers. Adding one twice is adding it
+    /// once. An IPv4 address and its mapped form (`::ffff:a.b.c.d`) are the same.
+    ///
+    /// # Errors
+    ///
+    /// [`RedirectError::TooManyAddresses`] beyond [`crate::MAX_LOCAL_ADDRS`],
+    /// [`RedirectError::Map`] when the kernel refuses.
+    pub fn add_local(&mut self, address: IpAddr) -> Result<(), RedirectError> {
+        let added = self
+            .maps
+            .local_addrs
+            .insert(layout::address_key(address), 1, 0);
+        added.map_err(|refusal| match error::errno(&refusal) {
+            Some(error::E2BIG) => RedirectError::TooManyAddresses,
+            _ => RedirectError::map("the addresses", &refusal),
+        })
+    }
+
+    /// Removes an address. Removing one that is not there changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`RedirectError::Map`] when the kernel refuses.
+    pub fn remove_local(&mut self, address: IpAddr) -> Result<(), RedirectError> {
+        let removed = self.maps.local_addrs.remove(&layout::address_key(address));
+        ignore_missing(removed).map_err(|refusal| RedirectError::map("the addresses", &refusal))
+    }
+
+    /// Hands frames of a receive queue to an `AF_XDP` socket, in place of the one before. The
+    /// socket must be bound to this interface and queue: the kernel drops what others would get,
+    /// and counts it at the socket. A socket that closes leaves its place by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`RedirectError::QueueOutOfRange`] from [`crate::MAX_QUEUES`] on,
+    /// [`RedirectError::Socket`] when `socket` is none, or lacks rings.
+    pub fn set_socket(&mut self, queue: u32, socket: &impl AsRawFd) -> Result<(), RedirectError> {
+        let set = self.maps.xsks.set(queue, socket.as_raw_fd(), 0);
+        set.map_err(|refusal| match (&refusal, error::errno(&refusal)) {
+            (MapError::OutOfBounds { .. }, _) => RedirectError::QueueOutOfRange { queue },
+            (_, Some(error::EPERM)) => RedirectError::map("the sockets", &refusal),
+            _ => RedirectError::Socket {
+                queue,
+                reason: error::explain(&refusal),
+            },
+        })
+    }
+
+    /// Takes a receive queue from its socket. Where there is none, nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// [`RedirectError::QueueOutOfRange`] from [`crate::MAX_QUEUES`] on, [`RedirectError::Map`]
+    /// when the kernel refuses.
+    pub fn clear_socket(&mut self, queue: u32) -> Result<(), RedirectError> {
+        ignore_missing(self.maps.xsks.unset(queue)).map_err(|refusal| match refusal {
+            MapError::OutOfBounds { .. } => RedirectError::QueueOutOfRange { queue },
+            refusal => RedirectError::map("the sockets", &refusal),
+        })
+    }
+
+    /// What the program counted since it was loaded.
+    ///
+    /// # Errors
+    ///
+    /// [`RedirectError::Map`] when the kernel refuses.
+    pub fn counters(&self) -> Result<Counters, RedirectError> {
+        let sum = |which: u32| match self.maps.counters.get(&which, 0) {
+            Ok(per_cpu) => Ok(per_cpu.iter().sum()),
+            Err(refusal) => Err(RedirectError::map("the counters", &refusal)),
+        };
+        Ok(Counters {
+            steered: sum(layout::STEERED)?,
+            no_socket: sum(layout::NO_SOCKET)?,
+            no_headroom: sum(layout::NO_HEADROOM)?,
+        })
+    }
+
+    /// Attaches the program to an interface of the calling thread's network namespace. An earlier
+    /// attachment of this `Redirect` ends first.
+    ///
+    /// Blocks for up to [`BUSY_RETRY`] while another program holds the interface.
+    ///
+    /// # Errors
+    ///
+    /// One of the interface's variants of [`RedirectError`]; nothing is attached then.
+    pub fn attach(&mut self, interface: &str, mode: Mode) -> Result<(), RedirectError> {
+        self.detach();
+        if !is_interface_name(interface) {
+            return Err(RedirectError::UnknownInterface {
+                interface: interface.to_owned(),
+            });
+        }
+        if KernelVersion::current().is_ok_and(|running| running < FIRST_WITH_LINKS) {
+            return Err(RedirectError::KernelTooOld);
+        }
+        let program = xdp_mut(&mut self.ebpf, self.kind)?;
+        let give_up = Instant::now() + BUSY_RETRY;
+        let link = loop {
+            match try_attach(program, interface, mode) {
+                Err(refusal) if is_busy(&refusal) && Instant::now() < give_up => {
+                    thread::sleep(BUSY_PAUSE);
+                }
+                outcome => break outcome,
+            }
+        };
+        match link.map_err(|refusal| RedirectError::attach(interface, mode, &refusal))? {
+            Some(link) => self.link = Some(link),
+            // No kernel that this gets to offers anything but links.
+            None => return Err(RedirectError::KernelTooOld),
+        }
+        Ok(())
+    }
+
+    /// Whether the program was attached and not detached since. An interface that is deleted
+    /// takes the program off without notice here.
+    #[must_use]
+    pub const fn is_attached(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// Ends the attachment; frames go to the kernel again. Without one, nothing changes.
+    ///
+    /// The kernel ends it with the last descriptor: a child of this process that has not come to
+    /// its `execve` yet holds a copy for that moment.
+    pub fn detach(&mut self) {
+        // Closing the last descriptor of a link is what ends an attachment.
+        self.link = None;
+    }
+
+    /// The program, to be run without an interface.
+    pub(crate) fn xdp(&self) -> Result<&Xdp, RedirectError> {
+        let name = self.kind.program();
+        let program = self
+            .ebpf
+            .program(name)
+            .ok_or(RedirectError::Incomplete(name))?;
+        program
+            .try_into()
+            .map_err(|_| RedirectError::Incomplete(name))
+    }
+}
+
+/// A load that failed, with the kernel's error number where it gave one.
+struct LoadFailure {
+    errno: Option<i32>,
+    reason: RedirectError,
+}
+
+impl LoadFailure {
+    fn new(program: &'static str, refusal: &(dyn std::error::Error + 'static)) -> Self {
+        Self {
+            errno: error::errno(refusal),
+            reason: RedirectError::load(program, refusal),
+        }
+    }
+}
+
+impl From<RedirectError> for LoadFailure {
+    fn from(reason: RedirectError) -> Self {
+        Self {
+            errno: None,
+            reason,
+        }
+    }
+}
+
+impl Maps {
+    /// Takes the maps out of the object by their names in `bpf/omni_redirect.bpf.c`.
+    fn take(ebpf: &mut Ebpf) -> Result<Self, RedirectError> {
+        let mut named = |name| ebpf.take_map(name).ok_or(RedirectError::Incomplete(name));
+        Ok(Self {
+            xsks: typed(named("xsks")?, "the sockets")?,
+            local_addrs: typed(named("local_addrs")?, "the addresses")?,
+            settings: typed(named("settings")?, "the settings")?,
+            counters: typed(named("counters")?, "the counters")?,
+        })
+    }
+}
+
+fn typed<T: TryFrom<Map, Error = MapError>>(
+    map: Map,
+    what: &'static str,
+) -> Result<T, RedirectError> {
+    T::try_from(map).map_err(|refusal| RedirectError::map(what, &refusal))
+}
+
+fn xdp_mut(ebpf: &mut Ebpf, kind: Kind) -> Result<&mut Xdp, RedirectError> {
+    let name = kind.program();
+    let program = ebpf
+        .program_mut(name)
+        .ok_or(RedirectError::Incomplete(name))?;
+    program
+        .try_into()
+        .map_err(|_| RedirectError::Incomplete(name))
+}
+
+/// Attaches, and takes the link out of the program's keeping; `None` for anything but a link.
+fn try_attach(
+    program: &mut Xdp,
+    interface: &str,
+    mode: Mode,
+) -> Result<Option<FdLink>, ProgramError> {
+    let mode = match mode {
+        Mode::Native => XdpMode::Driver,
+        Mode::Generic => XdpMode::Skb,
+    };
+    let id = program.attach(interface, mode)?;
+    Ok(FdLink::try_from(program.take_link(id)?).ok())
+}
+
+fn is_busy(refusal: &ProgramError) -> bool {
+    matches!(error::errno(refusal), Some(error::EBUSY | error::EEXIST))
+}
+
+/// What the kernel allows as a name: 1..=15 octets, none of them NUL.
+fn is_interface_name(name: &str) -> bool {
+    (1..16).contains(&name.len()) && !name.contains('\0')
+}
+
+/// The wanted state is reached when there was nothing to remove.
+fn ignore_missing(removed: Result<(), MapError>) -> Result<(), MapError> {
+    match removed {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(refusal) if error::errno(&refusal) == Some(error::ENOENT) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dry_run::Action;
+
+    /// Every kernel takes the programs that older ones need. Needs root.
+    #[test]
+    fn the_programs_for_older_kernels_load_and_decide() {
+        let load = |kind| match Redirect::load_object(kind, LINEAR_OBJECT, false) {
+            Ok(program) => program,
+            Err(failure) => panic!("run this test as root: {}", failure.reason),
+        };
+        let frame = [0; 60];
+        let underlay = load(Kind::Underlay);
+        assert!(!underlay.multi_buffer());
+        assert_eq!(underlay.dry_run(&frame).unwrap().action, Action::Pass);
+        let access = load(Kind::Access);
+        assert_eq!(access.dry_run(&frame).unwrap().action, Action::Drop);
+        let expected = Counters {
+            no_socket: 1,
+            ..Counters::default()
+        };
+        assert_eq!(access.counters().unwrap(), expected);
+    }
+
+    #[test]
+    fn a_loaded_program_can_move_to_another_thread() {
+        fn is_send<T: Send>() {}
+        is_send::<Redirect>();
+    }
+}
