@@ -232,7 +232,9 @@ impl PeerTraffic {
     /// One cache line for each of `workers`.
     #[must_use]
     pub fn new(workers: usize) -> Arc<Self> {
-        Arc::new(Self((0..workers).map(|_| WorkerTraffic::default()).collect()))
+        Arc::new(Self(
+            (0..workers).map(|_| WorkerTraffic::default()).collect(),
+        ))
     }
 
     /// What `worker` writes.
@@ -251,15 +253,17 @@ impl PeerTraffic {
             let seen = value.load(Ordering::Relaxed);
             old.max((seen != 0).then_some(Instant(seen)))
         }
-        self.0.iter().fold(TrafficTotals::default(), |sum, w| TrafficTotals {
-            rx_frames: sum.rx_frames + w.rx_frames.load(Ordering::Relaxed),
-            rx_bytes: sum.rx_bytes + w.rx_bytes.load(Ordering::Relaxed),
-            tx_frames: sum.tx_frames + w.tx_frames.load(Ordering::Relaxed),
-            tx_bytes: sum.tx_bytes + w.tx_bytes.load(Ordering::Relaxed),
-            last_rx: newest(sum.last_rx, &w.last_rx),
-            last_rx_data: newest(sum.last_rx_data, &w.last_rx_data),
-            last_tx: newest(sum.last_tx, &w.last_tx),
-            last_tx_data: newest(sum.last_tx_data, &w.last_tx_data),
-        })
+        self.0
+            .iter()
+            .fold(TrafficTotals::default(), |sum, w| TrafficTotals {
+                rx_frames: sum.rx_frames + w.rx_frames.load(Ordering::Relaxed),
+                rx_bytes: sum.rx_bytes + w.rx_bytes.load(Ordering::Relaxed),
+                tx_frames: sum.tx_frames + w.tx_frames.load(Ordering::Relaxed),
+                tx_bytes: sum.tx_bytes + w.tx_bytes.load(Ordering::Relaxed),
+                last_rx: newest(sum.last_rx, &w.last_rx),
+                last_rx_data: newest(sum.last_rx_data, &w.last_rx_data),
+                last_tx: newest(sum.last_tx, &w.last_tx),
+                last_tx_data: newest(sum.last_tx_data, &w.last_tx_data),
+            })
     }
 }

@@ -223,6 +223,19 @@ mod tests {
     }
 
     #[test]
+    fn a_handshake_counts_as_heard() {
+        let mut watch = Watch::default();
+        let totals = TrafficTotals {
+            last_tx_data: s(5),
+            ..TrafficTotals::default()
+        };
+        watch.observe(&totals, s(4));
+        assert_eq!(watch.unanswered_since, s(5));
+        watch.observe(&totals, s(6));
+        assert_eq!(watch.unanswered_since, None);
+    }
+
+    #[test]
     fn an_ordered_keepalive_is_not_ordered_again_for_the_same_data() {
         let mut watch = Watch::default();
         let totals = TrafficTotals {

@@ -139,3 +139,13 @@ fn every_index_in_use_belongs_to_something() {
         );
     }
 }
+
+#[test]
+fn a_repeated_initiation_gives_its_old_index_back() {
+    let (mut a, _, _) = initiation();
+    for round in 1..10 {
+        a.handle_timeout(now().advanced(Duration::from_millis(5400 * round)));
+        assert!(a.poll_transmit().is_some());
+        assert_eq!(a.indices.len(), 1);
+    }
+}

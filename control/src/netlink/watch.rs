@@ -116,13 +116,17 @@ impl Pending {
         }
     }
 
-    /// What was told before the loss is dropped up to here: it is older than what the caller reads
-    /// after [`KernelEvent::Resync`] and would overwrite that.
     fn end_overrun(&mut self) {
         if core::mem::take(&mut self.overrun) {
-            self.events.clear();
-            self.events.push_back(KernelEvent::Resync);
+            self.lose();
         }
+    }
+
+    /// What was told before the loss is dropped: it is older than what the caller reads after
+    /// [`KernelEvent::Resync`], and would overwrite that.
+    fn lose(&mut self) {
+        self.events.clear();
+        self.events.push_back(KernelEvent::Resync);
     }
 }
 
@@ -145,8 +149,8 @@ impl Netlink {
             let first = self.notifications.recv_from_full().await;
             if let Some(error) = self.gather(first) {
                 tracing::warn!(%error, "cannot read the kernel's notifications");
+                self.with_pending(Pending::lose);
                 tokio::time::sleep(ERROR_PAUSE).await;
-                return KernelEvent::Resync;
             }
         }
     }

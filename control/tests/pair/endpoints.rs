@@ -221,3 +221,26 @@ fn only_the_latest_endpoint_of_a_peer_waits_to_be_resolved() {
     assert_eq!(ganglion.poll_event(), Some(event));
     assert_eq!(ganglion.poll_event(), None);
 }
+
+#[test]
+fn a_path_that_is_found_after_the_handshake_confirms_the_session() {
+    let deaf = Setup {
+        knows_endpoint: false,
+        ..Setup::default()
+    };
+    let mut pair = Pair::with([Setup::default(), deaf], 10);
+    pair.nodes[0].resolves = false;
+    pair.run(second());
+    assert_eq!(
+        pair.nodes[1].count("ConfirmSession"),
+        0,
+        "the keepalive could not leave"
+    );
+    let now = pair.now;
+    let found = Some(path_to(address(1)));
+    pair.nodes[0]
+        .ganglion
+        .handle_path(now, PEER, address(1), found);
+    pair.run(second());
+    pair.assert_established();
+}

@@ -201,6 +201,30 @@ fn simultaneous_initiations_converge_and_lose_nothing() {
 }
 
 #[test]
+fn a_session_that_the_peer_made_ends_our_own_handshake() {
+    let mut pair = Pair::new(15);
+    pair.net.block = |from, datagram| from == 0 && datagram.is_handshake(INITIATION);
+    pair.run(seconds(30));
+    pair.assert_established();
+    assert_eq!(pair.handshakes(INITIATION).len(), 2, "one each");
+}
+
+#[test]
+fn initiations_keep_their_distance_even_after_giving_up() {
+    for seed in 0..5 {
+        let mut pair = Pair::new(seed);
+        pair.net.block = |_, _| true;
+        pair.chat(&[0, 1], Duration::from_millis(100), seconds(300), 0);
+        for node in 0..2 {
+            let sent = pair.handshakes(INITIATION);
+            let times: Vec<_> = sent.iter().filter(|(_, from)| *from == node).collect();
+            assert!(times.len() > 50, "traffic starts the next");
+            assert!(times.windows(2).all(|w| w[1].0.since(w[0].0) >= seconds(5)));
+        }
+    }
+}
+
+#[test]
 fn a_peer_that_cannot_be_is_refused() {
     let pair = Pair::new(10);
     let config = GanglionConfig {

@@ -266,9 +266,9 @@ fn a_hundred_thousand_arbitrary_datagrams_are_not_answered() {
             1 => vec![0; (number >> 8) as usize % 200],
             _ => vec![0; lengths[(number >> 8) as usize % lengths.len()]],
         };
-        if number % 4 == 0 {
+        if number.is_multiple_of(4) {
             let at = (number >> 16) as usize % (datagram.len() - 16);
-            datagram[at] ^= 1 << (number >> 40) % 8;
+            datagram[at] ^= 1 << ((number >> 40) % 8);
         } else {
             datagram
                 .iter_mut()

@@ -49,6 +49,17 @@ pub enum EngineError {
         /// What would fit.
         most: u32,
     },
+    /// An offload that hides a part of the frames from XDP cannot be switched off.
+    #[error(
+        "cannot switch offloads of {interface} off: {source}; see `ethtool -k {interface}`, \
+         transmit checksums, segmentation and VLAN tags must be done in software"
+    )]
+    Offload {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A peer has our own key.
     #[error("peers: {name} has this node's own public key")]
     PeerIsSelf {

@@ -15,7 +15,9 @@ use tracing::{error, info, warn};
 
 use super::EngineError;
 use crate::io::Port;
-use crate::io::xsk::{BoundQueue, XskPort, disable_tx_offloads, receive_queues};
+use crate::io::xsk::{
+    BoundQueue, XskPort, disable_receive_vlan_offload, disable_transmit_offloads, receive_queues,
+};
 
 /// A port's program and how it runs.
 struct Attached {
@@ -70,6 +72,7 @@ impl Ports {
         let (access, engine_side) = match existing.filter(|_| !made) {
             Some(link) => {
                 warn_of_mtu(&link, most);
+                keep_vlan_tags(&link.name)?;
                 (link.clone(), link)
             }
             None => {
@@ -79,10 +82,9 @@ impl Ports {
                 let name = spec.interface.clone();
                 let wanted = AccessPortSpec { name, queues, mtu, mac, addresses };
                 let port = netlink.make_access_port(&wanted).await?;
-                if let Err(error) = disable_tx_offloads(&spec.interface) {
+                if let Err(source) = disable_transmit_offloads(&spec.interface) {
                     let _ = netlink.delete_link(port.user.index).await;
-                    let what = "switch checksum offload off on the access port";
-                    return Err(EngineError::System { what, source: error });
+                    return Err(EngineError::Offload { interface: spec.interface.clone(), source });
                 }
                 info!(
                     interface = spec.interface,
@@ -368,6 +370,18 @@ fn host_mac(public_key: &PublicKey, interface: &str) -> MacAddr {
     // Locally administered, unicast (IEEE 802, clause 8.2).
     mac[0] = mac[0] & 0xfc | 0x02;
     MacAddr(mac)
+}
+
+/// A driver that takes VLAN tags out of frames would put every VLAN into the untagged one.
+fn keep_vlan_tags(interface: &str) -> Result<(), EngineError> {
+    match disable_receive_vlan_offload(interface) {
+        Ok(false) => Ok(()),
+        Ok(true) => {
+            info!(interface, "switched VLAN receive offload off: tags stay in the frames");
+            Ok(())
+        }
+        Err(source) => Err(EngineError::Offload { interface: interface.to_owned(), source }),
+    }
 }
 
 fn warn_of_mtu(link: &Link, most: u32) {

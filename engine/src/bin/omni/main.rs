@@ -1,2 +1,200 @@
-//! `omni`: the operator's tool.
-fn main() {}
+//! `omni`: the operator's tool. It makes keys, and shows what a running engine does.
+//!
+//! Exit status: 0 when done, 1 when something failed, 2 for wrong arguments. What was asked for
+//! goes to standard output, everything else to standard error.
+#![forbid(unsafe_code)]
+
+mod client;
+mod keys;
+mod render;
+#[cfg(test)]
+mod sample;
+mod table;
+mod units;
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ColorChoice, Parser, Subcommand};
+use omni_engine::show::Show;
+use serde::Serialize;
+use thiserror::Error;
+
+use client::ClientError;
+use keys::KeyError;
+use render::{Section, View};
+use table::Pen;
+
+/// Make keys for an OmniNervous fabric, and look into a running node.
+#[derive(Debug, Parser)]
+#[command(name = "omni", version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  (umask 077 && omni keygen > alpha.key)   make a node's identity
+  omni pubkey < alpha.key                  print what its peers need to know
+  omni show                                look at the engine that runs here
+
+Exit status: 0 done, 1 failed, 2 wrong arguments.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print a new private key
+    #[command(after_help = KEYGEN_EXAMPLES)]
+    Keygen,
+    /// Read a private key on standard input, print its public key
+    #[command(after_help = PUBKEY_EXAMPLES)]
+    Pubkey,
+    /// Print a new preshared key, a second secret that two peers may mix into their handshakes
+    #[command(after_help = GENPSK_EXAMPLES)]
+    Genpsk,
+    /// Show what a running engine does: peers, addresses, queues, drops, packet memory
+    #[command(after_help = SHOW_EXAMPLES)]
+    Show(ShowArguments),
+}
+
+const KEYGEN_EXAMPLES: &str = "\
+The key is an X25519 private key: 32 octets in base64. The engine takes it from a file that gives
+nothing to group and others.
+
+Examples:
+  (umask 077 && omni keygen > alpha.key)
+  (umask 077 && omni keygen | tee alpha.key | omni pubkey > alpha.pub)";
+
+const PUBKEY_EXAMPLES: &str = "\
+Example:
+  omni pubkey < alpha.key";
+
+const GENPSK_EXAMPLES: &str = "\
+The key is 32 random octets in base64. Both peers name a file that holds it: preshared_key_file.
+
+Example:
+  (umask 077 && omni genpsk > alpha-beta.psk)";
+
+const SHOW_EXAMPLES: &str = "\
+Numbers have SI prefixes (1 kB is 1000 octets). Traffic and drops count since the engine started.
+
+Examples:
+  omni show                      everything, on one screen
+  omni show drops                what was dropped, and what that means
+  omni show peers --full-keys    keys to copy from
+  omni show --json | jq '.peers[] | select(.state != \"established\") | .name'
+  omni show --socket /run/omni/beta.sock fdb
+  watch -n 1 -c omni show queues --color always";
+
+/// What `omni show` shows, and how.
+#[derive(Debug, Args)]
+struct ShowArguments {
+    /// Only this; without it everything
+    section: Option<Section>,
+
+    /// Print JSON: exact numbers, whole keys
+    #[arg(long)]
+    json: bool,
+
+    /// The engine's control socket [default: the only *.sock in /run/omni]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+
+    /// Keys and names whole, however wide the screen gets
+    #[arg(long)]
+    full_keys: bool,
+
+    /// Colours; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    color: ColorChoice,
+}
+
+/// What ends the tool with exit status 1.
+#[derive(Debug, Error)]
+enum Failure {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("cannot write JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has seen enough, as `head` has.
+        Err(Failure::Output(error) | Failure::Key(KeyError::Output(error)))
+            if error.kind() == ErrorKind::BrokenPipe =>
+        {
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            // Standard error may be gone as well; the exit status still tells.
+            let _ = writeln!(io::stderr(), "omni: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Keygen => Ok(keys::keygen()?),
+        Command::Pubkey => Ok(keys::pubkey()?),
+        Command::Genpsk => Ok(keys::genpsk()?),
+        Command::Show(arguments) => show(arguments),
+    }
+}
+
+fn show(arguments: &ShowArguments) -> Result<(), Failure> {
+    let socket = match &arguments.socket {
+        Some(path) => path.clone(),
+        None => client::find_socket(Path::new(client::FOLDER))?,
+    };
+    let show = client::show(&socket)?;
+    let view = View {
+        pen: Pen { colors: colors(arguments.color) },
+        full_keys: arguments.full_keys,
+    };
+    let text = match (arguments.json, arguments.section) {
+        (true, section) => json(&show, section)?,
+        (false, Some(section)) => render::section(&show, section, view),
+        (false, None) => render::screen(&show, view),
+    };
+    let mut output = io::stdout().lock();
+    output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(Failure::Output)
+}
+
+fn colors(choice: ColorChoice) -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    match choice {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => {
+            let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+            io::stdout().is_terminal() && !is_set("NO_COLOR") && !dumb
+        }
+    }
+}
+
+/// The state in JSON; of a section, the same object with this member alone, so that a path such
+/// as `.peers[]` finds the same in both.
+fn json(show: &Show, section: Option<Section>) -> serde_json::Result<String> {
+    fn member(name: &str, value: &impl Serialize) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(&BTreeMap::from([(name, value)]))
+    }
+    let text = match section {
+        None => serde_json::to_string_pretty(show),
+        Some(Section::Peers) => member("peers", &show.peers),
+        Some(Section::Fdb) => member("fdb", &show.fdb),
+        Some(Section::Neighbors) => member("neighbors", &show.neighbors),
+        Some(Section::Queues) => member("queues", &show.queues),
+        Some(Section::Drops) => member("drops", &show.drops),
+        Some(Section::Umem) => member("umem", &show.umem),
+    };
+    text.map(|text| text + "\n")
+}

@@ -12,11 +12,11 @@ use super::umem::Area;
 use super::{XskError, sys};
 
 /// Entries of the transmit ring: what may wait there before frames are dropped.
-const TX_RING: u32 = 512;
+const TX_RING: u32 = 1024;
 /// Entries of the receive ring.
-const RX_RING: u32 = 1024;
+const RX_RING: u32 = 2048;
 /// Chunks that wait to be filled. Fewer than the ring holds: they stay in the cache.
-pub(super) const FILL_TARGET: usize = 512;
+pub(super) const FILL_TARGET: usize = 2048;
 /// Chunks one socket can have under way.
 pub(super) const CHUNKS_PER_SOCKET: usize = FILL_TARGET + TX_RING as usize;
 /// Frames that one kick sends at most; the kernel's default is 32.
@@ -196,10 +196,12 @@ impl XskSocket {
     /// What the kernel counted: ring full, fill ring empty, other receive drops, bad descriptors.
     pub(super) fn kernel_drops(&self) -> [u64; 4] {
         self.tx.fd().xdp_statistics().map_or([0; 4], |seen| {
+            // The kernel's `rx_dropped` includes the frames for which no chunk was posted.
+            let no_chunk = seen.rx_fill_ring_empty_descs().min(seen.rx_dropped());
             [
                 seen.rx_ring_full(),
-                seen.rx_fill_ring_empty_descs(),
-                seen.rx_dropped(),
+                no_chunk,
+                seen.rx_dropped() - no_chunk,
                 seen.rx_invalid_descs() + seen.tx_invalid_descs(),
             ]
         })

@@ -13,10 +13,18 @@ const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 /// Bit in the value of the socket option `XDP_OPTIONS`: the socket was bound for zero copy.
 const XDP_OPTIONS_ZEROCOPY: u32 = 1;
 
-const ETHTOOL_STXCSUM: u32 = 0x17;
-const ETHTOOL_STSO: u32 = 0x1f;
-const ETHTOOL_SGSO: u32 = 0x24;
+const ETHTOOL_GSTRINGS: u32 = 0x1b;
+const ETHTOOL_GSSET_INFO: u32 = 0x37;
+const ETHTOOL_SFEATURES: u32 = 0x3b;
+const ETHTOOL_GFEATURES: u32 = 0x3a;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
+/// The string set that names an interface's features.
+const ETH_SS_FEATURES: u32 = 4;
+/// Octets of a feature's name.
+const ETH_GSTRING_LEN: usize = 32;
+/// The most features that are looked at; Linux 6.18 has 64.
+const FEATURES_MAX: usize = 256;
+const FEATURE_BLOCKS_MAX: usize = FEATURES_MAX / 32;
 
 /// Raises how many frames one kick sends from its default of 32, where the kernel can.
 pub(super) fn set_tx_budget(fd: RawFd, frames: u32) {
@@ -59,11 +67,39 @@ pub(super) fn poll(fds: &[RawFd], timeout_ms: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// `struct ethtool_value`.
+/// `struct ethtool_sset_info` for one set.
 #[repr(C)]
-struct EthtoolValue {
+#[derive(Default)]
+struct EthtoolSsetInfo {
     cmd: u32,
-    data: u32,
+    reserved: u32,
+    sset_mask: u64,
+    count: u32,
+}
+
+/// `struct ethtool_gstrings`.
+#[repr(C)]
+struct EthtoolStrings {
+    cmd: u32,
+    string_set: u32,
+    len: u32,
+    data: [[u8; ETH_GSTRING_LEN]; FEATURES_MAX],
+}
+
+/// `struct ethtool_gfeatures`; a block is available, requested, active, never changed.
+#[repr(C)]
+struct EthtoolGetFeatures {
+    cmd: u32,
+    size: u32,
+    blocks: [[u32; 4]; FEATURE_BLOCKS_MAX],
+}
+
+/// `struct ethtool_sfeatures`; a block is valid, requested.
+#[repr(C)]
+struct EthtoolSetFeatures {
+    cmd: u32,
+    size: u32,
+    blocks: [[u32; 2]; FEATURE_BLOCKS_MAX],
 }
 
 /// `struct ethtool_channels`.
@@ -105,16 +141,94 @@ fn ethtool<T>(interface: &str, command: &mut T) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Makes a local stack hand over frames with whole checksums and no longer than the MTU.
+/// Whether a feature makes a local stack hand over frames that are not yet as they would be on a
+/// wire: checksums to be filled in, packets to be cut up, VLAN tags beside the frame.
+fn is_transmit_offload(feature: &str) -> bool {
+    let vlan = matches!(feature, "tx-vlan-hw-insert" | "tx-vlan-stag-hw-insert");
+    vlan || feature.starts_with("tx-checksum-") || feature.ends_with("-segmentation")
+}
+
+/// Whether a feature takes VLAN tags out of received frames before XDP sees them.
+fn is_receive_vlan_offload(feature: &str) -> bool {
+    matches!(feature, "rx-vlan-hw-parse" | "rx-vlan-stag-hw-parse")
+}
+
+/// Makes a local stack hand over frames as they would be on a wire: with whole checksums and VLAN
+/// tags, and no longer than the MTU.
 ///
 /// # Errors
-/// When the driver refuses to switch checksum offload off.
-pub fn disable_tx_offloads(interface: &str) -> io::Result<()> {
-    for cmd in [ETHTOOL_STSO, ETHTOOL_SGSO] {
-        // Switching checksums off takes segmentation with it; this is for drivers that do not.
-        let _ = ethtool(interface, &mut EthtoolValue { cmd, data: 0 });
+/// When the driver refuses.
+pub fn disable_transmit_offloads(interface: &str) -> io::Result<()> {
+    switch_off(interface, is_transmit_offload).map(|_| ())
+}
+
+/// Makes a driver leave VLAN tags in received frames. Says whether it did not before.
+///
+/// # Errors
+/// When the driver refuses.
+pub fn disable_receive_vlan_offload(interface: &str) -> io::Result<bool> {
+    switch_off(interface, is_receive_vlan_offload)
+}
+
+/// Switches features off and makes sure that they are. Says whether any was on.
+fn switch_off(interface: &str, unwanted: fn(&str) -> bool) -> io::Result<bool> {
+    let (unwanted, size) = feature_mask(interface, unwanted)?;
+    let still_on = || {
+        let mut active = active_features(interface, size)?;
+        for (active, unwanted) in active.iter_mut().zip(&unwanted) {
+            *active &= unwanted;
+        }
+        io::Result::Ok(active)
+    };
+    let on = still_on()?;
+    if on == [0; FEATURE_BLOCKS_MAX] {
+        return Ok(false);
     }
-    ethtool(interface, &mut EthtoolValue { cmd: ETHTOOL_STXCSUM, data: 0 })
+    let blocks = on.map(|valid| [valid, 0]);
+    ethtool(interface, &mut EthtoolSetFeatures { cmd: ETHTOOL_SFEATURES, size, blocks })?;
+    if still_on()? != [0; FEATURE_BLOCKS_MAX] {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "the driver keeps one on"));
+    }
+    Ok(true)
+}
+
+/// The bits of the features whose names are `wanted`, and how many blocks the kernel has.
+fn feature_mask(
+    interface: &str,
+    wanted: fn(&str) -> bool,
+) -> io::Result<([u32; FEATURE_BLOCKS_MAX], u32)> {
+    let mut info = EthtoolSsetInfo {
+        cmd: ETHTOOL_GSSET_INFO,
+        sset_mask: 1 << ETH_SS_FEATURES,
+        ..Default::default()
+    };
+    ethtool(interface, &mut info)?;
+    if info.count as usize > FEATURES_MAX {
+        return Err(io::Error::other("the kernel has more features than are known"));
+    }
+    let mut strings = Box::new(EthtoolStrings {
+        cmd: ETHTOOL_GSTRINGS,
+        string_set: ETH_SS_FEATURES,
+        len: info.count,
+        data: [[0; ETH_GSTRING_LEN]; FEATURES_MAX],
+    });
+    ethtool(interface, &mut *strings)?;
+    let mut mask = [0; FEATURE_BLOCKS_MAX];
+    for (bit, name) in strings.data.iter().take(info.count as usize).enumerate() {
+        let len = name.iter().position(|&octet| octet == 0).unwrap_or(ETH_GSTRING_LEN);
+        if std::str::from_utf8(&name[..len]).is_ok_and(wanted) {
+            mask[bit / 32] |= 1 << (bit % 32);
+        }
+    }
+    Ok((mask, info.count.div_ceil(32)))
+}
+
+/// The bits of the features that are on.
+fn active_features(interface: &str, size: u32) -> io::Result<[u32; FEATURE_BLOCKS_MAX]> {
+    let blocks = [[0; 4]; FEATURE_BLOCKS_MAX];
+    let mut features = EthtoolGetFeatures { cmd: ETHTOOL_GFEATURES, size, blocks };
+    ethtool(interface, &mut features)?;
+    Ok(features.blocks.map(|[_available, _requested, active, _never_changed]| active))
 }
 
 /// How many receive queues an interface uses; 1 where the driver cannot say.

@@ -24,7 +24,7 @@ pub const HEADROOM: usize = 256;
 pub const CHUNK_FRAME_MAX: usize = CHUNK - HEADROOM;
 
 /// Entries of fill and completion rings: more than are ever used, so that neither can be full.
-const RING: u32 = 1024;
+const RING: u32 = 2048;
 
 /// The mapped area. It lives as long as the process: frames point into it without a lifetime.
 #[derive(Clone, Debug)]

@@ -1,0 +1,239 @@
+//! Asks an engine for its state: one line of JSON to its control socket, one line back.
+
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use omni_engine::show::Show;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Where engines put their sockets unless told otherwise.
+pub(crate) const FOLDER: &str = "/run/omni";
+
+const REQUEST: &[u8] = b"{\"command\":\"show\"}\n";
+/// The longest answer read, in octets: some 300,000 addresses of the forwarding table.
+const ANSWER_MAX: u64 = 64 << 20;
+/// The longest wait for the whole answer. The engine itself gives up after 5 s.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why there is no answer. Every text says what to do, where something can be done.
+#[derive(Debug, Error)]
+pub(crate) enum ClientError {
+    /// No socket in the folder.
+    #[error(
+        "no engine runs here: {0} has no *.sock (start omni-engine, or name its socket: --socket \
+         PATH)"
+    )]
+    NoSocket(PathBuf),
+    /// More than one: the choice is the user's.
+    #[error("several engines have a socket here, choose one:{}", choices(.0))]
+    SeveralSockets(Vec<PathBuf>),
+    /// The folder cannot be looked into.
+    #[error("cannot look for sockets in {0}: {1}")]
+    Folder(PathBuf, io::Error),
+    /// The socket's file is not there, or its engine is gone.
+    #[error("nobody listens at {0}: is the engine running?")]
+    NobodyListens(PathBuf),
+    /// The socket is somebody else's.
+    #[error("{path} is for its owner only{}: try again as that user, or with sudo", user(.owner))]
+    NotAllowed {
+        /// The socket.
+        path: PathBuf,
+        /// The user id of its owner, where it can be seen.
+        owner: Option<u32>,
+    },
+    /// The engine hangs.
+    #[error("no answer from {0} within {} s", PATIENCE.as_secs())]
+    TimedOut(PathBuf),
+    /// The engine went away while it answered, or is about to stop.
+    #[error("the engine at {0} broke off before its answer was complete")]
+    BrokeOff(PathBuf),
+    /// Whatever listens there is no engine.
+    #[error("the answer from {0} is longer than {} MiB", ANSWER_MAX >> 20)]
+    TooLong(PathBuf),
+    /// The engine refused.
+    #[error("the engine at {0} refuses: {1}")]
+    Refused(PathBuf, String),
+    /// Not the JSON that this version knows.
+    #[error("the answer from {0} is not understood: {1} (are omni and omni-engine of one version?)")]
+    NotUnderstood(PathBuf, serde_json::Error),
+    /// Anything else.
+    #[error("cannot ask at {0}: {1}")]
+    Io(PathBuf, io::Error),
+}
+
+fn choices(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| format!("\n  --socket {}", path.display())).collect()
+}
+
+fn user(owner: &Option<u32>) -> String {
+    owner.map_or_else(String::new, |id| format!(" (user id {id})"))
+}
+
+/// The only socket in `folder`.
+pub(crate) fn find_socket(folder: &Path) -> Result<PathBuf, ClientError> {
+    let mut found = match sockets(folder) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(ClientError::Folder(folder.to_owned(), error)),
+    };
+    found.sort();
+    match (found.pop(), found.is_empty()) {
+        (None, _) => Err(ClientError::NoSocket(folder.to_owned())),
+        (Some(only), true) => Ok(only),
+        (Some(last), false) => {
+            found.push(last);
+            Err(ClientError::SeveralSockets(found))
+        }
+    }
+}
+
+fn sockets(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        if path.extension().is_some_and(|it| it == "sock") && entry.file_type()?.is_socket() {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The state of the engine that listens at `path`.
+pub(crate) fn show(path: &Path) -> Result<Show, ClientError> {
+    let deadline = Instant::now() + PATIENCE;
+    let answer = connect(path)
+        .and_then(|stream| exchange(stream, deadline))
+        .map_err(|error| explained(path, error))?;
+    if answer.len() as u64 > ANSWER_MAX {
+        return Err(ClientError::TooLong(path.to_owned()));
+    }
+    if answer.last() != Some(&b'\n') {
+        return Err(ClientError::BrokeOff(path.to_owned()));
+    }
+    understood(path, &answer)
+}
+
+fn understood(path: &Path, answer: &[u8]) -> Result<Show, ClientError> {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    serde_json::from_slice(answer).map_err(|error| match serde_json::from_slice(answer) {
+        Ok(Refusal { error }) => ClientError::Refused(path.to_owned(), error),
+        Err(_) => ClientError::NotUnderstood(path.to_owned(), error),
+    })
+}
+
+/// Connects. The standard library would wait for ever when an engine that hangs has a full
+/// backlog, so the time limit is set before.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let address = SocketAddrUnix::new(path)?;
+    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+    rustix::net::connect(&socket, &address)?;
+    Ok(UnixStream::from(socket))
+}
+
+/// Sends the request and reads up to the answer's newline, or to the end, or to one octet too many.
+fn exchange(mut stream: UnixStream, deadline: Instant) -> io::Result<Vec<u8>> {
+    stream.write_all(REQUEST)?;
+    let (mut answer, mut chunk) = (Vec::new(), vec![0; 1 << 16]);
+    while answer.last() != Some(&b'\n') && answer.len() as u64 <= ANSWER_MAX {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(len) => answer.extend_from_slice(&chunk[..len]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(answer)
+}
+
+fn explained(path: &Path, error: io::Error) -> ClientError {
+    let owned = path.to_owned();
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::NobodyListens(owned),
+        ErrorKind::PermissionDenied => {
+            let owner = fs::metadata(path).ok().map(|metadata| metadata.uid());
+            ClientError::NotAllowed { path: owned, owner }
+        }
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => ClientError::TimedOut(owned),
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => ClientError::BrokeOff(owned),
+        _ => ClientError::Io(owned, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn the_only_socket_of_a_folder_is_found_among_other_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alpha.sock");
+        let _alpha = UnixListener::bind(&path).unwrap();
+        let _new = UnixListener::bind(folder.path().join("beta.sock.new")).unwrap();
+        fs::write(folder.path().join("file.sock"), "").unwrap();
+        assert_eq!(find_socket(folder.path()).unwrap(), path);
+    }
+
+    #[test]
+    fn no_socket_and_no_folder_are_the_same_error() {
+        let folder = tempfile::tempdir().unwrap();
+        for folder in [folder.path().to_owned(), folder.path().join("missing")] {
+            let text = find_socket(&folder).unwrap_err().to_string();
+            let want = format!("no engine runs here: {} has no *.sock", folder.display());
+            assert!(text.starts_with(&want), "{text}");
+        }
+    }
+
+    #[test]
+    fn several_sockets_are_listed_ready_to_be_typed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name| folder.path().join(name);
+        let _keep = ["beta.sock", "alpha.sock"].map(|name| UnixListener::bind(path(name)).unwrap());
+        let text = find_socket(folder.path()).unwrap_err().to_string();
+        let want = format!(
+            "several engines have a socket here, choose one:\n  --socket {}\n  --socket {}",
+            path("alpha.sock").display(),
+            path("beta.sock").display()
+        );
+        assert_eq!(text, want);
+    }
+
+    #[test]
+    fn an_engine_that_hangs_is_left_at_the_deadline() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let start = Instant::now();
+        let error = exchange(ours, start + Duration::from_millis(50)).unwrap_err();
+        let path = Path::new("/run/omni/alpha.sock");
+        assert!(matches!(explained(path, error), ClientError::TimedOut(_)));
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn an_answer_that_never_ends_is_left_at_the_limit() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let writer = std::thread::spawn(move || while theirs.write_all(&[b' '; 1 << 16]).is_ok() {});
+        let answer = exchange(ours, Instant::now() + PATIENCE).unwrap();
+        assert!(answer.len() as u64 > ANSWER_MAX);
+        assert!(answer.len() as u64 <= ANSWER_MAX + (1 << 16));
+        writer.join().unwrap();
+    }
+}

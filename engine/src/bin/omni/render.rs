@@ -1,0 +1,378 @@
+//! A node's state as a screen of text. Pure: the state in, a string out.
+
+use std::collections::HashMap;
+
+use clap::ValueEnum;
+use omni_engine::show::{FdbView, NeighborView, PeerView, QueueView, Show, UmemView};
+use omni_wire::DropReason;
+
+use crate::table::{Cell, Column, Pen, Table, Tone, printable};
+use crate::units::{ago, count, latency, octets, span};
+
+/// The screen's width in characters; only `--full-keys` goes beyond.
+const WIDTH: usize = 100;
+/// Rows of a table among all others. A forwarding table can have thousands.
+const ROWS_MAX: usize = 24;
+/// The longest name in a table, in characters.
+const NAME_MAX: usize = 20;
+/// Characters of a key that tell peers apart.
+const KEY_SHORT: usize = 8;
+/// The bar's length in characters.
+const BAR: usize = 60;
+
+/// A part of the screen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Section {
+    /// Who is there, since when, and the traffic with them
+    Peers,
+    /// The forwarding table: behind whom each MAC address is
+    Fdb,
+    /// Which MAC address each IP address has
+    Neighbors,
+    /// What each queue carried, and how long that took
+    Queues,
+    /// What was dropped, and what that means
+    Drops,
+    /// Where the frames of the packet memory are
+    Umem,
+}
+
+/// How to show.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct View {
+    /// With colours or without.
+    pub(crate) pen: Pen,
+    /// Whether keys and names are whole in tables.
+    pub(crate) full_keys: bool,
+}
+
+/// Everything: a head line, then the sections.
+pub(crate) fn screen(show: &Show, view: View) -> String {
+    let mut out = head(show, view);
+    for &section in Section::value_variants() {
+        let body = Body { view, indent: 2, rows_max: ROWS_MAX };
+        out.push('\n');
+        out.push_str(&view.pen.paint(Tone::Strong, title(section)));
+        if let Some(rows) = rows(show, section).filter(|&rows| rows > 0) {
+            out.push_str(&view.pen.paint(Tone::Dim, &format!("  {rows}")));
+        }
+        out.push('\n');
+        out.push_str(&body.section(show, section));
+    }
+    out
+}
+
+/// One section, without title and whole.
+pub(crate) fn section(show: &Show, section: Section, view: View) -> String {
+    Body { view, indent: 0, rows_max: usize::MAX }.section(show, section)
+}
+
+fn head(show: &Show, view: View) -> String {
+    let node = &show.node;
+    let line = |key: &str, pen: Pen| {
+        let name = pen.paint(Tone::Strong, &printable(&node.name));
+        let label = |text| pen.paint(Tone::Dim, text);
+        let (fabric, key) = (printable(&node.fabric), printable(key));
+        let up = span(node.uptime_seconds);
+        let (of, with, since) = (label("fabric"), label("key"), label("up"));
+        format!("{name}  {of} {fabric}  {with} {key}  {since} {up}\n")
+    };
+    // One's own key is here to be copied, so it is whole wherever there is room.
+    let whole = line(&node.public_key, Pen { colors: false });
+    match view.full_keys || whole.trim_end().chars().count() <= WIDTH {
+        true => line(&node.public_key, view.pen),
+        false => line(&shortened(&node.public_key, KEY_SHORT), view.pen),
+    }
+}
+
+const fn title(section: Section) -> &'static str {
+    match section {
+        Section::Peers => "peers",
+        Section::Fdb => "fdb",
+        Section::Neighbors => "neighbors",
+        Section::Queues => "queues",
+        Section::Drops => "drops",
+        Section::Umem => "umem",
+    }
+}
+
+fn rows(show: &Show, section: Section) -> Option<usize> {
+    match section {
+        Section::Peers => Some(show.peers.len()),
+        Section::Fdb => Some(show.fdb.len()),
+        Section::Neighbors => Some(show.neighbors.len()),
+        Section::Queues => Some(show.queues.len()),
+        Section::Drops | Section::Umem => None,
+    }
+}
+
+/// The first characters, and `..` where some are missing.
+fn shortened(text: &str, len: usize) -> String {
+    match text.char_indices().nth(len) {
+        Some((end, _)) => format!("{}..", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Writes sections.
+#[derive(Clone, Copy)]
+struct Body {
+    view: View,
+    indent: usize,
+    rows_max: usize,
+}
+
+impl Body {
+    fn section(self, show: &Show, section: Section) -> String {
+        match section {
+            Section::Peers => self.peers(&show.peers),
+            Section::Fdb => self.fdb(&show.fdb, &show.peers),
+            Section::Neighbors => self.neighbors(&show.neighbors, &show.peers),
+            Section::Queues => self.queues(&show.queues),
+            Section::Drops => self.drops(show),
+            Section::Umem => self.umem(show.umem),
+        }
+    }
+
+    /// A table of all items, or of as many as there is room for.
+    fn table<T, R: IntoIterator<Item = Cell>>(
+        self,
+        columns: &[Column],
+        items: &[T],
+        section: Section,
+        row: impl Fn(&T) -> R,
+    ) -> String {
+        let mut table = Table::new(columns);
+        items.iter().take(self.rows_max).for_each(|item| table.row(row(item)));
+        let mut out = table.render(self.view.pen, self.indent, WIDTH);
+        if let Some(more @ 1..) = items.len().checked_sub(self.rows_max) {
+            let title = title(section);
+            out.push_str(&self.line(Tone::Dim, &format!("and {more} more: omni show {title}")));
+        }
+        out
+    }
+
+    fn line(self, tone: Tone, text: &str) -> String {
+        format!("{:indent$}{}\n", "", self.view.pen.paint(tone, text), indent = self.indent)
+    }
+
+    fn key(self, key: &str) -> String {
+        self.short_unless_full(key, KEY_SHORT)
+    }
+
+    /// A name that is at most as long with its `..` as [`NAME_MAX`].
+    fn name(self, name: &str) -> String {
+        match name.chars().count() > NAME_MAX {
+            true => self.short_unless_full(name, NAME_MAX - 2),
+            false => name.to_owned(),
+        }
+    }
+
+    fn short_unless_full(self, text: &str, len: usize) -> String {
+        if self.view.full_keys { text.to_owned() } else { shortened(text, len) }
+    }
+
+    fn peers(self, peers: &[PeerView]) -> String {
+        const COLUMNS: &[Column] = &[
+            Column::left("name").key(),
+            Column::left("key").fold(),
+            Column::left("endpoint").fold(),
+            Column::left("state").fold(),
+            Column::left("handshake"),
+            Column::right("rx").fold(),
+            Column::right("frames"),
+            Column::right("tx"),
+            Column::right("frames"),
+        ];
+        if peers.is_empty() {
+            return self.line(Tone::Dim, "no peers");
+        }
+        self.table(COLUMNS, peers, Section::Peers, |peer| {
+            [
+                self.name(&peer.name).into(),
+                self.key(&peer.public_key).into(),
+                peer.endpoint.as_ref().map_or_else(Cell::absent, Cell::from),
+                Cell::toned(&peer.state, tone_of(&peer.state)),
+                peer.last_handshake_seconds.map_or_else(Cell::absent, |age| ago(age).into()),
+                octets(peer.rx_bytes).into(),
+                count(peer.rx_frames).into(),
+                octets(peer.tx_bytes).into(),
+                count(peer.tx_frames).into(),
+            ]
+        })
+    }
+
+    fn fdb(self, entries: &[FdbView], peers: &[PeerView]) -> String {
+        const COLUMNS: &[Column] = &[
+            Column::right("vlan"),
+            Column::left("mac"),
+            Column::left("owner"),
+            Column::left("kind"),
+            Column::left("seen"),
+        ];
+        if entries.is_empty() {
+            return self.line(Tone::Dim, "no addresses yet");
+        }
+        let owners = Owners::new(peers);
+        self.table(COLUMNS, entries, Section::Fdb, |entry| {
+            [
+                vlan(entry.vlan),
+                (&entry.mac).into(),
+                self.owner(&owners, &entry.owner),
+                (&entry.kind).into(),
+                ago(entry.age_seconds).into(),
+            ]
+        })
+    }
+
+    fn neighbors(self, entries: &[NeighborView], peers: &[PeerView]) -> String {
+        const COLUMNS: &[Column] = &[
+            Column::right("vlan"),
+            Column::left("ip"),
+            Column::left("mac"),
+            Column::left("owner"),
+            Column::left("source"),
+        ];
+        if entries.is_empty() {
+            return self.line(Tone::Dim, "no bindings");
+        }
+        let owners = Owners::new(peers);
+        self.table(COLUMNS, entries, Section::Neighbors, |entry| {
+            [
+                vlan(entry.vlan),
+                (&entry.ip).into(),
+                (&entry.mac).into(),
+                self.owner(&owners, &entry.owner),
+                (&entry.source).into(),
+            ]
+        })
+    }
+
+    /// A port by its name, a peer by its name, and who is no peer any more by the key.
+    fn owner(self, owners: &Owners<'_>, owner: &str) -> Cell {
+        match owners.0.get(owner) {
+            Some(name) => self.name(name).into(),
+            None if owner.is_empty() => Cell::absent(),
+            None if owner.starts_with("local:") => owner.into(),
+            None => self.key(owner).into(),
+        }
+    }
+
+    fn queues(self, queues: &[QueueView]) -> String {
+        const COLUMNS: &[Column] = &[
+            Column::right("worker"),
+            Column::right("core"),
+            Column::left("port").key(),
+            Column::right("queue").key(),
+            Column::left("mode"),
+            Column::right("rx"),
+            Column::right("tx"),
+            Column::right("latency of").fold(),
+            Column::right("p50"),
+            Column::right("p90"),
+            Column::right("p99"),
+            Column::right("p99.9"),
+            Column::right("p99.99"),
+            Column::right("max"),
+        ];
+        if queues.is_empty() {
+            return self.line(Tone::Dim, "no queues");
+        }
+        self.table(COLUMNS, queues, Section::Queues, |queue| {
+            let carried = [
+                queue.worker.to_string().into(),
+                queue.core.map_or_else(Cell::absent, |core| core.to_string().into()),
+                (&queue.port).into(),
+                queue.queue.to_string().into(),
+                format!("{}, {}", queue.mode, queue.copy.replace('_', "-")).into(),
+                count(queue.rx_frames).into(),
+                count(queue.tx_frames).into(),
+            ];
+            carried.into_iter().chain(latencies(queue))
+        })
+    }
+
+    fn drops(self, show: &Show) -> String {
+        const COLUMNS: &[Column] =
+            &[Column::left("reason"), Column::right("count"), Column::flow("meaning")];
+        let mut drops: Vec<_> = show.drops.iter().filter(|&(_, &count)| count > 0).collect();
+        if drops.is_empty() {
+            return self.line(Tone::Good, "nothing was dropped");
+        }
+        drops.sort_by_key(|&(reason, &count)| (u64::MAX - count, reason));
+        self.table(COLUMNS, &drops, Section::Drops, |&(reason, &n)| {
+            [reason.into(), count(n).into(), meaning(reason).into()]
+        })
+    }
+
+    /// A bar of where the frames are, and a line that says the same in numbers.
+    fn umem(self, umem: UmemView) -> String {
+        let pen = self.view.pen;
+        let held = [
+            ('#', Tone::Strong, umem.frames_held, "held"),
+            ('<', Tone::Good, umem.frames_receiving, "with the kernel to receive"),
+            ('>', Tone::Warning, umem.frames_sending, "to send"),
+        ];
+        let (mut bar, mut left) = (String::new(), BAR);
+        let mut legend = vec![format!("{} {} free", pen.paint(Tone::Dim, "."), umem.frames_free)];
+        for (sign, tone, frames, what) in held {
+            let cells = share(frames, umem.frames_total).min(left);
+            left -= cells;
+            bar.push_str(&pen.paint(tone, &sign.to_string().repeat(cells)));
+            legend.push(format!("{} {frames} {what}", pen.paint(tone, &sign.to_string())));
+        }
+        bar.push_str(&pen.paint(Tone::Dim, &".".repeat(left)));
+        let bar = format!("[{bar}]  {} frames in all", umem.frames_total);
+        self.line(Tone::Plain, &bar) + &self.line(Tone::Plain, &legend.join("   "))
+    }
+}
+
+/// Cells of the bar that `frames` of `total` take; what is not nothing takes at least one.
+fn share(frames: u64, total: u64) -> usize {
+    let cells = |frames| u128::from(frames) * BAR as u128 * 2 / u128::from(total.max(1));
+    let rounded = usize::try_from(cells(frames).div_ceil(2)).unwrap_or(BAR);
+    if frames == 0 { 0 } else { rounded.clamp(1, BAR) }
+}
+
+/// Names of peers by their keys.
+struct Owners<'a>(HashMap<&'a str, &'a str>);
+
+impl<'a> Owners<'a> {
+    fn new(peers: &'a [PeerView]) -> Self {
+        let named = peers.iter().filter(|peer| !peer.name.is_empty());
+        Self(named.map(|peer| (peer.public_key.as_str(), peer.name.as_str())).collect())
+    }
+}
+
+fn tone_of(state: &str) -> Tone {
+    match state {
+        "established" => Tone::Good,
+        "handshaking" => Tone::Warning,
+        "idle" => Tone::Dim,
+        _ => Tone::Plain,
+    }
+}
+
+fn vlan(id: u16) -> Cell {
+    if id == 0 { Cell::absent() } else { id.to_string().into() }
+}
+
+/// How many were measured and the percentiles, or nothing where nothing was.
+fn latencies(queue: &QueueView) -> Vec<Cell> {
+    let seen = queue.latency_ns;
+    if seen.count == 0 {
+        return vec![Cell::absent(); 7];
+    }
+    let times = [seen.p50, seen.p90, seen.p99, seen.p999, seen.p9999, seen.max];
+    let times = times.map(|time| latency(time).into());
+    std::iter::once(count(seen.count).into()).chain(times).collect()
+}
+
+/// What a drop reason means. The engine may be newer and know more of them.
+fn meaning(reason: &str) -> &'static str {
+    let known = DropReason::ALL.iter().find(|known| known.as_str() == reason);
+    known.map_or("Not known to this version of omni.", |known| known.describe())
+}
+
+#[cfg(test)]
+mod tests;
