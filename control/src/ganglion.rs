@@ -296,7 +296,7 @@ impl Ganglion {
                 let Some(moved) = self.peers.get(&peer) else {
                     return;
                 };
-                if moved.sessions.tells_endpoint(session_id) {
+                if moved.sessions.tells_endpoint(session_id, self.timers.handshake_retry) {
                     self.set_endpoint(peer, source);
                 }
             }

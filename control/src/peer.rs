@@ -171,18 +171,15 @@ impl Sessions {
         current.role == Role::Responder && previous.role == Role::Initiator && apart < span
     }
 
-    /// Whether a message in session `id` shows where the peer is now: it is the one we send in,
-    /// or the newest of those that were confirmed. Older ones may be delayed messages.
-    pub(crate) fn tells_endpoint(&self, id: u32) -> bool {
-        let newest = self
-            .previous
-            .iter()
-            .chain(&self.current)
-            .max_by_key(|s| s.established_at);
-        self.current
-            .iter()
-            .chain(newest)
-            .any(|session| session.id == id)
+    /// Whether a message in session `id` shows where the peer is now: no other session that was
+    /// confirmed is newer, but for one made within `span`. Two that were made at once are both the
+    /// newest: each side may send in the other one. Messages in older ones may be delayed.
+    pub(crate) fn tells_endpoint(&self, id: u32, span: Duration) -> bool {
+        let confirmed = || self.previous.iter().chain(&self.current);
+        let newest = confirmed().map(|session| session.established_at).max();
+        confirmed().any(|session| {
+            session.id == id && newest.is_some_and(|at| at.since(session.established_at) < span)
+        })
     }
 
     /// When the next one ends.

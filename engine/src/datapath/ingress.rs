@@ -156,10 +156,12 @@ impl<F: Frame> Datapath<F> {
     fn follow(&mut self, id: PeerId, claim: &Claim) {
         let Some(peer) = self.peers.get_mut(id) else { return };
         let here = peer.template.as_ref().map(omni_wire::outer::Template::endpoint);
-        if peer.current != Some(claim.session)
-            || here == Some(claim.source)
-            || peer.moved_to == Some(claim.source)
-        {
+        if here == Some(claim.source) || peer.moved_to == Some(claim.source) {
+            return;
+        }
+        let current = peer.current.and_then(|slot| self.sessions.get(slot));
+        let spoke = self.sessions.get(claim.session);
+        if !current.zip(spoke).is_some_and(|(c, s)| s.shared.tells_endpoint(&c.shared)) {
             return;
         }
         let session_id = claim.header.session_id;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use omni_control::message::{InstallSession, PeerId, Role};
-use omni_wire::limits::{REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES};
+use omni_wire::limits::{HANDSHAKE_RETRY, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES};
 use omni_wire::{DropReason, Instant};
 
 use super::hash::BuildIdHasher;
@@ -24,6 +24,8 @@ pub struct SharedSession {
     pub role: Role,
     /// The longest inner frame the peer accepts, in octets.
     pub peer_max_frame: usize,
+    /// When the handshake ended.
+    pub established_at: Instant,
     /// Messages are neither sent nor received from here on.
     pub rejected_at: Instant,
     receive_key: Key,
@@ -42,11 +44,20 @@ impl SharedSession {
             remote_session_id: install.remote_session_id,
             role: install.role,
             peer_max_frame: usize::from(install.peer_max_frame),
+            established_at: install.established_at,
             rejected_at: install.established_at + REJECT_AFTER_TIME,
             receive_key: Key::new(&install.receive_key.0),
             send_key: Key::new(&install.send_key.0),
             windows: (0..install.peer_lanes).map(|_| OnceLock::new()).collect(),
         }
+    }
+
+    /// Whether a message in this session shows where the peer is, when `current` is the one to
+    /// send in: it is no older, but for the time that two handshakes begun by both sides at once
+    /// may be apart.
+    #[must_use]
+    pub fn tells_endpoint(&self, current: &Self) -> bool {
+        current.established_at.since(self.established_at) < HANDSHAKE_RETRY
     }
 
     /// Opens messages of the peer.

@@ -32,7 +32,7 @@ pub(crate) enum ClientError {
     )]
     NoSocket(PathBuf),
     /// More than one: the choice is the user's.
-    #[error("several engines have a socket here, choose one:{}", choices(.0))]
+    #[error("several engines have a socket here, choose one:{list}", list = choices(.0))]
     SeveralSockets(Vec<PathBuf>),
     /// The folder cannot be looked into.
     #[error("cannot look for sockets in {0}: {1}")]
@@ -41,7 +41,10 @@ pub(crate) enum ClientError {
     #[error("nobody listens at {0}: is the engine running?")]
     NobodyListens(PathBuf),
     /// The socket is somebody else's.
-    #[error("{path} is for its owner only{}: try again as that user, or with sudo", user(.owner))]
+    #[error(
+        "{path} is for its owner only{of}: try again as that user, or with sudo",
+        of = user(.owner)
+    )]
     NotAllowed {
         /// The socket.
         path: PathBuf,
@@ -49,19 +52,21 @@ pub(crate) enum ClientError {
         owner: Option<u32>,
     },
     /// The engine hangs.
-    #[error("no answer from {0} within {} s", PATIENCE.as_secs())]
+    #[error("no answer from {0} within {limit} s", limit = PATIENCE.as_secs())]
     TimedOut(PathBuf),
     /// The engine went away while it answered, or is about to stop.
     #[error("the engine at {0} broke off before its answer was complete")]
     BrokeOff(PathBuf),
     /// Whatever listens there is no engine.
-    #[error("the answer from {0} is longer than {} MiB", ANSWER_MAX >> 20)]
+    #[error("the answer from {0} is longer than {limit} MiB", limit = ANSWER_MAX >> 20)]
     TooLong(PathBuf),
     /// The engine refused.
     #[error("the engine at {0} refuses: {1}")]
     Refused(PathBuf, String),
     /// Not the JSON that this version knows.
-    #[error("the answer from {0} is not understood: {1} (are omni and omni-engine of one version?)")]
+    #[error(
+        "the answer from {0} is not understood: {1} (are omni and omni-engine of one version?)"
+    )]
     NotUnderstood(PathBuf, serde_json::Error),
     /// Anything else.
     #[error("cannot ask at {0}: {1}")]
@@ -69,7 +74,10 @@ pub(crate) enum ClientError {
 }
 
 fn choices(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| format!("\n  --socket {}", path.display())).collect()
+    paths
+        .iter()
+        .map(|path| format!("\n  --socket {}", path.display()))
+        .collect()
 }
 
 fn user(owner: &Option<u32>) -> String {
@@ -230,7 +238,8 @@ mod tests {
     #[test]
     fn an_answer_that_never_ends_is_left_at_the_limit() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let writer = std::thread::spawn(move || while theirs.write_all(&[b' '; 1 << 16]).is_ok() {});
+        let writer =
+            std::thread::spawn(move || while theirs.write_all(&[b' '; 1 << 16]).is_ok() {});
         let answer = exchange(ours, Instant::now() + PATIENCE).unwrap();
         assert!(answer.len() as u64 > ANSWER_MAX);
         assert!(answer.len() as u64 <= ANSWER_MAX + (1 << 16));

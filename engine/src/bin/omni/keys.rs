@@ -44,21 +44,28 @@ pub(crate) enum KeyError {
 
 /// Prints a new private key.
 pub(crate) fn keygen() -> Result<(), KeyError> {
-    print_secret(&clamped(random()?))
+    let octets = clamped(random()?);
+    print_secret(&octets)
 }
 
 /// Prints a new preshared key.
 pub(crate) fn genpsk() -> Result<(), KeyError> {
-    print_secret(&random()?)
+    let octets = random()?;
+    print_secret(&octets)
 }
 
 /// Prints the public key of the private key on standard input.
 pub(crate) fn pubkey() -> Result<(), KeyError> {
-    let input = io::stdin().as_fd().try_clone_to_owned().map_err(KeyError::Input)?;
+    let input = io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(KeyError::Input)?;
     let private = read_private(File::from(input))?;
     let mut line = PublicKey::from_private(&private).to_string();
     line.push('\n');
-    standard_output()?.write_all(line.as_bytes()).map_err(KeyError::Output)
+    standard_output()?
+        .write_all(line.as_bytes())
+        .map_err(KeyError::Output)
 }
 
 fn random() -> Result<Zeroizing<[u8; 32]>, KeyError> {
@@ -77,7 +84,10 @@ fn clamped(mut octets: Zeroizing<[u8; 32]>) -> Zeroizing<[u8; 32]> {
 fn read_private(input: impl Read) -> Result<PrivateKey, KeyError> {
     // Room for everything from the start: growing would leave copies behind.
     let mut text = Zeroizing::new(Vec::with_capacity(INPUT_MAX + 64));
-    input.take(INPUT_MAX as u64 + 1).read_to_end(&mut text).map_err(KeyError::Input)?;
+    input
+        .take(INPUT_MAX as u64 + 1)
+        .read_to_end(&mut text)
+        .map_err(KeyError::Input)?;
     if text.len() > INPUT_MAX {
         return Err(KeyError::NoKey);
     }
@@ -126,7 +136,10 @@ fn open_to_others(file: &File) -> Option<u32> {
 }
 
 fn standard_output() -> Result<File, KeyError> {
-    let output = io::stdout().as_fd().try_clone_to_owned().map_err(KeyError::Output)?;
+    let output = io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(KeyError::Output)?;
     Ok(File::from(output))
 }
 

@@ -7,8 +7,6 @@
 mod client;
 mod keys;
 mod render;
-#[cfg(test)]
-mod sample;
 mod table;
 mod units;
 
@@ -79,6 +77,7 @@ Example:
 
 const SHOW_EXAMPLES: &str = "\
 Numbers have SI prefixes (1 kB is 1000 octets). Traffic and drops count since the engine started.
+Latencies of a queue run from the driver's receive stamp to the other side's transmit ring.
 
 Examples:
   omni show                      everything, on one screen
@@ -157,7 +156,9 @@ fn show(arguments: &ShowArguments) -> Result<(), Failure> {
     };
     let show = client::show(&socket)?;
     let view = View {
-        pen: Pen { colors: colors(arguments.color) },
+        pen: Pen {
+            colors: colors(arguments.color),
+        },
         full_keys: arguments.full_keys,
     };
     let text = match (arguments.json, arguments.section) {
@@ -166,7 +167,10 @@ fn show(arguments: &ShowArguments) -> Result<(), Failure> {
         (false, None) => render::screen(&show, view),
     };
     let mut output = io::stdout().lock();
-    output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(Failure::Output)
+    output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+        .map_err(Failure::Output)
 }
 
 fn colors(choice: ColorChoice) -> bool {

@@ -50,7 +50,11 @@ pub(crate) struct View {
 pub(crate) fn screen(show: &Show, view: View) -> String {
     let mut out = head(show, view);
     for &section in Section::value_variants() {
-        let body = Body { view, indent: 2, rows_max: ROWS_MAX };
+        let body = Body {
+            view,
+            indent: 2,
+            rows_max: ROWS_MAX,
+        };
         out.push('\n');
         out.push_str(&view.pen.paint(Tone::Strong, title(section)));
         if let Some(rows) = rows(show, section).filter(|&rows| rows > 0) {
@@ -64,25 +68,39 @@ pub(crate) fn screen(show: &Show, view: View) -> String {
 
 /// One section, without title and whole.
 pub(crate) fn section(show: &Show, section: Section, view: View) -> String {
-    Body { view, indent: 0, rows_max: usize::MAX }.section(show, section)
+    Body {
+        view,
+        indent: 0,
+        rows_max: usize::MAX,
+    }
+    .section(show, section)
 }
 
+/// Who this is. One's own key is here to be copied, so all is whole if there is room.
 fn head(show: &Show, view: View) -> String {
     let node = &show.node;
-    let line = |key: &str, pen: Pen| {
-        let name = pen.paint(Tone::Strong, &printable(&node.name));
-        let label = |text| pen.paint(Tone::Dim, text);
-        let (fabric, key) = (printable(&node.fabric), printable(key));
-        let up = span(node.uptime_seconds);
-        let (of, with, since) = (label("fabric"), label("key"), label("up"));
-        format!("{name}  {of} {fabric}  {with} {key}  {since} {up}\n")
-    };
-    // One's own key is here to be copied, so it is whole wherever there is room.
-    let whole = line(&node.public_key, Pen { colors: false });
-    match view.full_keys || whole.trim_end().chars().count() <= WIDTH {
-        true => line(&node.public_key, view.pen),
-        false => line(&shortened(&node.public_key, KEY_SHORT), view.pen),
+    let whole = [&node.name, &node.fabric, &node.public_key].map(|text| printable(text));
+    let up = span(node.uptime_seconds);
+    let room = head_line(&whole, &up, Pen { colors: false })
+        .chars()
+        .count()
+        <= WIDTH;
+    if view.full_keys || room {
+        return head_line(&whole, &up, view.pen) + "\n";
     }
+    let [name, fabric, key] = whole;
+    let short = [
+        short_name(&name),
+        short_name(&fabric),
+        shortened(&key, KEY_SHORT),
+    ];
+    head_line(&short, &up, view.pen) + "\n"
+}
+
+fn head_line([name, fabric, key]: &[String; 3], up: &str, pen: Pen) -> String {
+    let name = pen.paint(Tone::Strong, name);
+    let [of, with, since] = ["fabric", "key", "up"].map(|label| pen.paint(Tone::Dim, label));
+    format!("{name}  {of} {fabric}  {with} {key}  {since} {up}")
 }
 
 const fn title(section: Section) -> &'static str {
@@ -111,6 +129,14 @@ fn shortened(text: &str, len: usize) -> String {
     match text.char_indices().nth(len) {
         Some((end, _)) => format!("{}..", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+/// A name of at most [`NAME_MAX`] characters, `..` included.
+fn short_name(name: &str) -> String {
+    match name.chars().count() > NAME_MAX {
+        true => shortened(name, NAME_MAX - 2),
+        false => name.to_owned(),
     }
 }
 
@@ -143,7 +169,10 @@ impl Body {
         row: impl Fn(&T) -> R,
     ) -> String {
         let mut table = Table::new(columns);
-        items.iter().take(self.rows_max).for_each(|item| table.row(row(item)));
+        items
+            .iter()
+            .take(self.rows_max)
+            .for_each(|item| table.row(row(item)));
         let mut out = table.render(self.view.pen, self.indent, WIDTH);
         if let Some(more @ 1..) = items.len().checked_sub(self.rows_max) {
             let title = title(section);
@@ -153,23 +182,28 @@ impl Body {
     }
 
     fn line(self, tone: Tone, text: &str) -> String {
-        format!("{:indent$}{}\n", "", self.view.pen.paint(tone, text), indent = self.indent)
+        format!(
+            "{:indent$}{}\n",
+            "",
+            self.view.pen.paint(tone, text),
+            indent = self.indent
+        )
     }
 
     fn key(self, key: &str) -> String {
-        self.short_unless_full(key, KEY_SHORT)
-    }
-
-    /// A name that is at most as long with its `..` as [`NAME_MAX`].
-    fn name(self, name: &str) -> String {
-        match name.chars().count() > NAME_MAX {
-            true => self.short_unless_full(name, NAME_MAX - 2),
-            false => name.to_owned(),
+        if self.view.full_keys {
+            key.to_owned()
+        } else {
+            shortened(key, KEY_SHORT)
         }
     }
 
-    fn short_unless_full(self, text: &str, len: usize) -> String {
-        if self.view.full_keys { text.to_owned() } else { shortened(text, len) }
+    fn name(self, name: &str) -> String {
+        if self.view.full_keys {
+            name.to_owned()
+        } else {
+            short_name(name)
+        }
     }
 
     fn peers(self, peers: &[PeerView]) -> String {
@@ -193,7 +227,8 @@ impl Body {
                 self.key(&peer.public_key).into(),
                 peer.endpoint.as_ref().map_or_else(Cell::absent, Cell::from),
                 Cell::toned(&peer.state, tone_of(&peer.state)),
-                peer.last_handshake_seconds.map_or_else(Cell::absent, |age| ago(age).into()),
+                peer.last_handshake_seconds
+                    .map_or_else(Cell::absent, |age| ago(age).into()),
                 octets(peer.rx_bytes).into(),
                 count(peer.rx_frames).into(),
                 octets(peer.tx_bytes).into(),
@@ -267,7 +302,7 @@ impl Body {
             Column::left("mode"),
             Column::right("rx"),
             Column::right("tx"),
-            Column::right("latency of").fold(),
+            Column::right("measured").fold(),
             Column::right("p50"),
             Column::right("p90"),
             Column::right("p99"),
@@ -281,7 +316,9 @@ impl Body {
         self.table(COLUMNS, queues, Section::Queues, |queue| {
             let carried = [
                 queue.worker.to_string().into(),
-                queue.core.map_or_else(Cell::absent, |core| core.to_string().into()),
+                queue
+                    .core
+                    .map_or_else(Cell::absent, |core| core.to_string().into()),
                 (&queue.port).into(),
                 queue.queue.to_string().into(),
                 format!("{}, {}", queue.mode, queue.copy.replace('_', "-")).into(),
@@ -293,8 +330,11 @@ impl Body {
     }
 
     fn drops(self, show: &Show) -> String {
-        const COLUMNS: &[Column] =
-            &[Column::left("reason"), Column::right("count"), Column::flow("meaning")];
+        const COLUMNS: &[Column] = &[
+            Column::left("reason"),
+            Column::right("count"),
+            Column::flow("meaning"),
+        ];
         let mut drops: Vec<_> = show.drops.iter().filter(|&(_, &count)| count > 0).collect();
         if drops.is_empty() {
             return self.line(Tone::Good, "nothing was dropped");
@@ -310,16 +350,28 @@ impl Body {
         let pen = self.view.pen;
         let held = [
             ('#', Tone::Strong, umem.frames_held, "held"),
-            ('<', Tone::Good, umem.frames_receiving, "with the kernel to receive"),
+            (
+                '<',
+                Tone::Good,
+                umem.frames_receiving,
+                "with the kernel to receive",
+            ),
             ('>', Tone::Warning, umem.frames_sending, "to send"),
         ];
         let (mut bar, mut left) = (String::new(), BAR);
-        let mut legend = vec![format!("{} {} free", pen.paint(Tone::Dim, "."), umem.frames_free)];
+        let mut legend = vec![format!(
+            "{} {} free",
+            pen.paint(Tone::Dim, "."),
+            umem.frames_free
+        )];
         for (sign, tone, frames, what) in held {
             let cells = share(frames, umem.frames_total).min(left);
             left -= cells;
             bar.push_str(&pen.paint(tone, &sign.to_string().repeat(cells)));
-            legend.push(format!("{} {frames} {what}", pen.paint(tone, &sign.to_string())));
+            legend.push(format!(
+                "{} {frames} {what}",
+                pen.paint(tone, &sign.to_string())
+            ));
         }
         bar.push_str(&pen.paint(Tone::Dim, &".".repeat(left)));
         let bar = format!("[{bar}]  {} frames in all", umem.frames_total);
@@ -329,9 +381,13 @@ impl Body {
 
 /// Cells of the bar that `frames` of `total` take; what is not nothing takes at least one.
 fn share(frames: u64, total: u64) -> usize {
-    let cells = |frames| u128::from(frames) * BAR as u128 * 2 / u128::from(total.max(1));
-    let rounded = usize::try_from(cells(frames).div_ceil(2)).unwrap_or(BAR);
-    if frames == 0 { 0 } else { rounded.clamp(1, BAR) }
+    let total = u128::from(total.max(1));
+    let cells = (u128::from(frames) * BAR as u128 + total / 2) / total;
+    if frames == 0 {
+        0
+    } else {
+        usize::try_from(cells).map_or(BAR, |cells| cells.clamp(1, BAR))
+    }
 }
 
 /// Names of peers by their keys.
@@ -340,7 +396,11 @@ struct Owners<'a>(HashMap<&'a str, &'a str>);
 impl<'a> Owners<'a> {
     fn new(peers: &'a [PeerView]) -> Self {
         let named = peers.iter().filter(|peer| !peer.name.is_empty());
-        Self(named.map(|peer| (peer.public_key.as_str(), peer.name.as_str())).collect())
+        Self(
+            named
+                .map(|peer| (peer.public_key.as_str(), peer.name.as_str()))
+                .collect(),
+        )
     }
 }
 
@@ -354,7 +414,11 @@ fn tone_of(state: &str) -> Tone {
 }
 
 fn vlan(id: u16) -> Cell {
-    if id == 0 { Cell::absent() } else { id.to_string().into() }
+    if id == 0 {
+        Cell::absent()
+    } else {
+        id.to_string().into()
+    }
 }
 
 /// How many were measured and the percentiles, or nothing where nothing was.
@@ -363,15 +427,23 @@ fn latencies(queue: &QueueView) -> Vec<Cell> {
     if seen.count == 0 {
         return vec![Cell::absent(); 7];
     }
-    let times = [seen.p50, seen.p90, seen.p99, seen.p999, seen.p9999, seen.max];
+    let times = [
+        seen.p50, seen.p90, seen.p99, seen.p999, seen.p9999, seen.max,
+    ];
     let times = times.map(|time| latency(time).into());
-    std::iter::once(count(seen.count).into()).chain(times).collect()
+    std::iter::once(count(seen.count).into())
+        .chain(times)
+        .collect()
 }
 
 /// What a drop reason means. The engine may be newer and know more of them.
 fn meaning(reason: &str) -> &'static str {
-    let known = DropReason::ALL.iter().find(|known| known.as_str() == reason);
-    known.map_or("Not known to this version of omni.", |known| known.describe())
+    let known = DropReason::ALL
+        .iter()
+        .find(|known| known.as_str() == reason);
+    known.map_or("Not known to this version of omni.", |known| {
+        known.describe()
+    })
 }
 
 #[cfg(test)]

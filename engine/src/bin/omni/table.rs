@@ -71,7 +71,10 @@ pub(crate) struct Cell {
 impl Cell {
     /// A text that stands out.
     pub(crate) fn toned(text: &str, tone: Tone) -> Self {
-        Self { text: printable(text), tone }
+        Self {
+            text: printable(text),
+            tone,
+        }
     }
 
     /// Where there is no value.
@@ -110,17 +113,28 @@ pub(crate) struct Column {
 impl Column {
     /// A column of texts.
     pub(crate) const fn left(head: &'static str) -> Self {
-        Self { head, align: Align::Left, key: false, fold: false }
+        Self {
+            head,
+            align: Align::Left,
+            key: false,
+            fold: false,
+        }
     }
 
     /// A column of numbers.
     pub(crate) const fn right(head: &'static str) -> Self {
-        Self { align: Align::Right, ..Self::left(head) }
+        Self {
+            align: Align::Right,
+            ..Self::left(head)
+        }
     }
 
     /// The last column, of running text.
     pub(crate) const fn flow(head: &'static str) -> Self {
-        Self { align: Align::Flow, ..Self::left(head) }
+        Self {
+            align: Align::Flow,
+            ..Self::left(head)
+        }
     }
 
     /// Names the row: repeated after a fold.
@@ -144,7 +158,10 @@ pub(crate) struct Table<'a> {
 impl<'a> Table<'a> {
     /// A table without rows.
     pub(crate) fn new(columns: &'a [Column]) -> Self {
-        Self { columns, rows: Vec::new() }
+        Self {
+            columns,
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row; cells beyond the columns are not shown.
@@ -156,8 +173,16 @@ impl<'a> Table<'a> {
 
     /// Lines of at most `width` characters as far as folding allows, each ended by a newline.
     pub(crate) fn render(&self, pen: Pen, indent: usize, width: usize) -> String {
-        let widths: Vec<_> = (0..self.columns.len()).map(|column| self.width(column)).collect();
-        let sheet = Sheet { table: self, widths, pen, indent, width };
+        let widths: Vec<_> = (0..self.columns.len())
+            .map(|column| self.width(column))
+            .collect();
+        let sheet = Sheet {
+            table: self,
+            widths,
+            pen,
+            indent,
+            width,
+        };
         let parts: Vec<_> = sheet.parts().iter().map(|part| sheet.part(part)).collect();
         parts.join("\n")
     }
@@ -201,16 +226,20 @@ impl Sheet<'_> {
     }
 
     fn least_width(&self, part: &[usize]) -> usize {
-        let widths = part.iter().map(|&column| match self.table.columns[column].align {
-            Align::Flow => self.widths[column].min(FLOW_MIN),
-            Align::Left | Align::Right => self.widths[column],
-        });
+        let widths = part
+            .iter()
+            .map(|&column| match self.table.columns[column].align {
+                Align::Flow => self.widths[column].min(FLOW_MIN),
+                Align::Left | Align::Right => self.widths[column],
+            });
         self.indent + widths.sum::<usize>() + GAP * part.len().saturating_sub(1)
     }
 
     fn part(&self, part: &[usize]) -> String {
         let columns = self.table.columns.iter();
-        let heads: Vec<_> = columns.map(|column| Cell::toned(column.head, Tone::Dim)).collect();
+        let heads: Vec<_> = columns
+            .map(|column| Cell::toned(column.head, Tone::Dim))
+            .collect();
         let mut out = String::new();
         self.row(&mut out, &heads, part);
         for row in &self.table.rows {
@@ -287,7 +316,11 @@ mod tests {
         let mut table = Table::new(COLUMNS);
         let cells = ["beta", "established", "12.3 MB", "81.2 k", "7 B"];
         table.row(cells.map(Cell::from));
-        table.row([Cell::from("g\u{e4}mma"), Cell::toned("idle", Tone::Dim), Cell::absent()]);
+        table.row([
+            Cell::from("g\u{e4}mma"),
+            Cell::toned("idle", Tone::Dim),
+            Cell::absent(),
+        ]);
         table
     }
 
@@ -322,7 +355,10 @@ mod tests {
         assert_eq!(text, want.join("\n"));
         let exact = sample().render(PLAIN, 0, 40);
         assert_eq!(exact.lines().count(), 3, "fits to the last column");
-        assert!(sample().render(PLAIN, 0, 39).lines().count() > 3, "one column less does not");
+        assert!(
+            sample().render(PLAIN, 0, 39).lines().count() > 3,
+            "one column less does not"
+        );
     }
 
     #[test]

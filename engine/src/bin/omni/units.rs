@@ -86,7 +86,10 @@ mod tests {
     #[test]
     fn latencies_end_at_seconds() {
         let seen = [0, 812, 12_350, 1_800_000, 60_000_000_000, 5_000_000_000_000].map(latency);
-        assert_eq!(seen, ["0 ns", "812 ns", "12.4 us", "1.8 ms", "60.0 s", "5000 s"]);
+        assert_eq!(
+            seen,
+            ["0 ns", "812 ns", "12.4 us", "1.8 ms", "60.0 s", "5000 s"]
+        );
     }
 
     #[test]
@@ -99,6 +102,9 @@ mod tests {
     #[test]
     fn spans_have_two_units() {
         let seen = [0, 59, 60, 3_599, 11_533, 86_400, 356_400].map(span);
-        assert_eq!(seen, ["0s", "59s", "1m 0s", "59m 59s", "3h 12m", "1d 0h", "4d 3h"]);
+        assert_eq!(
+            seen,
+            ["0s", "59s", "1m 0s", "59m 59s", "3h 12m", "1d 0h", "4d 3h"]
+        );
     }
 }

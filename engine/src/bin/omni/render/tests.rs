@@ -1,0 +1,358 @@
+use std::collections::BTreeMap;
+
+use omni_engine::show::NodeView;
+use omni_engine::stats::Percentiles;
+
+use super::*;
+
+const PLAIN: View = View {
+    pen: Pen { colors: false },
+    full_keys: false,
+};
+const BETA: &str = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+const GAMMA: &str = "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=";
+
+fn sample() -> Show {
+    Show {
+        node: NodeView {
+            name: "alpha".to_owned(),
+            fabric: "lab".to_owned(),
+            public_key: "5N+0u2Mcx2zHyTk+L3MHV6Yc7JgX3Qf5t2o7hY8a3gE=".to_owned(),
+            uptime_seconds: 11_533,
+        },
+        peers: peers(),
+        fdb: vec![
+            fdb_entry(0, "02:00:00:00:00:01", "local:omni0", "learned", 4),
+            fdb_entry(0, "02:00:00:00:00:02", BETA, "learned", 31),
+            fdb_entry(20, "02:00:00:00:00:03", GAMMA, "static", 0),
+            fdb_entry(4094, "02:00:00:00:00:04", "AAAAAAAAgone", "claimed", 400),
+        ],
+        neighbors: vec![NeighborView {
+            vlan: 0,
+            ip: "2001:db8::2".to_owned(),
+            mac: "02:00:00:00:00:02".to_owned(),
+            owner: BETA.to_owned(),
+            source: "snooped".to_owned(),
+        }],
+        queues: queues(),
+        drops: [
+            ("bad_tag", 3),
+            ("no_destination", 81_234),
+            ("vlan_invalid", 3),
+            ("new", 1),
+        ]
+        .map(|(reason, count)| (reason.to_owned(), count))
+        .into(),
+        umem: UmemView {
+            frames_total: 8192,
+            frames_free: 6100,
+            frames_receiving: 2048,
+            frames_sending: 12,
+            frames_held: 32,
+        },
+    }
+}
+
+fn peers() -> Vec<PeerView> {
+    let beta = PeerView {
+        name: "beta".to_owned(),
+        public_key: BETA.to_owned(),
+        endpoint: Some("192.0.2.2:51820".to_owned()),
+        state: "established".to_owned(),
+        last_handshake_seconds: Some(12),
+        rx_frames: 81_234,
+        rx_bytes: 12_345_678,
+        tx_frames: 1_234_567,
+        tx_bytes: 1_800_000_000,
+    };
+    let gamma = PeerView {
+        name: "gamma".to_owned(),
+        public_key: GAMMA.to_owned(),
+        endpoint: None,
+        state: "idle".to_owned(),
+        last_handshake_seconds: None,
+        rx_frames: 0,
+        rx_bytes: 0,
+        tx_frames: 0,
+        tx_bytes: 0,
+    };
+    vec![beta, gamma]
+}
+
+fn fdb_entry(vlan: u16, mac: &str, owner: &str, kind: &str, age_seconds: u64) -> FdbView {
+    let [mac, owner, kind] = [mac, owner, kind].map(str::to_owned);
+    FdbView {
+        vlan,
+        mac,
+        owner,
+        kind,
+        age_seconds,
+    }
+}
+
+fn queues() -> Vec<QueueView> {
+    let underlay = QueueView {
+        worker: 0,
+        core: Some(2),
+        port: "eth0".to_owned(),
+        queue: 0,
+        mode: "native".to_owned(),
+        copy: "zero_copy".to_owned(),
+        rx_frames: 81_240,
+        tx_frames: 1_234_570,
+        latency_ns: Percentiles {
+            count: 81_234,
+            p50: 812,
+            p90: 1_234,
+            p99: 12_400,
+            p999: 99_960,
+            p9999: 1_800_000,
+            max: 2_000_000_000,
+        },
+    };
+    let access = QueueView {
+        core: None,
+        port: "omni0-engine-up".to_owned(),
+        queue: 11,
+        mode: "generic".to_owned(),
+        copy: "copy".to_owned(),
+        latency_ns: Percentiles::default(),
+        ..underlay.clone()
+    };
+    vec![underlay, access]
+}
+
+const SCREEN: &str = "\
+alpha  fabric lab  key 5N+0u2Mcx2zHyTk+L3MHV6Yc7JgX3Qf5t2o7hY8a3gE=  up 3h 12m
+
+peers  2
+  name   key         endpoint         state        handshake       rx  frames      tx  frames
+  beta   hSDwCYkw..  192.0.2.2:51820  established  12 s ago   12.3 MB  81.2 k  1.8 GB   1.2 M
+  gamma  3p7bfXt9..  -                idle         -              0 B       0     0 B       0
+
+fdb  4
+  vlan  mac                owner        kind     seen
+     -  02:00:00:00:00:01  local:omni0  learned  4 s ago
+     -  02:00:00:00:00:02  beta         learned  31 s ago
+    20  02:00:00:00:00:03  gamma        static   now
+  4094  02:00:00:00:00:04  AAAAAAAA..   claimed  6 min ago
+
+neighbors  1
+  vlan  ip           mac                owner  source
+     -  2001:db8::2  02:00:00:00:00:02  beta   snooped
+
+queues  2
+  worker  core  port             queue  mode                   rx     tx
+       0     2  eth0                 0  native, zero-copy  81.2 k  1.2 M
+       0     -  omni0-engine-up     11  generic, copy      81.2 k  1.2 M
+
+  port             queue  measured     p50     p90      p99   p99.9  p99.99    max
+  eth0                 0    81.2 k  812 ns  1.2 us  12.4 us  100 us  1.8 ms  2.0 s
+  omni0-engine-up     11         -       -       -        -       -       -      -
+
+drops
+  reason           count  meaning
+  no_destination  81.2 k  Destination is unknown and there is no peer to flood to.
+  bad_tag              3  Poly1305 tag does not verify.
+  vlan_invalid         3  VLAN tags that are not carried: VID 4095, VID 0 below another tag, more
+                          than two tags.
+  new                  1  Not known to this version of omni.
+
+umem
+  [#<<<<<<<<<<<<<<<>...........................................]  8192 frames in all
+  . 6100 free   # 32 held   < 2048 with the kernel to receive   > 12 to send
+";
+
+#[test]
+fn the_whole_screen_is_as_drawn() {
+    assert_eq!(screen(&sample(), PLAIN), SCREEN);
+}
+
+#[test]
+fn a_node_without_anything_says_so_in_words() {
+    let empty = Show {
+        peers: Vec::new(),
+        fdb: Vec::new(),
+        neighbors: Vec::new(),
+        queues: Vec::new(),
+        drops: BTreeMap::new(),
+        umem: UmemView {
+            frames_total: 0,
+            frames_free: 0,
+            frames_receiving: 0,
+            frames_sending: 0,
+            frames_held: 0,
+        },
+        ..sample()
+    };
+    let bar = ".".repeat(BAR);
+    let want = format!(
+        "\
+alpha  fabric lab  key 5N+0u2Mcx2zHyTk+L3MHV6Yc7JgX3Qf5t2o7hY8a3gE=  up 3h 12m
+
+peers
+  no peers
+
+fdb
+  no addresses yet
+
+neighbors
+  no bindings
+
+queues
+  no queues
+
+drops
+  nothing was dropped
+
+umem
+  [{bar}]  0 frames in all
+  . 0 free   # 0 held   < 0 with the kernel to receive   > 0 to send
+"
+    );
+    assert_eq!(screen(&empty, PLAIN), want);
+}
+
+#[test]
+fn the_longest_names_and_addresses_fit_into_100_columns() {
+    let mut show = sample();
+    show.node.name = "n".repeat(64);
+    show.node.fabric = "f".repeat(64);
+    show.node.uptime_seconds = 86_400 * 1_000;
+    for peer in &mut show.peers {
+        peer.name = "p".repeat(64);
+        peer.endpoint = Some("[2001:0db8:1111:2222:3333:4444:5555:6666]:51820".to_owned());
+        peer.last_handshake_seconds = Some(3_599);
+        (peer.rx_bytes, peer.tx_bytes) = (u64::MAX, 99_900);
+    }
+    for queue in &mut show.queues {
+        let worst = 99_900;
+        (queue.rx_frames, queue.tx_frames) = (u64::MAX, worst);
+        queue.latency_ns = Percentiles {
+            count: worst,
+            p50: worst,
+            p90: worst,
+            p99: worst,
+            p999: worst,
+            p9999: worst,
+            max: worst,
+        };
+    }
+    show.drops = DropReason::ALL
+        .iter()
+        .map(|it| (it.as_str().to_owned(), 99_900))
+        .collect();
+    for line in screen(&show, PLAIN).lines() {
+        assert!(line.chars().count() <= WIDTH, "{line}");
+    }
+}
+
+#[test]
+fn the_screen_cuts_long_tables_and_a_section_does_not() {
+    let mut show = sample();
+    let rows = ROWS_MAX + 5;
+    show.fdb = (0..rows)
+        .map(|_| fdb_entry(0, "02:00:00:00:00:01", BETA, "learned", 1))
+        .collect();
+    let text = screen(&show, PLAIN);
+    assert_eq!(text.matches("02:00:00:00:00:01").count(), ROWS_MAX);
+    assert!(text.contains("  and 5 more: omni show fdb\n"), "{text}");
+    assert!(text.contains(&format!("fdb  {rows}\n")), "{text}");
+    assert_eq!(
+        section(&show, Section::Fdb, PLAIN).lines().count(),
+        1 + rows
+    );
+    show.fdb.truncate(ROWS_MAX);
+    assert!(!screen(&show, PLAIN).contains("more:"));
+}
+
+#[test]
+fn full_keys_are_whole_wherever_a_key_stands() {
+    let mut show = sample();
+    show.peers[0].name = "a-name-of-more-than-20-characters".to_owned();
+    let full = View {
+        full_keys: true,
+        ..PLAIN
+    };
+    let text = section(&show, Section::Peers, full) + &section(&show, Section::Fdb, full);
+    for whole in [BETA, GAMMA, "AAAAAAAAgone"] {
+        assert!(text.contains(whole), "{text}");
+    }
+    assert!(!text.contains(".."), "{text}");
+    assert!(text.contains("a-name-of-more-than-20-characters"), "{text}");
+    assert!(section(&show, Section::Peers, PLAIN).contains("a-name-of-more-tha..  "));
+}
+
+#[test]
+fn states_have_their_colours_and_numbers_have_none() {
+    let mut show = sample();
+    show.peers[1].state = "handshaking".to_owned();
+    let colored = View {
+        pen: Pen { colors: true },
+        ..PLAIN
+    };
+    let text = screen(&show, colored);
+    for want in [
+        "\x1b[32mestablished\x1b[0m",
+        "\x1b[33mhandshaking\x1b[0m",
+        "  12.3 MB  81.2 k  ",
+    ] {
+        assert!(text.contains(want), "{want:?} in {text:?}");
+    }
+    assert!(section(&sample(), Section::Peers, colored).contains("\x1b[2midle\x1b[0m"));
+    assert!(!screen(&show, PLAIN).contains('\x1b'));
+}
+
+#[test]
+fn names_from_the_engine_cannot_move_the_cursor() {
+    let mut show = sample();
+    show.node.name = "a\x1b[2J".to_owned();
+    show.peers[0].name = "b\x1b[H\n".to_owned();
+    show.queues[0].port = "\x07eth".to_owned();
+    let text = screen(&show, PLAIN);
+    assert!(
+        text.chars().all(|char| char == '\n' || !char.is_control()),
+        "{text:?}"
+    );
+}
+
+#[test]
+fn every_drop_reason_is_explained() {
+    for reason in DropReason::ALL {
+        assert!(
+            !meaning(reason.as_str()).starts_with("Not known"),
+            "{reason:?}"
+        );
+    }
+}
+
+#[test]
+fn the_bar_is_as_long_whatever_the_numbers() {
+    let umem = |total, receiving, sending, held| UmemView {
+        frames_total: total,
+        frames_free: 0,
+        frames_receiving: receiving,
+        frames_sending: sending,
+        frames_held: held,
+    };
+    let cases = [
+        umem(1, 1, 0, 0),
+        umem(3, 1, 1, 1),
+        umem(1_000_000, 1, 1, 1),
+        umem(8, 8, 8, 8),
+        umem(0, u64::MAX, u64::MAX, u64::MAX),
+    ];
+    for umem in cases {
+        let text = Body {
+            view: PLAIN,
+            indent: 0,
+            rows_max: 0,
+        }
+        .umem(umem);
+        assert_eq!(text.find(']'), Some(BAR + 1), "{text}");
+    }
+    assert_eq!(
+        [share(0, 8), share(1, 1_000_000), share(4, 8), share(8, 8)],
+        [0, 1, 30, 60]
+    );
+}

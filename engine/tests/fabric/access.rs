@@ -1,0 +1,113 @@
+//! Access ports that exist already, and frames with VLAN tags.
+
+use std::time::Duration;
+
+use omni_wire::MacAddr;
+
+use crate::support::lab::{Lab, Plan, Side, public_key};
+use crate::support::ledger::assert_memory_idle;
+use crate::support::node::NodeSpec;
+use crate::support::packet::PacketSocket;
+use crate::support::tools::{iperf, ping_all, tcp_rate, udp_rate, unfragmented};
+use crate::support::{seconds, wait_until};
+
+/// EtherType of experiments (IEEE 802, clause 9.2.3).
+const EXPERIMENT: [u8; 2] = [0x88, 0xb5];
+/// Who sends the tagged frames.
+const SENDER: [u8; 6] = [0x02, 0x11, 0x22, 0x33, 0x44, 0x55];
+/// No frame comes for this long: all are here.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// The host's stack leaves checksums to a device that is none: the engine completes them.
+#[test]
+fn an_existing_veth_with_checksum_offload_carries_tcp_and_udp() {
+    let lab = Lab::new(Plan::default());
+    lab.a.ip("link add acc mtu 1426 type veth peer name h0 mtu 1426");
+    lab.a.ip(&format!("addr add {}/24 dev h0", Side::A.inner_v4()));
+    lab.a.ip(&format!("addr add {}/64 dev h0", Side::A.inner_v6()));
+    for end in ["acc", "h0"] {
+        lab.a.ip(&format!("link set {end} up"));
+    }
+    let access = "acc".to_owned();
+    let (a, b) = (
+        NodeSpec { access, addresses: Vec::new(), ..lab.spec(Side::A) }.start(),
+        lab.spec(Side::B).start(),
+    );
+    let features = lab.a.run("ethtool", "-k h0").stdout;
+    let features = String::from_utf8_lossy(&features).into_owned();
+    assert!(features.contains("tx-checksumming: on"), "h0 leaves checksums undone: {features}");
+    for target in [Side::B.inner_v4().into(), Side::B.inner_v6().into()] {
+        ping_all(&lab.a, target, "");
+        ping_all(&lab.a, target, &unfragmented(target, 1426));
+        for direction in ["", "-R"] {
+            let rate = tcp_rate(&iperf(&lab.a, (&lab.b, target), &format!("-t 1 {direction}")));
+            assert!(rate > 100.0, "TCP: {rate} Mb/s to {target} {direction}");
+            let options = format!("-u -b 50M -l 1300 -t 1 {direction}");
+            let rate = udp_rate(&iperf(&lab.a, (&lab.b, target), &options));
+            assert!(rate > 25.0, "UDP: {rate} Mb/s to {target} {direction}");
+        }
+    }
+    assert_memory_idle(&a, &b);
+    assert!(a.terminate().success());
+    assert!(lab.a.link("acc").is_some(), "what the engine did not make stays");
+    assert_eq!(lab.a.link("acc").map(|link| link["xdp"].clone()), Some(serde_json::Value::Null));
+}
+
+/// A frame from [`SENDER`] to everyone with these tags.
+fn tagged(tags: &[[u8; 4]], text: &str) -> Vec<u8> {
+    let mut frame = [[0xff; 6], SENDER].concat();
+    frame.extend(tags.concat());
+    frame.extend(EXPERIMENT);
+    frame.extend(text.as_bytes());
+    frame.resize(frame.len().max(64), 0);
+    frame
+}
+
+#[test]
+fn tagged_frames_arrive_with_their_tags_and_are_learned_in_their_vlan() {
+    let lab = Lab::new(Plan::default());
+    let (a, b) = lab.start();
+    let frames = [
+        // 802.1Q, VID 100 with priority 3; 802.1ad 200 around 802.1Q 100; 802.1ad alone.
+        tagged(&[[0x81, 0x00, 0x60, 100]], "one tag"),
+        tagged(&[[0x88, 0xa8, 0, 200], [0x81, 0x00, 0, 100]], "two tags"),
+        tagged(&[[0x88, 0xa8, 0, 210]], "a service tag"),
+    ];
+    ping_all(&lab.a, Side::B.inner_v4().into(), "");
+    let receiver = PacketSocket::open(&lab.b, "omni0");
+    let sender = PacketSocket::open(&lab.a, "omni0");
+    for frame in &frames {
+        sender.send(frame).expect("a frame sent");
+    }
+    let mut received = receiver.drain(QUIET);
+    received.retain(|frame| frame.get(6..12) == Some(&SENDER));
+    assert_eq!(received, frames);
+
+    let mac = MacAddr(SENDER).to_string();
+    let owner = public_key(Side::A).to_string();
+    for (node, owner) in [(&a, "local:omni0"), (&b, owner.as_str())] {
+        wait_until("the addresses are learned", seconds(2), || {
+            let mut fdb = node.show().fdb;
+            fdb.retain(|entry| entry.mac == mac && entry.owner == owner);
+            fdb.iter().map(|entry| entry.vlan).collect::<Vec<_>>() == [100, 200, 210]
+        });
+    }
+    assert_memory_idle(&a, &b);
+}
+
+#[test]
+fn a_full_packet_fits_with_a_tag_where_the_underlay_has_room_for_it() {
+    let lab = Lab::new(Plan::default());
+    let (a, b) = lab.start();
+    for (namespace, side) in [(&lab.a, Side::A), (&lab.b, Side::B)] {
+        namespace.ip("link add link omni0 name v100 mtu 1422 type vlan id 100");
+        let host = side.inner_v4().octets()[3];
+        namespace.ip(&format!("addr add 10.100.0.{host}/24 dev v100"));
+        namespace.ip("link set v100 up");
+    }
+    let target = [10, 100, 0, 2].into();
+    ping_all(&lab.a, target, "");
+    // Four octets less than untagged: they are the tag's.
+    ping_all(&lab.a, target, &unfragmented(target, 1422));
+    assert_memory_idle(&a, &b);
+}

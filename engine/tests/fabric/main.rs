@@ -1,0 +1,20 @@
+//! Whole engines on real interfaces: two nodes in network namespaces of their own, the kernel's
+//! stack on both sides, and everything that may happen to their links and processes.
+//!
+//! ```text
+//!  namespace a                      namespace m (some tests)            namespace b
+//!  omni0 - engine - ua ------------ ra  bridge or router  rb ------------ ub - engine - omni0
+//! ```
+//!
+//! The tests need root, `ip`, `ping`, `ethtool` and `iperf3`. They run one after the other, for
+//! they measure processors and throughput, and leave nothing behind.
+#![deny(unsafe_code)]
+
+mod access;
+mod configuration;
+mod hostile;
+mod life;
+mod load;
+mod reach;
+mod support;
+mod underlay;

@@ -1,0 +1,8 @@
+//! Whole nodes in one process: data path, Ganglion and switch of production, frames in memory,
+//! time as a number. Nothing here depends on a kernel, and a run repeats exactly.
+
+mod hostile;
+mod sessions;
+mod switching;
+mod vectors;
+mod world;

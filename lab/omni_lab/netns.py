@@ -1,0 +1,138 @@
+"""Network namespaces and the wire between them.
+
+    alpha                 wire                  beta
+    eth0 ------- to-alpha [ br0 ] to-beta ------ eth0
+
+The nodes do not share one veth pair, for two reasons. A bridge is what lies between hosts in
+earnest; and a frame that XDP takes off an interface, or that AF_XDP sends by it, passes by every
+capture on that interface. On the bridge's ports all is seen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from . import commands
+from .commands import CommandError, Runner
+
+UNDERLAY = "eth0"
+BRIDGE = "br0"
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A network namespace by its name."""
+
+    name: str
+
+    def inside(self, *command: str) -> list[str]:
+        """The command that runs `command` in the namespace."""
+        return ["ip", "netns", "exec", self.name, *command]
+
+    def ip(self, *arguments: str) -> list[str]:
+        """The command that runs `ip` on the namespace."""
+        return ["ip", "-n", self.name, *arguments]
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host to be: its name, and its underlay address with prefix length."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Underlay:
+    """Hosts on one wire. Their interfaces are down until `connect`."""
+
+    wire: Namespace
+    hosts: dict[str, Namespace]
+
+    def ports(self) -> list[str]:
+        """The bridge's ports, in the order of the hosts."""
+        return [port_of(name) for name in self.hosts]
+
+    def connect(self, run: Runner = commands.run) -> None:
+        """Sets the hosts' interfaces up; from here on there is traffic on the wire."""
+        for namespace in self.hosts.values():
+            run(namespace.ip("link", "set", UNDERLAY, "up"))
+
+
+def port_of(host: str) -> str:
+    """The bridge's port towards a host."""
+    return f"to-{host}"
+
+
+def build(
+    stack: ExitStack, prefix: str, hosts: Sequence[Host], run: Runner = commands.run
+) -> Underlay:
+    """Makes a namespace for each host and one for the wire; `stack` deletes them all again.
+
+    Each veth pair has one queue, so that a node has one worker.
+    """
+    wire = make_namespace(stack, f"{prefix}-wire", run)
+    # The bridge is a wire, not a host: without IPv6 it says nothing of its own.
+    switch = "/proc/sys/net/ipv6/conf/all/disable_ipv6"
+    run(wire.inside("sh", "-c", f"[ ! -e {switch} ] || echo 1 > {switch}"))
+    try:
+        run(wire.ip("link", "add", BRIDGE, "type", "bridge", "mcast_snooping", "0"))
+    except CommandError as error:
+        reason = f"the lab needs bridges in the kernel (module bridge): {error}"
+        raise CommandError(reason) from error
+    run(wire.ip("link", "set", BRIDGE, "up"))
+    made = {}
+    for host in hosts:
+        made[host.name] = make_namespace(stack, f"{prefix}-{host.name}", run)
+        plug_in(wire, made[host.name], host, run)
+    return Underlay(wire, made)
+
+
+def make_namespace(stack: ExitStack, name: str, run: Runner) -> Namespace:
+    """Makes a namespace with its loopback up; `stack` deletes it, and all interfaces in it."""
+    run(["ip", "netns", "add", name])
+    stack.callback(delete_namespace, name, run)
+    namespace = Namespace(name)
+    run(namespace.ip("link", "set", "lo", "up"))
+    return namespace
+
+
+def delete_namespace(name: str, run: Runner) -> None:
+    """Deletes a namespace. Says so when it cannot, and lets the rest of a clean-up go on."""
+    try:
+        run(["ip", "netns", "delete", name])
+    except CommandError as error:
+        print(f"left behind: {error}", flush=True)
+
+
+def plug_in(wire: Namespace, namespace: Namespace, host: Host, run: Runner) -> None:
+    """Joins a host to the bridge by a veth pair of one queue."""
+    port = port_of(host.name)
+    queues = ("numrxqueues", "1", "numtxqueues", "1")
+    pair = ("link", "add", port, *queues, "type", "veth")
+    run(wire.ip(*pair, "peer", "name", UNDERLAY, "netns", namespace.name, *queues))
+    run(wire.ip("link", "set", port, "master", BRIDGE, "up"))
+    run(namespace.ip("address", "add", host.address, "dev", UNDERLAY))
+
+
+def link(namespace: Namespace, interface: str) -> dict[str, Any] | None:
+    """What `ip` says of an interface, None when there is no such."""
+    text = commands.run(["ip", "-n", namespace.name, "-j", "link", "show"])
+    links: list[dict[str, Any]] = json.loads(text or "[]")
+    return next((link for link in links if link.get("ifname") == interface), None)
+
+
+def has_xdp(namespace: Namespace, interface: str) -> bool:
+    """Whether an XDP program is attached to an interface."""
+    found = link(namespace, interface)
+    return found is not None and bool(found.get("xdp"))
+
+
+def has_ipv6(namespace: Namespace) -> bool:
+    """Whether the namespace has IPv6 at all."""
+    shown = commands.run(namespace.ip("-6", "-o", "address", "show", "dev", "lo"))
+    return "::1" in shown
