@@ -296,7 +296,10 @@ impl Ganglion {
                 let Some(moved) = self.peers.get(&peer) else {
                     return;
                 };
-                if moved.sessions.tells_endpoint(session_id, self.timers.handshake_retry) {
+                if moved
+                    .sessions
+                    .tells_endpoint(session_id, self.timers.handshake_retry)
+                {
                     self.set_endpoint(peer, source);
                 }
             }

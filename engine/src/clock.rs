@@ -12,11 +12,16 @@ pub fn instant() -> Instant {
 /// Both clocks.
 #[must_use]
 pub fn now() -> Now {
-    Now { instant: instant(), wall: WallTime(nanoseconds(ClockId::Realtime)) }
+    Now {
+        instant: instant(),
+        wall: WallTime(nanoseconds(ClockId::Realtime)),
+    }
 }
 
 fn nanoseconds(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -32,8 +32,11 @@ pub enum CoreError {
 /// # Errors
 /// When a configured core is not available.
 pub fn choose(wanted: &Cores) -> Result<Vec<usize>, CoreError> {
-    let available: Vec<usize> =
-        core_affinity::get_core_ids().ok_or(CoreError::Unknown)?.iter().map(|c| c.id).collect();
+    let available: Vec<usize> = core_affinity::get_core_ids()
+        .ok_or(CoreError::Unknown)?
+        .iter()
+        .map(|c| c.id)
+        .collect();
     match wanted {
         Cores::List(list) => match list.iter().find(|core| !available.contains(core)) {
             Some(&wanted) => Err(CoreError::Unavailable { wanted, available }),
@@ -53,15 +56,26 @@ fn least_used(mut cores: Vec<usize>, pinned: &BTreeMap<usize, usize>) -> Vec<usi
 fn pinned_workers() -> BTreeMap<usize, usize> {
     let mut pinned = BTreeMap::new();
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        if !process.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()) {
+        if !process
+            .file_name()
+            .to_string_lossy()
+            .bytes()
+            .all(|b| b.is_ascii_digit())
+        {
             continue;
         }
         let engine = fs::read_to_string(process.path().join("comm"));
         if !engine.is_ok_and(|name| name.trim_end() == "omni-engine") {
             continue;
         }
-        for task in fs::read_dir(process.path().join("task")).into_iter().flatten().flatten() {
-            let Ok(status) = fs::read_to_string(task.path().join("status")) else { continue };
+        for task in fs::read_dir(process.path().join("task"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let Ok(status) = fs::read_to_string(task.path().join("status")) else {
+                continue;
+            };
             if let Some(core) = pinned_core(&status) {
                 *pinned.entry(core).or_default() += 1;
             }
@@ -73,7 +87,10 @@ fn pinned_workers() -> BTreeMap<usize, usize> {
 /// The one core that a worker's thread is pinned to, from its `/proc/PID/task/TID/status`.
 fn pinned_core(status: &str) -> Option<usize> {
     let field = |name: &str| {
-        status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .map(str::trim)
     };
     field("Name")?.starts_with(THREAD_NAME).then_some(())?;
     field("Cpus_allowed_list")?.parse().ok()
@@ -94,12 +111,18 @@ mod tests {
         let worker = "Name:\tomni-worker-0\nUmask:\t0022\nCpus_allowed_list:\t3\n";
         assert_eq!(pinned_core(worker), Some(3));
         assert_eq!(pinned_core(&worker.replace('3', "0-1")), None, "not pinned");
-        assert_eq!(pinned_core("Name:\tomni-engine\nCpus_allowed_list:\t0\n"), None);
+        assert_eq!(
+            pinned_core("Name:\tomni-engine\nCpus_allowed_list:\t0\n"),
+            None
+        );
     }
 
     #[test]
     fn a_core_that_is_not_there_is_named() {
         let error = choose(&Cores::List(vec![100_000])).expect_err("no such core");
-        assert!(error.to_string().contains("core 100000 is not available"), "{error}");
+        assert!(
+            error.to_string().contains("core 100000 is not available"),
+            "{error}"
+        );
     }
 }

@@ -43,7 +43,10 @@ pub struct Waker(Arc<OwnedFd>);
 
 impl Waker {
     fn new() -> io::Result<Self> {
-        Ok(Self(Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?)))
+        Ok(Self(Arc::new(eventfd(
+            0,
+            EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC,
+        )?)))
     }
 
     /// Wakes the sleeper; if it is awake, its next sleep ends at once.
@@ -85,7 +88,9 @@ impl WorkerMailbox {
     /// # Errors
     /// The upcall itself.
     pub fn tell(&self, upcall: Upcall) -> Result<(), Upcall> {
-        self.upcalls.push((self.worker, upcall)).map_err(|(_, upcall)| upcall)
+        self.upcalls
+            .push((self.worker, upcall))
+            .map_err(|(_, upcall)| upcall)
     }
 
     /// Wakes the control thread: once after all that was told.
@@ -135,9 +140,22 @@ pub fn mailboxes(workers: usize) -> io::Result<(ControlMailbox, Vec<WorkerMailbo
             touched: false,
         });
         let (upcalls, wake_control) = (Arc::clone(&upcalls), Arc::clone(&told));
-        ends.push(WorkerMailbox { worker, orders, wake_me, upcalls, wake_control });
+        ends.push(WorkerMailbox {
+            worker,
+            orders,
+            wake_me,
+            upcalls,
+            wake_control,
+        });
     }
-    Ok((ControlMailbox { workers: queues, upcalls, told }, ends))
+    Ok((
+        ControlMailbox {
+            workers: queues,
+            upcalls,
+            told,
+        },
+        ends,
+    ))
 }
 
 impl ControlMailbox {
@@ -208,7 +226,8 @@ mod tests {
         assert!(control.flush(), "ten wait");
         let mut seen = 0;
         let mut take = || {
-            while let Some(Order::Table(TableCommand::SetMaxFrame(octets))) = workers[0].next_order()
+            while let Some(Order::Table(TableCommand::SetMaxFrame(octets))) =
+                workers[0].next_order()
             {
                 assert_eq!(octets, seen);
                 seen += 1;

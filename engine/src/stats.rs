@@ -45,7 +45,8 @@ impl Latency {
     /// Counts the time from `from` to `to`.
     #[inline]
     pub fn record(&mut self, from: Instant, to: Instant) {
-        self.0.saturating_record(to.0.saturating_sub(from.0).clamp(1, LATENCY_MAX_NS));
+        self.0
+            .saturating_record(to.0.saturating_sub(from.0).clamp(1, LATENCY_MAX_NS));
     }
 
     /// Adds all of another.

@@ -73,15 +73,34 @@ impl Switch {
             }
             None if full => None,
             None => {
-                self.entries.insert(key, Entry { owner, kind: Kind::Learned, seen: now });
+                self.entries.insert(
+                    key,
+                    Entry {
+                        owner,
+                        kind: Kind::Learned,
+                        seen: now,
+                    },
+                );
                 Some((Audience::AllBut(worker), Command::FdbInsert { key, owner }))
             }
         }
     }
 
     /// Sets an address that stays.
-    pub fn insert_static(&mut self, now: Instant, key: FdbKey, owner: Owner) -> (Audience, Command) {
-        self.entries.insert(key, Entry { owner, kind: Kind::Static, seen: now });
+    pub fn insert_static(
+        &mut self,
+        now: Instant,
+        key: FdbKey,
+        owner: Owner,
+    ) -> (Audience, Command) {
+        self.entries.insert(
+            key,
+            Entry {
+                owner,
+                kind: Kind::Static,
+                seen: now,
+            },
+        );
         (Audience::All, Command::FdbInsert { key, owner })
     }
 
@@ -115,7 +134,10 @@ mod tests {
 
     use super::*;
 
-    const KEY: FdbKey = FdbKey { vlan: 7, mac: MacAddr([2, 0, 0, 0, 0, 1]) };
+    const KEY: FdbKey = FdbKey {
+        vlan: 7,
+        mac: MacAddr([2, 0, 0, 0, 0, 1]),
+    };
     const ALPHA: Owner = Owner::Peer(PeerId(0));
     const LOCAL: Owner = Owner::Local(PortId(0));
 
@@ -123,10 +145,19 @@ mod tests {
     fn the_first_report_holds_and_the_other_worker_is_set_right() {
         let mut switch = Switch::default();
         let told = switch.learned(Instant(1), 0, KEY, ALPHA);
-        let insert = Command::FdbInsert { key: KEY, owner: ALPHA };
-        assert_eq!(format!("{told:?}"), format!("{:?}", Some((Audience::AllBut(0), insert.clone()))));
+        let insert = Command::FdbInsert {
+            key: KEY,
+            owner: ALPHA,
+        };
+        assert_eq!(
+            format!("{told:?}"),
+            format!("{:?}", Some((Audience::AllBut(0), insert.clone())))
+        );
         let told = switch.learned(Instant(2), 1, KEY, LOCAL);
-        assert_eq!(format!("{told:?}"), format!("{:?}", Some((Audience::Only(1), insert))));
+        assert_eq!(
+            format!("{told:?}"),
+            format!("{:?}", Some((Audience::Only(1), insert)))
+        );
         assert!(switch.learned(Instant(3), 1, KEY, ALPHA).is_none());
     }
 
@@ -136,11 +167,24 @@ mod tests {
         let stay = FdbKey { vlan: 0, ..KEY };
         switch.insert_static(Instant(0), stay, LOCAL);
         switch.learned(Instant(0), 0, KEY, ALPHA);
-        assert!(switch.expire(Instant(0) + AGEING - Duration::from_nanos(1)).is_empty());
+        assert!(
+            switch
+                .expire(Instant(0) + AGEING - Duration::from_nanos(1))
+                .is_empty()
+        );
         switch.learned(Instant(0) + AGEING / 2, 0, KEY, ALPHA);
-        assert!(switch.expire(Instant(0) + AGEING).is_empty(), "it was reported again");
+        assert!(
+            switch.expire(Instant(0) + AGEING).is_empty(),
+            "it was reported again"
+        );
         let told = switch.expire(Instant(0) + AGEING / 2 + AGEING);
-        assert!(matches!(told[..], [(Audience::All, Command::FdbRemove { key: KEY })]));
-        assert_eq!(switch.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [stay]);
+        assert!(matches!(
+            told[..],
+            [(Audience::All, Command::FdbRemove { key: KEY })]
+        ));
+        assert_eq!(
+            switch.iter().map(|(key, _)| *key).collect::<Vec<_>>(),
+            [stay]
+        );
     }
 }

@@ -114,14 +114,16 @@ impl<I: FrameIo> Worker<I> {
         }
         if self.io.receive(self.access, &mut self.burst, BURST_MAX) > 0 {
             busy = true;
-            self.datapath.egress(now, &mut self.burst, &mut self.io, &mut self.out);
+            self.datapath
+                .egress(now, &mut self.burst, &mut self.io, &mut self.out);
         }
         if busy {
             self.transmit();
         }
         self.io.flush();
         if self.datapath.has_upcalls() {
-            self.datapath.drain_upcalls(|upcall| self.mailbox.tell(upcall));
+            self.datapath
+                .drain_upcalls(|upcall| self.mailbox.tell(upcall));
             self.mailbox.wake_control();
         }
         busy
@@ -133,7 +135,8 @@ impl<I: FrameIo> Worker<I> {
         note_arrivals(&self.out.underlay, self.underlay_queues, &mut self.stamps);
         let refused = self.io.transmit(self.access, &mut self.out.access)
             + self.io.transmit(Port::Underlay, &mut self.out.underlay);
-        self.datapath.count_drops(DropReason::TxRingFull, refused as u64);
+        self.datapath
+            .count_drops(DropReason::TxRingFull, refused as u64);
         self.io.free(&mut self.out.free);
         if !self.stamps.is_empty() {
             let done = clock::instant();
@@ -153,7 +156,8 @@ impl<I: FrameIo> Worker<I> {
             taken += 1;
             match order {
                 Order::Table(command) => {
-                    self.datapath.apply(now, command, &mut self.io, &mut self.out);
+                    self.datapath
+                        .apply(now, command, &mut self.io, &mut self.out);
                 }
                 // Who asked may have gone: then nobody wants the report.
                 Order::Report(reply) => drop(reply.send(self.report())),
@@ -169,7 +173,11 @@ impl<I: FrameIo> Worker<I> {
             Pending::Completions => SLEEP_COMPLETIONS,
             Pending::Stalled => SLEEP_STALLED,
         };
-        if self.io.wait(rustix::fd::AsFd::as_fd(self.mailbox.waker()), timeout).is_err() {
+        if self
+            .io
+            .wait(rustix::fd::AsFd::as_fd(self.mailbox.waker()), timeout)
+            .is_err()
+        {
             // Nothing that happens to a device makes waiting fail; should it, do not spin.
             std::thread::sleep(SLEEP_STALLED);
         }
@@ -188,7 +196,10 @@ impl<I: FrameIo> Worker<I> {
             worker: self.index,
             core: self.core,
             queues: queues
-                .map(|(counters, latency)| QueueReport { counters, latency: latency.clone() })
+                .map(|(counters, latency)| QueueReport {
+                    counters,
+                    latency: latency.clone(),
+                })
                 .collect(),
             drops,
             census: self.io.census(),
@@ -199,6 +210,8 @@ impl<I: FrameIo> Worker<I> {
 
 /// Remembers when frames arrived, before they are given away.
 fn note_arrivals<F: Frame>(frames: &[F], first_queue: usize, stamps: &mut Vec<(usize, Instant)>) {
-    let arrived = frames.iter().map(|frame| (first_queue + frame.queue(), frame.arrived()));
+    let arrived = frames
+        .iter()
+        .map(|frame| (first_queue + frame.queue(), frame.arrived()));
     stamps.extend(arrived.filter_map(|(queue, at)| Some((queue, at?))));
 }

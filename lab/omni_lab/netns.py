@@ -94,7 +94,11 @@ def build(
 
 def make_namespace(stack: ExitStack, name: str, run: Runner) -> Namespace:
     """Makes a namespace with its loopback up; `stack` deletes it, and all interfaces in it."""
-    run(["ip", "netns", "add", name])
+    try:
+        run(["ip", "netns", "add", name])
+    except CommandError as error:
+        reason = f"cannot make a network namespace (a container must be privileged): {error}"
+        raise CommandError(reason) from error
     stack.callback(delete_namespace, name, run)
     namespace = Namespace(name)
     run(namespace.ip("link", "set", "lo", "up"))

@@ -29,7 +29,9 @@ impl Key {
     pub fn new(octets: &[u8; 32]) -> Self {
         let unbound = UnboundKey::new(&CHACHA20_POLY1305, octets);
         // The only error is a key of another length, which the type excludes.
-        Self(LessSafeKey::new(unbound.expect("32 octets are a ChaCha20-Poly1305 key")))
+        Self(LessSafeKey::new(
+            unbound.expect("32 octets are a ChaCha20-Poly1305 key"),
+        ))
     }
 }
 
@@ -130,7 +132,11 @@ mod tests {
         message.resize(HEADER_LEN + shift, 0xee);
         message.extend_from_slice(payload);
         let plaintext_offset = HEADER_LEN + shift;
-        seal_batch(&mut [SealJob { key, message: &mut message, plaintext_offset }]);
+        seal_batch(&mut [SealJob {
+            key,
+            message: &mut message,
+            plaintext_offset,
+        }]);
         message.truncate(HEADER_LEN + payload.len());
         message
     }
@@ -138,7 +144,12 @@ mod tests {
     fn open(key: &Key, message: &[u8], outer: usize) -> Option<Vec<u8>> {
         let mut frame = vec![0xdd; outer];
         frame.extend_from_slice(message);
-        let mut jobs = [OpenJob { key, frame: &mut frame, header_offset: outer, verified: false }];
+        let mut jobs = [OpenJob {
+            key,
+            frame: &mut frame,
+            header_offset: outer,
+            verified: false,
+        }];
         open_batch(&mut jobs);
         let verified = jobs[0].verified;
         frame.truncate(message.len() - HEADER_LEN);
@@ -161,7 +172,11 @@ mod tests {
             let payload: Vec<u8> = (0..len).map(|i| i as u8).collect();
             for shift in [0, 4, 20, 24] {
                 let sealed = seal(&key, &header(3, 9), &payload, shift);
-                assert_eq!(sealed, seal(&key, &header(3, 9), &payload, 0), "shift is not visible");
+                assert_eq!(
+                    sealed,
+                    seal(&key, &header(3, 9), &payload, 0),
+                    "shift is not visible"
+                );
                 for outer in [0, 42, 46, 62, 66] {
                     assert_eq!(open(&key, &sealed, outer).as_ref(), Some(&payload));
                 }
@@ -185,13 +200,25 @@ mod tests {
     fn one_bad_message_harms_only_itself() {
         let keys: Vec<Key> = (0..4).map(|k| Key::new(&[k; 32])).collect();
         let mut frames: Vec<Vec<u8>> = (0..64u64)
-            .map(|i| seal(&keys[i as usize % 4], &header(0, i), &vec![i as u8; i as usize * 20], 0))
+            .map(|i| {
+                seal(
+                    &keys[i as usize % 4],
+                    &header(0, i),
+                    &vec![i as u8; i as usize * 20],
+                    0,
+                )
+            })
             .collect();
         frames[17][20] ^= 1;
         let mut jobs: Vec<OpenJob<'_>> = frames
             .iter_mut()
             .enumerate()
-            .map(|(i, frame)| OpenJob { key: &keys[i % 4], frame, header_offset: 0, verified: false })
+            .map(|(i, frame)| OpenJob {
+                key: &keys[i % 4],
+                frame,
+                header_offset: 0,
+                verified: false,
+            })
             .collect();
         open_batch(&mut jobs);
         for (i, job) in jobs.iter().enumerate() {

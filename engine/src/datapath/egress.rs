@@ -49,7 +49,10 @@ pub(super) struct Scratch<F> {
 
 impl<F> Default for Scratch<F> {
     fn default() -> Self {
-        Self { items: Vec::with_capacity(BATCH_MAX), targets: Vec::new() }
+        Self {
+            items: Vec::with_capacity(BATCH_MAX),
+            targets: Vec::new(),
+        }
     }
 }
 
@@ -87,7 +90,10 @@ impl<F: Frame> Datapath<F> {
     /// Checks a frame from the host, learns its source and looks up its destination.
     fn route(&mut self, now: Instant, frame: &mut F) -> Result<Destination, DropReason> {
         let room = frame.room();
-        let inner = frame.bytes_mut().get_mut(room..).ok_or(DropReason::InnerTooShort)?;
+        let inner = frame
+            .bytes_mut()
+            .get_mut(room..)
+            .ok_or(DropReason::InnerTooShort)?;
         let parsed = Ethernet::parse(inner)?;
         if !ethernet::source_is_valid(parsed.source) {
             return Err(DropReason::SourceMacInvalid);
@@ -136,7 +142,9 @@ impl<F: Frame> Datapath<F> {
     ) {
         let mut targets = std::mem::take(&mut self.egress.targets);
         targets.extend(self.peers.ids().filter(|&id| {
-            self.peers.get(id).is_some_and(|peer| peer.current.is_some() || peer.reachable)
+            self.peers
+                .get(id)
+                .is_some_and(|peer| peer.current.is_some() || peer.reachable)
         }));
         let start = frame.room();
         if let Some((&last, others)) = targets.split_last() {
@@ -185,9 +193,15 @@ impl<F: Frame> Datapath<F> {
         let Some(peer) = self.peers.get_mut(id) else {
             return Err((frame, Some(DropReason::NoDestination)));
         };
-        let Some(slot) = peer.current else { return Err((frame, None)) };
-        let Some(session) = self.sessions.get_mut(slot) else { return Err((frame, None)) };
-        let Some(template) = &peer.template else { return Err((frame, None)) };
+        let Some(slot) = peer.current else {
+            return Err((frame, None));
+        };
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return Err((frame, None));
+        };
+        let Some(template) = &peer.template else {
+            return Err((frame, None));
+        };
         let inner_len = frame.bytes().len() - start;
         if inner_len > session.shared.peer_max_frame {
             return Err((frame, Some(DropReason::InnerTooBig)));
@@ -210,12 +224,24 @@ impl<F: Frame> Datapath<F> {
         }
         let mut header = [0; AAD_LEN];
         let session_id = session.shared.remote_session_id;
-        DataHeader { session_id, kind, lane: self.config.worker, nonce: taken.nonce }
-            .emit(&mut header);
-        Ok(Item { frame, start, peer: id, session: slot, header, outer_len: template.len() })
+        DataHeader {
+            session_id,
+            kind,
+            lane: self.config.worker,
+            nonce: taken.nonce,
+        }
+        .emit(&mut header);
+        Ok(Item {
+            frame,
+            start,
+            peer: id,
+            session: slot,
+            header,
+            outer_len: template.len(),
+        })
     }
 
-    fn stage(&mut self, id: PeerId, waiting: Waiting<F>, out: &mut Output<F>) {
+    fn stage(&mut self, id: PeerId, mut waiting: Waiting<F>, out: &mut Output<F>) {
         let Some(peer) = self.peers.get_mut(id) else {
             self.drops.count(DropReason::NoDestination);
             return out.free.push(waiting.frame);
@@ -228,6 +254,7 @@ impl<F: Frame> Datapath<F> {
         if needs_session && !peer.asked {
             peer.asked = raise(&mut self.upcalls, Upcall::NeedSession { peer: id }).is_ok();
         }
+        waiting.frame.forget_arrival();
         if let Some(displaced) = self.peers.stage(id, waiting) {
             self.drops.count(DropReason::StagedOverflow);
             out.free.push(displaced.frame);
@@ -236,7 +263,10 @@ impl<F: Frame> Datapath<F> {
 
     /// Sends what waited for a session or a path, if both are there now. Says how many frames.
     pub(super) fn send_staged(&mut self, now: Instant, id: PeerId, out: &mut Output<F>) -> usize {
-        let ready = self.peers.get(id).is_some_and(|p| p.current.is_some() && p.template.is_some());
+        let ready = self
+            .peers
+            .get(id)
+            .is_some_and(|p| p.current.is_some() && p.template.is_some());
         if !ready || !self.peers.has_staged(id) {
             return 0;
         }
@@ -278,22 +308,34 @@ impl<F: Frame> Datapath<F> {
         {
             let mut jobs: ArrayVec<SealJob<'_>, BATCH_MAX> = ArrayVec::new();
             for item in &mut items {
-                let Some(session) = self.sessions.get(item.session) else { continue };
+                let Some(session) = self.sessions.get(item.session) else {
+                    continue;
+                };
                 make_room(item);
                 let message = &mut item.frame.bytes_mut()[item.outer_len..];
                 message[..AAD_LEN].copy_from_slice(&item.header);
                 let plaintext_offset = item.start - item.outer_len;
-                jobs.push(SealJob { key: session.shared.send_key(), message, plaintext_offset });
+                jobs.push(SealJob {
+                    key: session.shared.send_key(),
+                    message,
+                    plaintext_offset,
+                });
             }
             seal_batch(&mut jobs);
         }
         for mut item in items.drain(..) {
             let inner_len = item.frame.bytes().len() - item.start;
             item.frame.set_len(item.outer_len + HEADER_LEN + inner_len);
-            let Some(peer) = self.peers.get(item.peer) else { continue };
+            let Some(peer) = self.peers.get(item.peer) else {
+                continue;
+            };
             let template = peer.template.as_ref();
             if template.is_some_and(|t| t.emit(item.frame.bytes_mut(), peer.source_port)) {
-                count_sent(peer.traffic.worker(self.config.worker.into()), now, inner_len);
+                count_sent(
+                    peer.traffic.worker(self.config.worker.into()),
+                    now,
+                    inner_len,
+                );
                 out.underlay.push(item.frame);
             } else {
                 // Longer than IP can carry: a peer may announce any limit.
@@ -320,7 +362,9 @@ fn make_room<F: Frame>(item: &mut Item<F>) {
     if item.start < overhead {
         let len = item.frame.bytes().len();
         item.frame.set_len(len + overhead - item.start);
-        item.frame.bytes_mut().copy_within(item.start..len, overhead);
+        item.frame
+            .bytes_mut()
+            .copy_within(item.start..len, overhead);
         item.start = overhead;
     }
 }

@@ -55,7 +55,12 @@ impl Fdb {
     /// # Errors
     /// `SourceMacNotOwned` when somebody else owns it, `FdbFull` when `owner` has too many.
     #[inline]
-    pub fn admit(&mut self, now: Instant, key: FdbKey, owner: Owner) -> Result<Admission, DropReason> {
+    pub fn admit(
+        &mut self,
+        now: Instant,
+        key: FdbKey,
+        owner: Owner,
+    ) -> Result<Admission, DropReason> {
         match self.entries.get_mut(&key) {
             Some(entry) if entry.owner != owner => Err(DropReason::SourceMacNotOwned),
             Some(entry) if now < entry.report_at => Ok(Admission::Known),
@@ -82,7 +87,13 @@ impl Fdb {
 
     /// Sets an entry whatever was there: the control thread has decided.
     pub fn insert(&mut self, now: Instant, key: FdbKey, owner: Owner) {
-        let old = self.entries.insert(key, Entry { owner, report_at: now + REPORT_INTERVAL });
+        let old = self.entries.insert(
+            key,
+            Entry {
+                owner,
+                report_at: now + REPORT_INTERVAL,
+            },
+        );
         self.disown(old);
         *self.owned.entry(owner).or_default() += 1;
     }
@@ -134,7 +145,10 @@ mod tests {
 
     fn key(vlan: u16, last: u16) -> FdbKey {
         let [high, low] = last.to_be_bytes();
-        FdbKey { vlan, mac: MacAddr([2, 0, 0, 0, high, low]) }
+        FdbKey {
+            vlan,
+            mac: MacAddr([2, 0, 0, 0, high, low]),
+        }
     }
 
     const ALPHA: Owner = Owner::Peer(PeerId(0));
@@ -148,10 +162,17 @@ mod tests {
         assert_eq!(fdb.admit(NOW, key(0, 1), ALPHA), Ok(Admission::Report));
         assert_eq!(fdb.admit(NOW, key(0, 1), ALPHA), Ok(Admission::Known));
         for thief in [BETA, LOCAL] {
-            assert_eq!(fdb.admit(NOW, key(0, 1), thief), Err(DropReason::SourceMacNotOwned));
+            assert_eq!(
+                fdb.admit(NOW, key(0, 1), thief),
+                Err(DropReason::SourceMacNotOwned)
+            );
         }
         assert_eq!(fdb.lookup(key(0, 1)), Some(ALPHA));
-        assert_eq!(fdb.admit(NOW, key(5, 1), BETA), Ok(Admission::Report), "another VLAN");
+        assert_eq!(
+            fdb.admit(NOW, key(5, 1), BETA),
+            Ok(Admission::Report),
+            "another VLAN"
+        );
     }
 
     #[test]
@@ -171,7 +192,10 @@ mod tests {
         for n in 0..PEER_ADDRESSES_MAX as u16 {
             assert!(fdb.admit(NOW, key(0, n), ALPHA).is_ok());
         }
-        assert_eq!(fdb.admit(NOW, key(0, 5000), ALPHA), Err(DropReason::FdbFull));
+        assert_eq!(
+            fdb.admit(NOW, key(0, 5000), ALPHA),
+            Err(DropReason::FdbFull)
+        );
         assert!(fdb.admit(NOW, key(0, 5000), BETA).is_ok());
         fdb.remove(key(0, 0));
         assert!(fdb.admit(NOW, key(0, 6000), ALPHA).is_ok(), "room was made");

@@ -6,14 +6,16 @@ use std::collections::hash_map::RandomState;
 
 /// Makes [`IdHasher`]s that share a seed.
 #[derive(Clone, Debug)]
-pub struct BuildIdHasher {
+pub(super) struct BuildIdHasher {
     seed: u64,
 }
 
 impl Default for BuildIdHasher {
     fn default() -> Self {
         // The standard library's own random keys are the seed; no hash depends on it but ours.
-        Self { seed: RandomState::new().hash_one(0u8) | 1 }
+        Self {
+            seed: RandomState::new().hash_one(0u8) | 1,
+        }
     }
 }
 
@@ -21,13 +23,16 @@ impl BuildHasher for BuildIdHasher {
     type Hasher = IdHasher;
 
     fn build_hasher(&self) -> IdHasher {
-        IdHasher { state: self.seed, seed: self.seed }
+        IdHasher {
+            state: self.seed,
+            seed: self.seed,
+        }
     }
 }
 
 /// Folds each word with a 128-bit product.
 #[derive(Debug)]
-pub struct IdHasher {
+pub(super) struct IdHasher {
     state: u64,
     seed: u64,
 }

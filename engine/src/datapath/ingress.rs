@@ -40,7 +40,9 @@ pub(super) struct Scratch<F> {
 
 impl<F> Default for Scratch<F> {
     fn default() -> Self {
-        Self { claims: Vec::with_capacity(BATCH_MAX) }
+        Self {
+            claims: Vec::with_capacity(BATCH_MAX),
+        }
     }
 }
 
@@ -86,11 +88,20 @@ impl<F: Frame> Datapath<F> {
         let outer = Outer::parse(frame.bytes())?;
         frame.set_len(outer.end);
         let header = DataHeader::parse(&frame.bytes()[outer.payload..])?;
-        let slot = self.sessions.find(header.session_id).ok_or(DropReason::UnknownSession)?;
+        let slot = self
+            .sessions
+            .find(header.session_id)
+            .ok_or(DropReason::UnknownSession)?;
         let session = self.sessions.get(slot).ok_or(DropReason::UnknownSession)?;
         session.shared.check(now, header.lane, header.nonce)?;
         let (header_offset, source) = (outer.payload, outer.source);
-        Ok(Claim { session: slot, header, header_offset, source, verified: false })
+        Ok(Claim {
+            session: slot,
+            header,
+            header_offset,
+            source,
+            verified: false,
+        })
     }
 
     /// The crypto phase.
@@ -100,7 +111,9 @@ impl<F: Frame> Datapath<F> {
             let mut jobs: ArrayVec<OpenJob<'_>, BATCH_MAX> = ArrayVec::new();
             for (frame, claim) in batch.iter_mut() {
                 // Sessions are removed between bursts only, so each is where it was found.
-                let Some(session) = self.sessions.get(claim.session) else { return };
+                let Some(session) = self.sessions.get(claim.session) else {
+                    return;
+                };
                 jobs.push(OpenJob {
                     key: session.shared.receive_key(),
                     frame: frame.bytes_mut(),
@@ -129,8 +142,13 @@ impl<F: Frame> Datapath<F> {
         if !claim.verified {
             return Err(DropReason::BadTag);
         }
-        let session = self.sessions.get(claim.session).ok_or(DropReason::UnknownSession)?;
-        let newest = session.shared.commit(claim.header.lane, claim.header.nonce)?;
+        let session = self
+            .sessions
+            .get(claim.session)
+            .ok_or(DropReason::UnknownSession)?;
+        let newest = session
+            .shared
+            .commit(claim.header.lane, claim.header.nonce)?;
         let (peer, confirmed) = (session.shared.peer, session.confirmed);
         if !confirmed {
             let session_id = claim.header.session_id;
@@ -154,25 +172,39 @@ impl<F: Frame> Datapath<F> {
 
     /// Reports a peer that speaks from another address than the one we send to.
     fn follow(&mut self, id: PeerId, claim: &Claim) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        let here = peer.template.as_ref().map(omni_wire::outer::Template::endpoint);
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        let here = peer
+            .template
+            .as_ref()
+            .map(omni_wire::outer::Template::endpoint);
         if here == Some(claim.source) || peer.moved_to == Some(claim.source) {
             return;
         }
         let current = peer.current.and_then(|slot| self.sessions.get(slot));
         let spoke = self.sessions.get(claim.session);
-        if !current.zip(spoke).is_some_and(|(c, s)| s.shared.tells_endpoint(&c.shared)) {
+        if !current
+            .zip(spoke)
+            .is_some_and(|(c, s)| s.shared.tells_endpoint(&c.shared))
+        {
             return;
         }
         let session_id = claim.header.session_id;
-        let moved = Upcall::Moved { peer: id, session_id, source: claim.source };
+        let moved = Upcall::Moved {
+            peer: id,
+            session_id,
+            source: claim.source,
+        };
         if raise(&mut self.upcalls, moved).is_ok() {
             peer.moved_to = Some(claim.source);
         }
     }
 
     fn count_received(&self, now: Instant, id: PeerId, kind: DataKind, inner_len: usize) {
-        let Some(peer) = self.peers.get(id) else { return };
+        let Some(peer) = self.peers.get(id) else {
+            return;
+        };
         let traffic = peer.traffic.worker(self.config.worker.into());
         traffic.last_rx.store(now.0, Ordering::Relaxed);
         if inner_len > 0 && kind == DataKind::Data {

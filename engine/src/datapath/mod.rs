@@ -70,7 +70,11 @@ pub struct Output<F> {
 impl<F> Default for Output<F> {
     fn default() -> Self {
         let [access, underlay, free] = [(); 3].map(|()| Vec::with_capacity(4 * BURST_MAX));
-        Self { access, underlay, free }
+        Self {
+            access,
+            underlay,
+            free,
+        }
     }
 }
 
@@ -129,7 +133,10 @@ impl<F: Frame> Datapath<F> {
     /// Hands the waiting upcalls to `take`, in order, until it refuses one: that and those behind
     /// it wait on.
     pub fn drain_upcalls(&mut self, mut take: impl FnMut(Upcall) -> Result<(), Upcall>) {
-        let refused = self.upcalls.iter().position(|upcall| take(upcall.clone()).is_err());
+        let refused = self
+            .upcalls
+            .iter()
+            .position(|upcall| take(upcall.clone()).is_err());
         self.upcalls.drain(..refused.unwrap_or(self.upcalls.len()));
     }
 
@@ -233,8 +240,12 @@ impl<F: Frame> Datapath<F> {
 
     /// A responder's session was confirmed: it is the one to send in.
     fn confirm(&mut self, now: Instant, session_id: u32, out: &mut Output<F>) {
-        let Some(slot) = self.sessions.find(session_id) else { return };
-        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let Some(slot) = self.sessions.find(session_id) else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
         if !session.confirmed {
             session.confirmed = true;
             let peer = session.shared.peer;
@@ -250,7 +261,8 @@ impl<F: Frame> Datapath<F> {
         out: &mut Output<F>,
     ) {
         self.drops.add(reason, staged.len() as u64);
-        out.free.extend(staged.into_iter().map(|waiting| waiting.frame));
+        out.free
+            .extend(staged.into_iter().map(|waiting| waiting.frame));
     }
 }
 

@@ -40,7 +40,11 @@ pub(super) struct PeerTable<F> {
 
 impl<F> PeerTable<F> {
     pub(super) fn new(staged_max: usize) -> Self {
-        Self { peers: Vec::new(), staged: 0, staged_max }
+        Self {
+            peers: Vec::new(),
+            staged: 0,
+            staged_max,
+        }
     }
 
     pub(super) fn add(&mut self, id: PeerId, traffic: Arc<PeerTraffic>) {
@@ -76,12 +80,18 @@ impl<F> PeerTable<F> {
 
     #[inline]
     pub(super) fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer<F>> {
-        self.peers.get_mut(usize::from(id.0)).and_then(Option::as_mut)
+        self.peers
+            .get_mut(usize::from(id.0))
+            .and_then(Option::as_mut)
     }
 
     /// Every peer's index.
     pub(super) fn ids(&self) -> impl Iterator<Item = PeerId> + '_ {
-        let known = self.peers.iter().enumerate().filter(|(_, peer)| peer.is_some());
+        let known = self
+            .peers
+            .iter()
+            .enumerate()
+            .filter(|(_, peer)| peer.is_some());
         known.map(|(at, _)| PeerId(at as u16))
     }
 
@@ -115,14 +125,20 @@ impl<F> PeerTable<F> {
         if let Some(peer) = self.get_mut(id) {
             peer.reachable = reachable;
         }
-        if reachable { Vec::new() } else { self.take_staged(id) }
+        if reachable {
+            Vec::new()
+        } else {
+            self.take_staged(id)
+        }
     }
 
     /// Keeps a frame until there is a session. Gives back the one that had to make room: the
     /// peer's oldest, or the frame itself when all peers together hold too many.
     pub(super) fn stage(&mut self, id: PeerId, frame: F) -> Option<F> {
         let full = self.staged >= self.staged_max;
-        let Some(peer) = self.get_mut(id) else { return Some(frame) };
+        let Some(peer) = self.get_mut(id) else {
+            return Some(frame);
+        };
         let displaced = if peer.staged.len() >= STAGED_MIN || full {
             peer.staged.pop_front()
         } else {
@@ -138,7 +154,9 @@ impl<F> PeerTable<F> {
 
     /// Everything staged for a peer, oldest first.
     pub(super) fn take_staged(&mut self, id: PeerId) -> Vec<F> {
-        let Some(peer) = self.get_mut(id) else { return Vec::new() };
+        let Some(peer) = self.get_mut(id) else {
+            return Vec::new();
+        };
         peer.asked = false;
         let frames = Vec::from(std::mem::take(&mut peer.staged));
         self.staged -= frames.len();
@@ -166,13 +184,24 @@ mod tests {
         for n in 0..STAGED_MIN {
             assert_eq!(table.stage(PeerId(0), n), None);
         }
-        assert_eq!(table.stage(PeerId(0), STAGED_MIN), Some(0), "the peer's oldest makes room");
+        assert_eq!(
+            table.stage(PeerId(0), STAGED_MIN),
+            Some(0),
+            "the peer's oldest makes room"
+        );
         for n in 0..10 {
             assert_eq!(table.stage(PeerId(1), n), None);
         }
-        assert_eq!(table.stage(PeerId(1), 10), Some(0), "all together are bounded too");
+        assert_eq!(
+            table.stage(PeerId(1), 10),
+            Some(0),
+            "all together are bounded too"
+        );
         assert_eq!(table.staged(), STAGED_MIN + 10);
-        assert_eq!(table.take_staged(PeerId(0)), (1..=STAGED_MIN).collect::<Vec<_>>());
+        assert_eq!(
+            table.take_staged(PeerId(0)),
+            (1..=STAGED_MIN).collect::<Vec<_>>()
+        );
         assert_eq!(table.staged(), 10);
         assert_eq!(table.remove(PeerId(1)), (1..=10).collect::<Vec<_>>());
         assert_eq!(table.stage(PeerId(1), 0), Some(0), "no such peer");

@@ -56,7 +56,10 @@ fn place(nonce: u64) -> Place {
 
 impl Default for ReplayWindow {
     fn default() -> Self {
-        Self { next: AtomicU64::new(0), slots: [const { AtomicU64::new(0) }; SLOTS] }
+        Self {
+            next: AtomicU64::new(0),
+            slots: [const { AtomicU64::new(0) }; SLOTS],
+        }
     }
 }
 
@@ -179,7 +182,11 @@ mod tests {
         ];
         let window = ReplayWindow::default();
         for (step, &(nonce, accepted)) in cases.iter().enumerate() {
-            assert_eq!(accept(&window, nonce), accepted, "step {step}: nonce {nonce}");
+            assert_eq!(
+                accept(&window, nonce),
+                accepted,
+                "step {step}: nonce {nonce}"
+            );
         }
     }
 
@@ -226,7 +233,11 @@ mod tests {
                     }
                     _ => head.saturating_sub(random() % 64),
                 };
-                assert_eq!(accept(&window, nonce), naive.accept(nonce), "step {step}, {nonce}");
+                assert_eq!(
+                    accept(&window, nonce),
+                    naive.accept(nonce),
+                    "step {step}, {nonce}"
+                );
             }
         }
     }
@@ -241,7 +252,10 @@ mod tests {
                     scope.spawn(move || (0..200_000).filter(|&n| accept(&window, n)).count())
                 })
                 .collect();
-            workers.into_iter().map(|worker| worker.join().expect("no panic")).collect()
+            workers
+                .into_iter()
+                .map(|worker| worker.join().expect("no panic"))
+                .collect()
         });
         // Whoever reaches a nonce first takes it; nobody else does.
         assert_eq!(accepted.iter().sum::<usize>(), 200_000);

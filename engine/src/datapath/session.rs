@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use omni_control::message::{InstallSession, PeerId, Role};
-use omni_wire::limits::{HANDSHAKE_RETRY, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES};
+use omni_wire::limits::{
+    HANDSHAKE_RETRY, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES,
+};
 use omni_wire::{DropReason, Instant};
 
 use super::hash::BuildIdHasher;
@@ -81,7 +83,10 @@ impl SharedSession {
         if now >= self.rejected_at {
             return Err(DropReason::SessionExpired);
         }
-        let window = self.windows.get(usize::from(lane)).ok_or(DropReason::LaneUnknown)?;
+        let window = self
+            .windows
+            .get(usize::from(lane))
+            .ok_or(DropReason::LaneUnknown)?;
         if nonce >= REJECT_AFTER_MESSAGES {
             return Err(DropReason::NonceLimit);
         }
@@ -94,7 +99,10 @@ impl SharedSession {
     /// As [`SharedSession::check`]: another worker may have accepted the same message meanwhile.
     #[inline]
     pub fn commit(&self, lane: u16, nonce: u64) -> Result<bool, DropReason> {
-        let window = self.windows.get(usize::from(lane)).ok_or(DropReason::LaneUnknown)?;
+        let window = self
+            .windows
+            .get(usize::from(lane))
+            .ok_or(DropReason::LaneUnknown)?;
         window.get_or_init(Box::default).commit(nonce)
     }
 }
@@ -123,7 +131,12 @@ pub struct SendNonce {
 impl Session {
     fn new(shared: Arc<SharedSession>) -> Self {
         let confirmed = shared.role == Role::Initiator;
-        Self { shared, confirmed, next_nonce: 0, rekey_asked: false }
+        Self {
+            shared,
+            confirmed,
+            next_nonce: 0,
+            rekey_asked: false,
+        }
     }
 
     /// The next nonce of this worker's lane.
@@ -250,7 +263,10 @@ pub(super) mod tests {
         let now = Instant(0) + Duration::from_secs(179);
         assert_eq!(session.check(now, 1, 0), Ok(()));
         assert_eq!(session.check(now, 2, 0), Err(DropReason::LaneUnknown));
-        assert_eq!(session.check(now, 0, REJECT_AFTER_MESSAGES), Err(DropReason::NonceLimit));
+        assert_eq!(
+            session.check(now, 0, REJECT_AFTER_MESSAGES),
+            Err(DropReason::NonceLimit)
+        );
         assert_eq!(session.check(now, 0, REJECT_AFTER_MESSAGES - 1), Ok(()));
         let late = Instant(0) + Duration::from_secs(180);
         assert_eq!(session.check(late, 0, 0), Err(DropReason::SessionExpired));
@@ -269,9 +285,18 @@ pub(super) mod tests {
     fn send_counter_asks_for_a_rekey_once_and_ends() {
         let mut session = Session::new(Arc::new(shared(0, 7, Role::Initiator)));
         let now = Instant(0);
-        assert_eq!(session.take_nonce(now), Ok(SendNonce { nonce: 0, rekey_soon: false }));
+        assert_eq!(
+            session.take_nonce(now),
+            Ok(SendNonce {
+                nonce: 0,
+                rekey_soon: false
+            })
+        );
         session.skip_to_nonce(REKEY_AFTER_MESSAGES);
-        let due = SendNonce { nonce: REKEY_AFTER_MESSAGES, rekey_soon: true };
+        let due = SendNonce {
+            nonce: REKEY_AFTER_MESSAGES,
+            rekey_soon: true,
+        };
         assert_eq!(session.take_nonce(now), Ok(due));
         assert!(!session.take_nonce(now).expect("within limits").rekey_soon);
         session.skip_to_nonce(REJECT_AFTER_MESSAGES - 1);
@@ -287,8 +312,14 @@ pub(super) mod tests {
         assert_eq!(table.find(7), Some(first));
         assert!(table.remove(7).is_some());
         assert!(table.find(7).is_none() && table.get(first).is_none());
-        assert_eq!(table.insert(Arc::new(shared(2, 11, Role::Initiator))), first);
-        assert!(!table.get(second).expect("there").confirmed, "responders wait");
+        assert_eq!(
+            table.insert(Arc::new(shared(2, 11, Role::Initiator))),
+            first
+        );
+        assert!(
+            !table.get(second).expect("there").confirmed,
+            "responders wait"
+        );
         table.remove_peer(PeerId(1));
         assert!(table.find(9).is_none() && table.find(11).is_some());
     }

@@ -32,7 +32,12 @@ impl MemFrame {
         let mut buffer = vec![0; CAPACITY].into_boxed_slice();
         let len = room + octets.len();
         buffer[room..len].copy_from_slice(octets);
-        Self { buffer, len, room, arrived }
+        Self {
+            buffer,
+            len,
+            room,
+            arrived,
+        }
     }
 
     fn without_room(self) -> Self {
@@ -66,6 +71,10 @@ impl Frame for MemFrame {
         self.arrived
     }
 
+    fn forget_arrival(&mut self) {
+        self.arrived = None;
+    }
+
     fn queue(&self) -> usize {
         0
     }
@@ -94,7 +103,12 @@ impl MemIo {
     /// `total` frames; those pushed into the access port get `room` octets before them.
     #[must_use]
     pub fn new(total: u64, room: usize) -> Self {
-        Self { room, total, held: 0, ..Self::default() }
+        Self {
+            room,
+            total,
+            held: 0,
+            ..Self::default()
+        }
     }
 
     /// A frame arrives. `false` when no frame is free for it.

@@ -49,6 +49,10 @@ pub trait Frame {
     /// When the driver received it; `None` for frames made here.
     fn arrived(&self) -> Option<Instant>;
 
+    /// Forgets when it was received: it has waited for something that is no work of the engine's,
+    /// and would pass for a slow frame.
+    fn forget_arrival(&mut self);
+
     /// On which of the worker's queues of its port it was received, counted from 0.
     fn queue(&self) -> usize;
 }

@@ -67,7 +67,10 @@ pub enum EngineError {
         name: String,
     },
     /// The UDP port cannot be had.
-    #[error("underlay.port: cannot bind UDP port {port}: {source}{}", port_hint(source))]
+    #[error(
+        "underlay.port: cannot bind UDP port {port}: {source}{}",
+        port_hint(source)
+    )]
     UdpPort {
         /// Which.
         port: u16,

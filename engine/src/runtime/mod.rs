@@ -14,8 +14,8 @@ mod error;
 mod notify;
 mod paths;
 mod ports;
-mod request;
 mod report;
+mod request;
 mod udp;
 
 use std::collections::BTreeMap;
@@ -27,7 +27,8 @@ use omni_config::{Config, Poll};
 use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId, Upcall};
 use omni_control::netlink::{KernelEvent, Netlink};
 use omni_control::{
-    Ganglion, GanglionConfig, GanglionEvent, PeerConfig, PrivateKey, PublicKey, Random, SymmetricKey,
+    Ganglion, GanglionConfig, GanglionEvent, PeerConfig, PrivateKey, PublicKey, Random,
+    SymmetricKey,
 };
 use omni_wire::{DropCounters, DropReason};
 use tokio::signal::unix::{SignalKind, signal};
@@ -70,7 +71,10 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| EngineError::System { what: "start the control thread", source })?;
+        .map_err(|source| EngineError::System {
+            what: "start the control thread",
+            source,
+        })?;
     runtime.block_on(async {
         let mut node = Node::start(config).await?;
         let result = node.serve().await;
@@ -115,8 +119,14 @@ impl Node {
     async fn start(config: &Config) -> Result<Self, EngineError> {
         let private_key = PrivateKey(*config.node.private_key.expose());
         let public_key = PublicKey::from_private(&private_key);
-        if let Some(peer) = config.peers.iter().find(|peer| peer.public_key == public_key.0) {
-            return Err(EngineError::PeerIsSelf { name: peer.name.clone() });
+        if let Some(peer) = config
+            .peers
+            .iter()
+            .find(|peer| peer.public_key == public_key.0)
+        {
+            return Err(EngineError::PeerIsSelf {
+                name: peer.name.clone(),
+            });
         }
         let netlink = Netlink::connect()?;
         let (control, requests) = ControlSocket::bind(&config.control.socket)?;
@@ -130,7 +140,11 @@ impl Node {
                 return Err(error);
             }
         };
-        let Started { mailbox, workers, bound } = started;
+        let Started {
+            mailbox,
+            workers,
+            bound,
+        } = started;
         if let Err(error) = ports.attach(&netlink, &bound).await {
             join(mailbox, workers);
             ports.close(&netlink).await;
@@ -168,7 +182,8 @@ impl Node {
         if let Some(mac) = node.ports.host_mac() {
             let (key, owner) = (FdbKey { vlan: 0, mac }, Owner::Local(PortId(0)));
             let (_, command) = node.switch.insert_static(now.instant, key, owner);
-            node.mailbox.broadcast(&TableCommand::Control(command), None);
+            node.mailbox
+                .broadcast(&TableCommand::Control(command), None);
         }
         Ok(node)
     }
@@ -180,8 +195,10 @@ impl Node {
     ) -> Result<Started, EngineError> {
         let count = ports.workers();
         let (ios, bound) = xsk::open(&ports.underlay_queues(), &[ports.access_queues()], count)?;
-        let (mailbox, ends) = mailboxes(count)
-            .map_err(|source| EngineError::System { what: "make the mailboxes", source })?;
+        let (mailbox, ends) = mailboxes(count).map_err(|source| EngineError::System {
+            what: "make the mailboxes",
+            source,
+        })?;
         let mut workers = Vec::new();
         for (index, (io, end)) in ios.into_iter().zip(ends).enumerate() {
             let datapath = DatapathConfig {
@@ -196,17 +213,27 @@ impl Node {
                 source,
             })?);
         }
-        Ok(Started { mailbox, workers, bound })
+        Ok(Started {
+            mailbox,
+            workers,
+            bound,
+        })
     }
 
     fn add_peers(&mut self, config: &Config) {
         let now = clock::now();
         for peer in &config.peers {
-            let added = self.ganglion.add_peer(now, PeerConfig {
-                public_key: PublicKey(peer.public_key),
-                preshared_key: peer.preshared_key.as_ref().map(|key| SymmetricKey(*key.expose())),
-                endpoint: peer.endpoint,
-            });
+            let added = self.ganglion.add_peer(
+                now,
+                PeerConfig {
+                    public_key: PublicKey(peer.public_key),
+                    preshared_key: peer
+                        .preshared_key
+                        .as_ref()
+                        .map(|key| SymmetricKey(*key.expose())),
+                    endpoint: peer.endpoint,
+                },
+            );
             match added {
                 Ok(id) => {
                     self.peer_names.insert(id, peer.name.clone());
@@ -218,7 +245,10 @@ impl Node {
 
     /// The loop, until a signal or something that cannot be lived with.
     async fn serve(&mut self) -> Result<(), EngineError> {
-        let system = |source| EngineError::System { what: "listen for signals", source };
+        let system = |source| EngineError::System {
+            what: "listen for signals",
+            source,
+        };
         let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
         let mut hang_up = signal(SignalKind::hangup()).map_err(system)?;
@@ -255,7 +285,11 @@ impl Node {
     fn next_timeout(&self, crowded: bool) -> Duration {
         let wanted = self.ganglion.poll_timeout();
         let wanted = wanted.map_or(HOUSEKEEPING, |at| at.since(clock::instant()));
-        if crowded { wanted.min(MAILBOX_RETRY) } else { wanted }
+        if crowded {
+            wanted.min(MAILBOX_RETRY)
+        } else {
+            wanted
+        }
     }
 
     fn take_datagrams(&mut self) {
@@ -265,7 +299,9 @@ impl Node {
 
     fn take_upcalls(&mut self) {
         for _ in 0..UPCALLS_MAX {
-            let Some((worker, upcall)) = self.mailbox.next_upcall() else { return };
+            let Some((worker, upcall)) = self.mailbox.next_upcall() else {
+                return;
+            };
             let now = clock::now();
             if let Upcall::Learned { key, owner } = upcall {
                 let told = self.switch.learned(now.instant, worker, key, owner);
@@ -326,7 +362,8 @@ impl Node {
         {
             error!(%error, "cannot make room for the outer headers");
         }
-        self.ganglion.handle_path(clock::now(), peer, endpoint, path);
+        self.ganglion
+            .handle_path(clock::now(), peer, endpoint, path);
         self.fit_mtu().await;
     }
 
@@ -343,7 +380,9 @@ impl Node {
     async fn handle_kernel(&mut self, event: KernelEvent) -> Result<(), EngineError> {
         match &event {
             KernelEvent::LinkGone { ifindex, .. } => self.ports.check_gone(*ifindex)?,
-            KernelEvent::LinkChanged { ifindex, up, mtu, .. } => {
+            KernelEvent::LinkChanged {
+                ifindex, up, mtu, ..
+            } => {
                 if self.ports.link_changed(*ifindex, *up, *mtu) {
                     self.fit_mtu().await;
                 }
@@ -365,10 +404,14 @@ impl Node {
 
     /// Brings the access port and all limits in line with what the underlay carries now.
     async fn fit_mtu(&mut self) {
-        let ipv6 = self.ganglion.peers().any(|peer| peer.endpoint.is_some_and(|e| e.is_ipv6()));
+        let ipv6 = self
+            .ganglion
+            .peers()
+            .any(|peer| peer.endpoint.is_some_and(|e| e.is_ipv6()));
         if self.ports.fit_mtu(&self.netlink, ipv6).await {
             let octets = self.ports.max_frame();
-            self.mailbox.broadcast(&TableCommand::SetMaxFrame(octets), None);
+            self.mailbox
+                .broadcast(&TableCommand::SetMaxFrame(octets), None);
             self.ganglion.set_max_frame(octets as u16);
         }
     }
@@ -401,7 +444,14 @@ impl Node {
 
     async fn stop(self) {
         info!(node = self.name, "stopping");
-        let Self { mut ports, netlink, mailbox, workers, control, .. } = self;
+        let Self {
+            mut ports,
+            netlink,
+            mailbox,
+            workers,
+            control,
+            ..
+        } = self;
         // The programs go first, so that no frame is steered to a socket that nobody serves.
         ports.detach();
         join(mailbox, workers);

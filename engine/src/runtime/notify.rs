@@ -10,7 +10,9 @@ use tracing::warn;
 
 /// Sends `READY=1` where a service manager asked for it.
 pub(super) fn ready() {
-    let Some(target) = env::var_os("NOTIFY_SOCKET") else { return };
+    let Some(target) = env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
     if let Err(error) = send(target.as_bytes()) {
         warn!(%error, "cannot tell the service manager");
     }
@@ -21,5 +23,7 @@ fn send(target: &[u8]) -> io::Result<()> {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         path => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))?,
     };
-    UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(|_| ())
+    UnixDatagram::unbound()?
+        .send_to_addr(b"READY=1", &address)
+        .map(|_| ())
 }

@@ -51,12 +51,23 @@ pub(super) struct Paths {
 impl Paths {
     /// Ways that leave by the interface `underlay`, from UDP port `source_port`.
     pub(super) fn new(underlay: u32, source_port: u16) -> Self {
-        Self { underlay, source_port, wanted: BTreeMap::new(), refreshed: Instant(0) }
+        Self {
+            underlay,
+            source_port,
+            wanted: BTreeMap::new(),
+            refreshed: Instant(0),
+        }
     }
 
     /// The way to a peer is to be known from now on, or to another endpoint of it.
     pub(super) fn want(&mut self, peer: PeerId, endpoint: SocketAddr) {
-        self.wanted.insert(peer, Wanted { endpoint, state: State::New });
+        self.wanted.insert(
+            peer,
+            Wanted {
+                endpoint,
+                state: State::New,
+            },
+        );
     }
 
     /// Asks the kernel. `Some` when what the workers should use has changed: the endpoint, and
@@ -69,7 +80,10 @@ impl Paths {
     ) -> Option<(SocketAddr, Option<Path>)> {
         let wanted = self.wanted.get_mut(&peer)?;
         let endpoint = wanted.endpoint;
-        let found = match netlink.resolve(endpoint, self.underlay, self.source_port).await {
+        let found = match netlink
+            .resolve(endpoint, self.underlay, self.source_port)
+            .await
+        {
             Ok(found) => found,
             Err(error) => {
                 warn!(peer = name, %endpoint, %error, "cannot ask for the way to a peer");
@@ -77,8 +91,19 @@ impl Paths {
             }
         };
         match found {
-            Resolution::Ready { path, next_hop, ifindex, .. } => {
-                let state = State::Ready(Hop { ifindex, address: next_hop }, path);
+            Resolution::Ready {
+                path,
+                next_hop,
+                ifindex,
+                ..
+            } => {
+                let state = State::Ready(
+                    Hop {
+                        ifindex,
+                        address: next_hop,
+                    },
+                    path,
+                );
                 let changed = wanted.state != state;
                 if changed {
                     info!(peer = name, %endpoint, %next_hop, mac = %path.next_hop_mac, "path");
@@ -90,7 +115,10 @@ impl Paths {
                 // A way that was known is used on while the kernel looks: the neighbour may
                 // only have been quiet.
                 if !matches!(&wanted.state, State::Ready(hop, _) if hop.address == next_hop) {
-                    wanted.state = State::Pending(Hop { ifindex, address: next_hop });
+                    wanted.state = State::Pending(Hop {
+                        ifindex,
+                        address: next_hop,
+                    });
                 }
                 None
             }
@@ -109,13 +137,22 @@ impl Paths {
     /// The peers whose way is still looked for.
     pub(super) fn unresolved(&self) -> Vec<PeerId> {
         let known = |wanted: &Wanted| matches!(wanted.state, State::Ready(..));
-        self.wanted.iter().filter(|(_, wanted)| !known(wanted)).map(|(&id, _)| id).collect()
+        self.wanted
+            .iter()
+            .filter(|(_, wanted)| !known(wanted))
+            .map(|(&id, _)| id)
+            .collect()
     }
 
     /// The peers whose way may have changed by what the kernel told.
     pub(super) fn touched_by(&self, event: &KernelEvent) -> Vec<PeerId> {
         let touched = |wanted: &Wanted| match event {
-            KernelEvent::NeighborChanged { ifindex, address, mac, .. } => match &wanted.state {
+            KernelEvent::NeighborChanged {
+                ifindex,
+                address,
+                mac,
+                ..
+            } => match &wanted.state {
                 State::Pending(hop) => hop.ifindex == *ifindex && hop.address == *address,
                 State::Ready(hop, path) => {
                     hop.ifindex == *ifindex
@@ -126,7 +163,11 @@ impl Paths {
             },
             _ => true,
         };
-        self.wanted.iter().filter(|(_, wanted)| touched(wanted)).map(|(&id, _)| id).collect()
+        self.wanted
+            .iter()
+            .filter(|(_, wanted)| touched(wanted))
+            .map(|(&id, _)| id)
+            .collect()
     }
 
     /// Keeps the kernel's entries of neighbours that are in use alive.

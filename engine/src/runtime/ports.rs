@@ -7,7 +7,9 @@ use omni_config::{Config, Mtu, Queues, XdpMode, ZeroCopy};
 use omni_control::PublicKey;
 use omni_control::netlink::{AccessPortSpec, Link, Netlink};
 use omni_wire::MacAddr;
-use omni_wire::limits::{ENCAP_IPV4, ENCAP_IPV6, ETHERNET_LEN, HEADER_LEN, VLAN_TAG_LEN, inner_mtu};
+use omni_wire::limits::{
+    ENCAP_IPV4, ENCAP_IPV6, ETHERNET_LEN, HEADER_LEN, VLAN_TAG_LEN, inner_mtu,
+};
 use omni_wire::outer::{Path, Template};
 use omni_xdp_redirect::{Kind, Mode, Redirect, RedirectError};
 use ring::digest::{SHA256, digest};
@@ -56,7 +58,10 @@ impl Ports {
     ) -> Result<Self, EngineError> {
         let underlay = find(netlink, "underlay.interface", &config.underlay.interface).await?;
         let underlay_queues = wanted_queues(&config.underlay.queues, &underlay.name)?;
-        let ipv6 = config.peers.iter().any(|peer| peer.endpoint.is_some_and(|e| e.is_ipv6()));
+        let ipv6 = config
+            .peers
+            .iter()
+            .any(|peer| peer.endpoint.is_some_and(|e| e.is_ipv6()));
         let most = inner_mtu(underlay.mtu, ipv6);
         let spec = &config.access[0];
         let mtu = match spec.mtu {
@@ -64,7 +69,11 @@ impl Ports {
             Mtu::Octets(wanted) if u32::from(wanted) <= most => wanted.into(),
             Mtu::Octets(wanted) => {
                 let (wanted, underlay) = (wanted.into(), underlay.mtu);
-                return Err(EngineError::MtuTooBig { wanted, underlay, most });
+                return Err(EngineError::MtuTooBig {
+                    wanted,
+                    underlay,
+                    most,
+                });
             }
         };
         let existing = netlink.link(&spec.interface).await?;
@@ -78,13 +87,26 @@ impl Ports {
             None => {
                 let queues = underlay_queues.len().min(cores).max(1) as u32;
                 let mac = host_mac(public_key, &spec.interface);
-                let addresses = spec.addresses.iter().map(|a| (a.address, a.prefix)).collect();
+                let addresses = spec
+                    .addresses
+                    .iter()
+                    .map(|a| (a.address, a.prefix))
+                    .collect();
                 let name = spec.interface.clone();
-                let wanted = AccessPortSpec { name, queues, mtu, mac, addresses };
+                let wanted = AccessPortSpec {
+                    name,
+                    queues,
+                    mtu,
+                    mac,
+                    addresses,
+                };
                 let port = netlink.make_access_port(&wanted).await?;
                 if let Err(source) = disable_transmit_offloads(&spec.interface) {
                     let _ = netlink.delete_link(port.user.index).await;
-                    return Err(EngineError::Offload { interface: spec.interface.clone(), source });
+                    return Err(EngineError::Offload {
+                        interface: spec.interface.clone(),
+                        source,
+                    });
                 }
                 info!(
                     interface = spec.interface,
@@ -96,7 +118,11 @@ impl Ports {
             }
         };
         let access_queues: Vec<u32> = (0..receive_queues(&engine_side.name)).collect();
-        let workers = underlay_queues.len().min(access_queues.len()).min(cores).max(1);
+        let workers = underlay_queues
+            .len()
+            .min(access_queues.len())
+            .min(cores)
+            .max(1);
         Ok(Self {
             underlay,
             underlay_queues,
@@ -142,14 +168,26 @@ impl Ports {
 
     pub(super) fn underlay_queues(&self) -> XskPort {
         let (interface, queues) = (self.underlay.name.clone(), self.underlay_queues.clone());
-        XskPort { interface, queues, zero_copy: self.zero_copy }
+        XskPort {
+            interface,
+            queues,
+            zero_copy: self.zero_copy,
+        }
     }
 
     pub(super) fn access_queues(&self) -> XskPort {
         let (interface, queues) = (self.engine_side.name.clone(), self.access_queues.clone());
         // No veth can do without copies, and asking costs a failed bind for each queue.
-        let zero_copy = if self.made { ZeroCopy::Off } else { self.zero_copy };
-        XskPort { interface, queues, zero_copy }
+        let zero_copy = if self.made {
+            ZeroCopy::Off
+        } else {
+            self.zero_copy
+        };
+        XskPort {
+            interface,
+            queues,
+            zero_copy,
+        }
     }
 
     /// The longest inner frame, in octets from the destination MAC on: what the underlay carries,
@@ -178,9 +216,15 @@ impl Ports {
             access.set_socket(queue.queue, queue)?;
         }
         let mode = attach(&mut underlay, &self.underlay.name, self.xdp)?;
-        self.underlay_xdp = Some(Attached { program: underlay, mode });
+        self.underlay_xdp = Some(Attached {
+            program: underlay,
+            mode,
+        });
         let mode = attach(&mut access, &self.engine_side.name, self.xdp)?;
-        self.access_xdp = Some(Attached { program: access, mode });
+        self.access_xdp = Some(Attached {
+            program: access,
+            mode,
+        });
         self.follow_addresses(netlink).await;
         Ok(())
     }
@@ -204,7 +248,9 @@ impl Ports {
 
     /// Steers messages to the addresses that the underlay has now.
     pub(super) async fn follow_addresses(&mut self, netlink: &Netlink) {
-        let Some(attached) = &mut self.underlay_xdp else { return };
+        let Some(attached) = &mut self.underlay_xdp else {
+            return;
+        };
         let current: BTreeSet<IpAddr> = match netlink.local_addresses(self.underlay.index).await {
             Ok(addresses) => addresses.into_iter().collect(),
             Err(error) => {
@@ -223,7 +269,10 @@ impl Ports {
             change(attached.program.remove_local(*address), address);
         }
         if current.is_empty() && !self.local.is_empty() {
-            warn!(interface = self.underlay.name, "the underlay has no address any more");
+            warn!(
+                interface = self.underlay.name,
+                "the underlay has no address any more"
+            );
         }
         self.local = current;
     }
@@ -244,7 +293,9 @@ impl Ports {
     pub(super) fn check_gone(&self, ifindex: u32) -> Result<(), EngineError> {
         for link in [&self.underlay, &self.engine_side, &self.access] {
             if link.index == ifindex {
-                return Err(EngineError::InterfaceGone { name: link.name.clone() });
+                return Err(EngineError::InterfaceGone {
+                    name: link.name.clone(),
+                });
             }
         }
         Ok(())
@@ -275,10 +326,18 @@ impl Ports {
             if was_up != up && up {
                 info!(interface = link.name, "interface is up");
             } else if was_up != up {
-                warn!(interface = link.name, "interface is down; frames wait or are dropped");
+                warn!(
+                    interface = link.name,
+                    "interface is down; frames wait or are dropped"
+                );
             }
             if link.mtu != mtu {
-                info!(interface = link.name, from = link.mtu, to = mtu, "MTU changed");
+                info!(
+                    interface = link.name,
+                    from = link.mtu,
+                    to = mtu,
+                    "MTU changed"
+                );
                 link.mtu = mtu;
                 changed = true;
             }
@@ -306,7 +365,11 @@ impl Ports {
                     }
                 }
             }
-            info!(interface = self.access.name, mtu = wanted, "access port's MTU set");
+            info!(
+                interface = self.access.name,
+                mtu = wanted,
+                "access port's MTU set"
+            );
         }
         self.max_frame() != before
     }
@@ -314,12 +377,11 @@ impl Ports {
     /// Frames that the programs dropped: without a socket, and without headroom.
     pub(super) fn xdp_drops(&self) -> (u64, u64) {
         let attached = [&self.underlay_xdp, &self.access_xdp].into_iter().flatten();
-        attached.filter_map(|attached| attached.program.counters().ok()).fold(
-            (0, 0),
-            |(sockets, headroom), counted| {
+        attached
+            .filter_map(|attached| attached.program.counters().ok())
+            .fold((0, 0), |(sockets, headroom), counted| {
                 (sockets + counted.no_socket, headroom + counted.no_headroom)
-            },
-        )
+            })
     }
 
     pub(super) fn name_of(&self, port: Port) -> &str {
@@ -344,7 +406,10 @@ impl Ports {
 
 async fn find(netlink: &Netlink, key: &'static str, name: &str) -> Result<Link, EngineError> {
     let found = netlink.link(name).await?;
-    found.ok_or_else(|| EngineError::NoInterface { key, name: name.to_owned() })
+    found.ok_or_else(|| EngineError::NoInterface {
+        key,
+        name: name.to_owned(),
+    })
 }
 
 /// The underlay's queues that get a worker.
@@ -353,9 +418,11 @@ fn wanted_queues(wanted: &Queues, interface: &str) -> Result<Vec<u32>, EngineErr
     match wanted {
         Queues::Auto => Ok((0..count).collect()),
         Queues::List(list) => match list.iter().find(|&&queue| queue >= count) {
-            Some(&queue) => {
-                Err(EngineError::NoQueue { interface: interface.to_owned(), queue, count })
-            }
+            Some(&queue) => Err(EngineError::NoQueue {
+                interface: interface.to_owned(),
+                queue,
+                count,
+            }),
             None => Ok(list.clone()),
         },
     }
@@ -377,10 +444,16 @@ fn keep_vlan_tags(interface: &str) -> Result<(), EngineError> {
     match disable_receive_vlan_offload(interface) {
         Ok(false) => Ok(()),
         Ok(true) => {
-            info!(interface, "switched VLAN receive offload off: tags stay in the frames");
+            info!(
+                interface,
+                "switched VLAN receive offload off: tags stay in the frames"
+            );
             Ok(())
         }
-        Err(source) => Err(EngineError::Offload { interface: interface.to_owned(), source }),
+        Err(source) => Err(EngineError::Offload {
+            interface: interface.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -398,8 +471,12 @@ fn warn_of_mtu(link: &Link, most: u32) {
 /// Attaches a program, in the driver where that is wanted and possible.
 fn attach(program: &mut Redirect, interface: &str, wanted: XdpMode) -> Result<Mode, RedirectError> {
     match wanted {
-        XdpMode::Native => program.attach(interface, Mode::Native).map(|()| Mode::Native),
-        XdpMode::Generic => program.attach(interface, Mode::Generic).map(|()| Mode::Generic),
+        XdpMode::Native => program
+            .attach(interface, Mode::Native)
+            .map(|()| Mode::Native),
+        XdpMode::Generic => program
+            .attach(interface, Mode::Generic)
+            .map(|()| Mode::Generic),
         XdpMode::Auto => match program.attach(interface, Mode::Native) {
             Ok(()) => Ok(Mode::Native),
             Err(refused @ RedirectError::Permission { .. }) => Err(refused),

@@ -24,7 +24,10 @@ pub(super) fn show(node: &Node, reports: &[WorkerReport]) -> Show {
         peers: peers(node, now),
         fdb: fdb(node, now),
         neighbors: Vec::new(),
-        queues: reports.iter().flat_map(|report| queues(node, report)).collect(),
+        queues: reports
+            .iter()
+            .flat_map(|report| queues(node, report))
+            .collect(),
         drops: drops
             .iter()
             .filter(|&(_, count)| count > 0)
@@ -83,7 +86,12 @@ fn queues(node: &Node, report: &WorkerReport) -> Vec<QueueView> {
             port: node.ports.name_of(queue.counters.port).to_owned(),
             queue: queue.counters.queue,
             mode: node.ports.mode_of(queue.counters.port).to_owned(),
-            copy: if queue.counters.zero_copy { "zero_copy" } else { "copy" }.to_owned(),
+            copy: if queue.counters.zero_copy {
+                "zero_copy"
+            } else {
+                "copy"
+            }
+            .to_owned(),
             rx_frames: queue.counters.rx_frames,
             tx_frames: queue.counters.tx_frames,
             latency_ns: queue.latency.percentiles(),
@@ -92,7 +100,9 @@ fn queues(node: &Node, report: &WorkerReport) -> Vec<QueueView> {
 }
 
 fn umem(reports: &[WorkerReport]) -> UmemView {
-    let census = reports.iter().fold(Census::default(), |sum, report| sum.plus(report.census));
+    let census = reports
+        .iter()
+        .fold(Census::default(), |sum, report| sum.plus(report.census));
     UmemView {
         frames_total: census.total,
         frames_free: census.free,

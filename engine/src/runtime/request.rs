@@ -57,12 +57,23 @@ impl Drop for ControlSocket {
 impl ControlSocket {
     /// Listens at `path`, taking over what a killed engine left there.
     pub(super) fn bind(path: &Path) -> Result<(Self, mpsc::Receiver<Request>), EngineError> {
-        let failed = |source| EngineError::ControlSocket { path: path.to_owned(), source };
+        let failed = |source| EngineError::ControlSocket {
+            path: path.to_owned(),
+            source,
+        };
         if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
-            fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(failed)?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(folder)
+                .map_err(failed)?;
         }
         match std::os::unix::net::UnixStream::connect(path) {
-            Ok(_) => return Err(EngineError::AlreadyRunning { path: path.to_owned() }),
+            Ok(_) => {
+                return Err(EngineError::AlreadyRunning {
+                    path: path.to_owned(),
+                });
+            }
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 fs::remove_file(path).map_err(failed)?;
             }
@@ -71,7 +82,13 @@ impl ControlSocket {
         let listener = bind_private(path).map_err(failed)?;
         let (sender, receiver) = mpsc::channel(REQUESTS);
         let task = tokio::spawn(accept(listener, sender));
-        Ok((Self { path: path.to_owned(), task }, receiver))
+        Ok((
+            Self {
+                path: path.to_owned(),
+                task,
+            },
+            receiver,
+        ))
     }
 }
 
@@ -122,7 +139,9 @@ async fn serve(mut stream: UnixStream, requests: mpsc::Sender<Request>) -> io::R
             if requests.send(Request::Show(reply)).await.is_err() {
                 return Ok(());
             }
-            let Ok(show) = answer.await else { return Ok(()) };
+            let Ok(show) = answer.await else {
+                return Ok(());
+            };
             serde_json::to_vec(&show)
         }
         Err(error) => serde_json::to_vec(&serde_json::json!({ "error": error.to_string() })),

@@ -22,25 +22,40 @@ const QUIET: Duration = Duration::from_millis(300);
 #[test]
 fn an_existing_veth_with_checksum_offload_carries_tcp_and_udp() {
     let lab = Lab::new(Plan::default());
-    lab.a.ip("link add acc mtu 1426 type veth peer name h0 mtu 1426");
-    lab.a.ip(&format!("addr add {}/24 dev h0", Side::A.inner_v4()));
-    lab.a.ip(&format!("addr add {}/64 dev h0", Side::A.inner_v6()));
+    lab.a
+        .ip("link add acc mtu 1426 type veth peer name h0 mtu 1426");
+    lab.a
+        .ip(&format!("addr add {}/24 dev h0", Side::A.inner_v4()));
+    lab.a
+        .ip(&format!("addr add {}/64 dev h0", Side::A.inner_v6()));
     for end in ["acc", "h0"] {
         lab.a.ip(&format!("link set {end} up"));
     }
     let access = "acc".to_owned();
     let (a, b) = (
-        NodeSpec { access, addresses: Vec::new(), ..lab.spec(Side::A) }.start(),
+        NodeSpec {
+            access,
+            addresses: Vec::new(),
+            ..lab.spec(Side::A)
+        }
+        .start(),
         lab.spec(Side::B).start(),
     );
     let features = lab.a.run("ethtool", "-k h0").stdout;
     let features = String::from_utf8_lossy(&features).into_owned();
-    assert!(features.contains("tx-checksumming: on"), "h0 leaves checksums undone: {features}");
+    assert!(
+        features.contains("tx-checksumming: on"),
+        "h0 leaves checksums undone: {features}"
+    );
     for target in [Side::B.inner_v4().into(), Side::B.inner_v6().into()] {
         ping_all(&lab.a, target, "");
         ping_all(&lab.a, target, &unfragmented(target, 1426));
         for direction in ["", "-R"] {
-            let rate = tcp_rate(&iperf(&lab.a, (&lab.b, target), &format!("-t 1 {direction}")));
+            let rate = tcp_rate(&iperf(
+                &lab.a,
+                (&lab.b, target),
+                &format!("-t 1 {direction}"),
+            ));
             assert!(rate > 100.0, "TCP: {rate} Mb/s to {target} {direction}");
             let options = format!("-u -b 50M -l 1300 -t 1 {direction}");
             let rate = udp_rate(&iperf(&lab.a, (&lab.b, target), &options));
@@ -49,8 +64,14 @@ fn an_existing_veth_with_checksum_offload_carries_tcp_and_udp() {
     }
     assert_memory_idle(&a, &b);
     assert!(a.terminate().success());
-    assert!(lab.a.link("acc").is_some(), "what the engine did not make stays");
-    assert_eq!(lab.a.link("acc").map(|link| link["xdp"].clone()), Some(serde_json::Value::Null));
+    assert!(
+        lab.a.link("acc").is_some(),
+        "what the engine did not make stays"
+    );
+    assert_eq!(
+        lab.a.link("acc").map(|link| link["xdp"].clone()),
+        Some(serde_json::Value::Null)
+    );
 }
 
 /// A frame from [`SENDER`] to everyone with these tags.
@@ -95,19 +116,30 @@ fn tagged_frames_arrive_with_their_tags_and_are_learned_in_their_vlan() {
     assert_memory_idle(&a, &b);
 }
 
+/// The tag's four octets come out of the packet: the underlay carries 1440 octets of frame.
 #[test]
-fn a_full_packet_fits_with_a_tag_where_the_underlay_has_room_for_it() {
+fn a_tagged_frame_is_carried_up_to_the_underlays_limit_and_dropped_by_name_beyond() {
     let lab = Lab::new(Plan::default());
     let (a, b) = lab.start();
-    for (namespace, side) in [(&lab.a, Side::A), (&lab.b, Side::B)] {
-        namespace.ip("link add link omni0 name v100 mtu 1422 type vlan id 100");
-        let host = side.inner_v4().octets()[3];
-        namespace.ip(&format!("addr add 10.100.0.{host}/24 dev v100"));
-        namespace.ip("link set v100 up");
+    ping_all(&lab.a, Side::B.inner_v4().into(), "");
+    let receiver = PacketSocket::open(&lab.b, "omni0");
+    let sender = PacketSocket::open(&lab.a, "omni0");
+    let mut fits = tagged(&[[0x81, 0x00, 0, 100]], "fits");
+    fits.resize(1426 + 14, 0x5a);
+    let mut too_long = fits.clone();
+    // The host may send this: its MTU does not count the tag.
+    too_long.extend([0x5a; 4]);
+    for frame in [&too_long, &fits] {
+        sender.send(frame).expect("a frame sent");
     }
-    let target = [10, 100, 0, 2].into();
-    ping_all(&lab.a, target, "");
-    // Four octets less than untagged: they are the tag's.
-    ping_all(&lab.a, target, &unfragmented(target, 1422));
+    let mut received = receiver.drain(QUIET);
+    received.retain(|frame| frame.get(6..12) == Some(&SENDER));
+    assert_eq!(
+        received.iter().map(Vec::len).collect::<Vec<_>>(),
+        [fits.len()]
+    );
+    assert_eq!(received, [fits]);
+    let dropped = a.show().drops;
+    assert_eq!(dropped.get("inner_too_big"), Some(&1), "{dropped:?}");
     assert_memory_idle(&a, &b);
 }

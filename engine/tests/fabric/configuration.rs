@@ -25,12 +25,29 @@ fn assert_refused(lab: &Lab, spec: &NodeSpec, words: &[&str]) {
     let status = node.wait_exit(seconds(5));
     let log = node.log();
     assert_eq!(status.code(), Some(1), "{log}");
-    let line = log.lines().find(|line| line.contains("ERROR")).unwrap_or_default();
-    assert!(words.iter().all(|word| line.contains(word)), "{words:?} are not in: {log}");
-    assert!(lab.a.link("omni0").is_none(), "an access port stays behind: {log}");
-    let programs = lab.a.links().iter().filter(|link| !link["xdp"].is_null()).count();
+    let line = log
+        .lines()
+        .find(|line| line.contains("ERROR"))
+        .unwrap_or_default();
+    assert!(
+        words.iter().all(|word| line.contains(word)),
+        "{words:?} are not in: {log}"
+    );
+    assert!(
+        lab.a.link("omni0").is_none(),
+        "an access port stays behind: {log}"
+    );
+    let programs = lab
+        .a
+        .links()
+        .iter()
+        .filter(|link| !link["xdp"].is_null())
+        .count();
     assert_eq!(programs, 0, "a program stays behind: {log}");
-    assert!(!spec.socket().exists(), "a control socket stays behind: {log}");
+    assert!(
+        !spec.socket().exists(),
+        "a control socket stays behind: {log}"
+    );
 }
 
 #[test]
@@ -38,20 +55,31 @@ fn an_error_in_the_file_is_one_line_with_its_place_and_status_2() {
     let lab = Lab::new(Plan::default());
     let spec = lab.spec(Side::A);
     let config = spec.write();
-    fs::write(&config, spec.yaml().replace("poll: adaptive", "poll: hard")).expect("a file");
+    let yaml = spec.yaml().replace("poll: adaptive", "poll: hard");
+    let line = 1 + yaml
+        .lines()
+        .position(|line| line.contains("hard"))
+        .expect("the line");
+    fs::write(&config, yaml).expect("a file");
     for option in [&[][..], &["--check"]] {
         let output = run(&lab.a, &config, option);
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{said}");
-        let start = format!("{}:7: workers.poll: ", config.display());
-        assert!(said.starts_with(&start) && said.lines().count() == 1, "{said}");
+        let start = format!("{}:{line}: workers.poll: ", config.display());
+        assert!(
+            said.starts_with(&start) && said.lines().count() == 1,
+            "{said}"
+        );
         assert!(said.contains("hard") && said.contains("adaptive"), "{said}");
     }
     fs::remove_file(&config).expect("a file");
     let output = run(&lab.a, &config, &[]);
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.starts_with(&format!("{}: ", config.display())), "{said}");
+    assert!(
+        said.starts_with(&format!("{}: ", config.display())),
+        "{said}"
+    );
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(lab.a.link("omni0").is_none());
 }
@@ -73,21 +101,30 @@ fn checking_touches_nothing() {
 #[test]
 fn a_missing_underlay_is_named_by_its_key() {
     let lab = Lab::new(Plan::default());
-    let spec = NodeSpec { underlay: "eth77".to_owned(), ..lab.spec(Side::A) };
+    let spec = NodeSpec {
+        underlay: "eth77".to_owned(),
+        ..lab.spec(Side::A)
+    };
     assert_refused(&lab, &spec, &["underlay.interface", "eth77"]);
 }
 
 #[test]
 fn a_core_that_is_not_there_is_named_by_its_key() {
     let lab = Lab::new(Plan::default());
-    let spec = NodeSpec { cores: "[1000]".to_owned(), ..lab.spec(Side::A) };
+    let spec = NodeSpec {
+        cores: "[1000]".to_owned(),
+        ..lab.spec(Side::A)
+    };
     assert_refused(&lab, &spec, &["workers.cores", "1000"]);
 }
 
 #[test]
 fn an_mtu_that_does_not_fit_is_refused_with_what_would() {
     let lab = Lab::new(Plan::default());
-    let spec = NodeSpec { mtu: "1427".to_owned(), ..lab.spec(Side::A) };
+    let spec = NodeSpec {
+        mtu: "1427".to_owned(),
+        ..lab.spec(Side::A)
+    };
     assert_refused(&lab, &spec, &["access.mtu", "1427", "1426"]);
 }
 
@@ -112,7 +149,10 @@ fn a_second_node_on_the_same_control_socket_is_refused() {
     let mut second = second.spawn();
     assert_eq!(second.wait_exit(seconds(5)).code(), Some(1));
     let log = second.log();
-    assert!(log.contains("control.socket") && log.contains("another engine"), "{log}");
+    assert!(
+        log.contains("control.socket") && log.contains("another engine"),
+        "{log}"
+    );
     assert!(lab.b.link("omni0").is_none(), "{log}");
     assert_eq!(first.show().node.name, "a", "the first is not disturbed");
 }

@@ -116,7 +116,9 @@ fn wrap(template: &[u8], message: &[u8]) -> Vec<u8> {
     // No UDP checksum (RFC 768).
     frame[UDP + 6..UDP + 8].copy_from_slice(&[0, 0]);
     frame[24..26].copy_from_slice(&[0, 0]);
-    let words = frame[14..UDP].chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
+    let words = frame[14..UDP]
+        .chunks(2)
+        .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -144,20 +146,33 @@ fn all_drops(show: &Show) -> u64 {
 
 #[test]
 fn forged_and_replayed_messages_change_nothing_but_counters() {
-    let lab = Lab::new(Plan { wire: Wire::Bridged, ..Plan::default() });
+    let lab = Lab::new(Plan {
+        wire: Wire::Bridged,
+        ..Plan::default()
+    });
     let (a, b) = lab.start();
     let middle = lab.middle.as_ref().expect("a bridge");
-    let (from_a, from_b) = (PacketSocket::open(middle, "ra"), PacketSocket::open(middle, "rb"));
+    let (from_a, from_b) = (
+        PacketSocket::open(middle, "ra"),
+        PacketSocket::open(middle, "rb"),
+    );
     ping_all(&lab.a, Side::B.inner_v4().into(), "");
     let mut genuine = from_b.drain(QUIET);
     genuine.retain(|frame| is_data(frame));
-    assert!(genuine.len() >= 5, "the wire is tapped: {} messages", genuine.len());
+    assert!(
+        genuine.len() >= 5,
+        "the wire is tapped: {} messages",
+        genuine.len()
+    );
     from_a.drain(QUIET);
     let (a_before, b_before) = (a.show(), b.show());
     let host_before = lab.a.count("omni0", "rx", "packets");
     let lost_before = middle.count("ra", "tx", "dropped");
 
-    let mut forger = Forger { genuine, dice: Dice(0x6f6d_6e69) };
+    let mut forger = Forger {
+        genuine,
+        dice: Dice(0x6f6d_6e69),
+    };
     for sent in 0..DATAGRAMS {
         from_a.send(&forger.forge()).expect("a frame sent");
         if sent % VOLLEY == VOLLEY - 1 {
@@ -180,16 +195,30 @@ fn forged_and_replayed_messages_change_nothing_but_counters() {
         DropReason::BadTag,
     ];
     for reason in expected {
-        assert!(drop_of(&a_after, reason) > 0, "{}: {:?}", reason.as_str(), a_after.drops);
+        assert!(
+            drop_of(&a_after, reason) > 0,
+            "{}: {:?}",
+            reason.as_str(),
+            a_after.drops
+        );
     }
     let (peer_before, peer) = (&a_before.peers[0], &a_after.peers[0]);
     let genuine = b_after.peers[0].tx_frames - b_before.peers[0].tx_frames;
     let verified = peer.rx_frames - peer_before.rx_frames;
     assert_eq!(verified, genuine, "only what b sent verified");
     let delivered = lab.a.count("omni0", "rx", "packets") - host_before;
-    assert!(delivered <= genuine, "{delivered} frames were delivered, b sent {genuine}");
-    assert_eq!(peer.endpoint, peer_before.endpoint, "the endpoint did not move");
-    assert!(peer.last_handshake_seconds >= peer_before.last_handshake_seconds, "a new session");
+    assert!(
+        delivered <= genuine,
+        "{delivered} frames were delivered, b sent {genuine}"
+    );
+    assert_eq!(
+        peer.endpoint, peer_before.endpoint,
+        "the endpoint did not move"
+    );
+    assert!(
+        peer.last_handshake_seconds >= peer_before.last_handshake_seconds,
+        "a new session"
+    );
     assert!(is_complete(&a_after.umem), "{:?}", a_after.umem);
 
     // What left a meanwhile is its hosts' own: no answer, no complaint.
@@ -197,10 +226,85 @@ fn forged_and_replayed_messages_change_nothing_but_counters() {
     let answers = from_a.drain(QUIET);
     let data = answers.iter().filter(|frame| is_data(frame)).count() as u64;
     assert!(data <= sent, "{data} data messages, {sent} frames to send");
-    let other = answers.iter().filter(|frame| frame[12..14] == [8, 0] && !is_data(frame));
-    assert!(other.clone().count() <= 1, "beside a keepalive: {:02x?}", other.collect::<Vec<_>>());
+    let other = answers
+        .iter()
+        .filter(|frame| frame[12..14] == [8, 0] && !is_data(frame));
+    assert!(
+        other.clone().count() <= 1,
+        "beside a keepalive: {:02x?}",
+        other.collect::<Vec<_>>()
+    );
 
     ping_all(&lab.a, Side::B.inner_v4().into(), "");
     ping_all(&lab.b, Side::A.inner_v4().into(), "");
+    assert_memory_idle(&a, &b);
+}
+
+/// Handshakes that are none go to the control thread by the kernel's stack.
+#[test]
+fn messages_without_a_session_that_are_no_handshake_get_no_answer() {
+    let lab = Lab::new(Plan {
+        wire: Wire::Bridged,
+        ..Plan::default()
+    });
+    let (a, b) = lab.start();
+    let middle = lab.middle.as_ref().expect("a bridge");
+    let (from_a, from_b) = (
+        PacketSocket::open(middle, "ra"),
+        PacketSocket::open(middle, "rb"),
+    );
+    ping_all(&lab.a, Side::B.inner_v4().into(), "");
+    let mut genuine = from_b.drain(QUIET);
+    genuine.retain(|frame| is_data(frame));
+    let template = genuine.first().expect("the wire is tapped");
+    from_a.drain(QUIET);
+    let before = a.show();
+
+    let mut dice = Dice(0x6e_6572_7675);
+    // Message types with their lengths, wrong lengths, wrong types and wrong versions.
+    let kinds = [
+        (1, 168, 1),
+        (2, 116, 1),
+        (3, 68, 1),
+        (1, 167, 1),
+        (9, 168, 1),
+        (1, 168, 2),
+    ];
+    let count = 240;
+    for (kind, len, version) in kinds.into_iter().cycle().take(count) {
+        let message = [vec![0, 0, 0, 0, kind, 0, 0, version], dice.octets(len - 8)].concat();
+        from_a
+            .send(&wrap(template, &message))
+            .expect("a frame sent");
+        thread::sleep(Duration::from_micros(500));
+    }
+    wait_until("every message is counted", seconds(3), || {
+        all_drops(&a.show()) - all_drops(&before) == count as u64
+    });
+    let after = a.show();
+    let expected = [
+        DropReason::MessageMalformed,
+        DropReason::MessageVersion,
+        DropReason::HandshakeBadMac,
+    ];
+    for reason in expected {
+        assert!(
+            drop_of(&after, reason) > 0,
+            "{}: {:?}",
+            reason.as_str(),
+            after.drops
+        );
+    }
+    let answers = from_a.drain(QUIET);
+    let ipv4 = answers
+        .iter()
+        .filter(|frame| frame[12..14] == [8, 0] && !is_data(frame));
+    assert!(
+        ipv4.clone().count() <= 1,
+        "beside a keepalive: {:02x?}",
+        ipv4.collect::<Vec<_>>()
+    );
+    assert_eq!(after.peers[0].endpoint, before.peers[0].endpoint);
+    ping_all(&lab.a, Side::B.inner_v4().into(), "");
     assert_memory_idle(&a, &b);
 }

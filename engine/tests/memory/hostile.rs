@@ -14,7 +14,11 @@ fn capture(world: &mut World, count: u32) -> Vec<Vec<u8>> {
     world.settle();
     world.take(1);
     let recorded = world.recorded.take().unwrap_or_default();
-    recorded.into_iter().filter(|m| m.from == 0).map(|InFlight { frame, .. }| frame).collect()
+    recorded
+        .into_iter()
+        .filter(|m| m.from == 0)
+        .map(|InFlight { frame, .. }| frame)
+        .collect()
 }
 
 /// Changes a message so that it is another one.
@@ -69,8 +73,10 @@ fn authenticated(message: &[u8]) -> Option<&[u8]> {
 fn a_million_mutated_messages() {
     let mut world = World::established(Shape::default());
     let genuine = capture(&mut world, 400);
-    let originals: std::collections::HashSet<&[u8]> =
-        genuine.iter().filter_map(|message| authenticated(message)).collect();
+    let originals: std::collections::HashSet<&[u8]> = genuine
+        .iter()
+        .filter_map(|message| authenticated(message))
+        .collect();
     let mut random = Seeded(20_26);
     let mut forged = 0u64;
     let before = world.all_drops(1);
@@ -84,11 +90,20 @@ fn a_million_mutated_messages() {
             world.inject(1, &mutated);
         }
         world.settle();
-        assert!(world.hosts[1].delivered.is_empty(), "a forgery was delivered");
-        assert!(world.wire.is_empty() && world.control_wire.is_empty(), "an answer");
+        assert!(
+            world.hosts[1].delivered.is_empty(),
+            "a forgery was delivered"
+        );
+        assert!(
+            world.wire.is_empty() && world.control_wire.is_empty(),
+            "an answer"
+        );
     }
     world.check_frames();
-    assert!(world.all_drops(1) - before >= forged, "every one was counted");
+    assert!(
+        world.all_drops(1) - before >= forged,
+        "every one was counted"
+    );
     for reason in [
         DropReason::OuterMalformed,
         DropReason::HeaderTooShort,
@@ -146,7 +161,8 @@ fn limits_of_a_verified_message() {
     let now = world.now.instant;
     let mut out = omni_engine::datapath::Output::default();
     let half = &mut world.hosts[1].workers[0];
-    half.datapath.apply(now, config(100), &mut half.io, &mut out);
+    half.datapath
+        .apply(now, config(100), &mut half.io, &mut out);
     world.push(0, &frame(mac(1, 1), mac(0, 1), &[0; 200]));
     world.settle();
     assert!(world.take(1).is_empty());

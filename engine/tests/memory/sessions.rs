@@ -27,7 +27,10 @@ fn frames_wait_for_the_first_handshake_and_leave_in_order() {
 
 #[test]
 fn too_many_waiting_frames_drop_the_oldest_and_are_counted() {
-    let mut world = World::new(Shape { routes: false, ..Shape::default() });
+    let mut world = World::new(Shape {
+        routes: false,
+        ..Shape::default()
+    });
     let extra = 10;
     for n in 0..STAGED_MIN as u32 + extra {
         world.push(0, &numbered(n));
@@ -49,7 +52,10 @@ fn too_many_waiting_frames_drop_the_oldest_and_are_counted() {
 
 #[test]
 fn renewal_loses_nothing_over_an_hour() {
-    let mut world = World::established(Shape { workers: 2, ..Shape::default() });
+    let mut world = World::established(Shape {
+        workers: 2,
+        ..Shape::default()
+    });
     world.steer = |outer, workers| usize::from(outer.source.port()) % workers;
     let (mut there, mut back) = (0u32, 0u32);
     for step in 0..36_000u32 {
@@ -65,7 +71,10 @@ fn renewal_loses_nothing_over_an_hour() {
     assert_eq!(world.all_drops(0) + world.all_drops(1), 0);
     let peer = world.hosts[0].ganglion.peers().next().expect("one peer");
     let age = world.now.instant.since(peer.last_handshake.expect("many"));
-    assert!(age < Duration::from_secs(131), "sessions were renewed: {age:?}");
+    assert!(
+        age < Duration::from_secs(131),
+        "sessions were renewed: {age:?}"
+    );
     world.check_frames();
 }
 
@@ -73,7 +82,10 @@ fn renewal_loses_nothing_over_an_hour() {
 fn an_idle_session_ends_and_traffic_starts_another() {
     let mut world = World::established(Shape::default());
     world.advance(Duration::from_secs(600), Duration::from_secs(1));
-    assert_eq!(world.hosts[0].ganglion.peers().next().expect("one").state, PeerState::Idle);
+    assert_eq!(
+        world.hosts[0].ganglion.peers().next().expect("one").state,
+        PeerState::Idle
+    );
     world.push(0, &numbered(1));
     world.settle();
     assert_eq!(world.take(1), [numbered(1)]);
@@ -82,7 +94,10 @@ fn an_idle_session_ends_and_traffic_starts_another() {
 
 #[test]
 fn a_replayed_capture_delivers_nothing_in_any_order_on_any_queue() {
-    let mut world = World::established(Shape { workers: 2, ..Shape::default() });
+    let mut world = World::established(Shape {
+        workers: 2,
+        ..Shape::default()
+    });
     world.recorded = Some(Vec::new());
     for n in 0..3000u32 {
         world.push_to(0, (n % 2) as usize, &numbered(n));
@@ -153,7 +168,13 @@ fn a_peer_that_moved_is_followed() {
     world.push(1, &frame(MacAddr::BROADCAST, mac(1, 1), b"from elsewhere"));
     world.settle();
     assert_eq!(world.take(0).len(), 1);
-    let seen = world.hosts[0].ganglion.peers().next().expect("one").endpoint.expect("known");
+    let seen = world.hosts[0]
+        .ganglion
+        .peers()
+        .next()
+        .expect("one")
+        .endpoint
+        .expect("known");
     assert_eq!(seen.ip(), new.ip());
     assert_eq!(world.all_drops(0), 0);
 }
@@ -161,18 +182,35 @@ fn a_peer_that_moved_is_followed() {
 #[test]
 fn the_same_run_twice_is_the_same_to_the_octet() {
     let run = || {
-        let mut world = World::new(Shape { hosts: 3, workers: 2, ..Shape::default() });
+        let mut world = World::new(Shape {
+            hosts: 3,
+            workers: 2,
+            ..Shape::default()
+        });
         world.recorded = Some(Vec::new());
         let mut random = Seeded(99);
         for n in 0..500u32 {
             let node = random.below(3);
-            let to = if random.below(4) == 0 { MacAddr::BROADCAST } else { mac(random.below(3), 1) };
-            world.push_to(node, random.below(2), &frame(to, mac(node, 1), &n.to_be_bytes()));
-            world.now = world.now.advanced(Duration::from_millis(random.below(900) as u64));
+            let to = if random.below(4) == 0 {
+                MacAddr::BROADCAST
+            } else {
+                mac(random.below(3), 1)
+            };
+            world.push_to(
+                node,
+                random.below(2),
+                &frame(to, mac(node, 1), &n.to_be_bytes()),
+            );
+            world.now = world
+                .now
+                .advanced(Duration::from_millis(random.below(900) as u64));
             world.settle();
         }
         let capture = world.recorded.take().expect("recording");
-        capture.into_iter().map(|message| message.frame).collect::<Vec<_>>()
+        capture
+            .into_iter()
+            .map(|message| message.frame)
+            .collect::<Vec<_>>()
     };
     assert_eq!(run(), run());
 }

@@ -13,7 +13,10 @@ const LOCAL: Owner = Owner::Local(PortId(0));
 #[test]
 fn a_frame_arrives_as_it_was_sent() {
     for ipv6 in [false, true] {
-        let mut world = World::established(Shape { ipv6, ..Shape::default() });
+        let mut world = World::established(Shape {
+            ipv6,
+            ..Shape::default()
+        });
         for len in [0, 1, 46, 100, 1000, MAX_FRAME - 14] {
             let payload: Vec<u8> = (0..len).map(|n| n as u8).collect();
             let sent = frame(mac(1, 1), mac(0, 1), &payload);
@@ -29,7 +32,10 @@ fn a_frame_arrives_as_it_was_sent() {
 #[test]
 fn jumbo_frames_and_their_limit() {
     let max_frame = 9000 - 60;
-    let mut world = World::established(Shape { max_frame, ..Shape::default() });
+    let mut world = World::established(Shape {
+        max_frame,
+        ..Shape::default()
+    });
     let sent = frame(mac(1, 1), mac(0, 1), &vec![7; max_frame - 14]);
     world.push(0, &sent);
     world.push(0, &frame(mac(1, 1), mac(0, 1), &vec![7; max_frame - 13]));
@@ -44,7 +50,12 @@ fn tags_are_carried_and_tell_networks_apart() {
     let mut world = World::established(Shape::default());
     let frames = [
         tagged(mac(1, 1), mac(0, 1), &[(0x8100, 0x2064)], b"one tag"),
-        tagged(mac(1, 1), mac(0, 2), &[(0x88a8, 200), (0x8100, 0xe064)], b"two tags"),
+        tagged(
+            mac(1, 1),
+            mac(0, 2),
+            &[(0x88a8, 200), (0x8100, 0xe064)],
+            b"two tags",
+        ),
         tagged(mac(1, 1), mac(0, 3), &[(0x8100, 0xa000)], b"priority only"),
     ];
     for sent in &frames {
@@ -54,7 +65,10 @@ fn tags_are_carried_and_tell_networks_apart() {
     assert_eq!(world.take(1), frames);
     let sender = world.hosts[1].ganglion.peers().next().expect("one peer").id;
     for (vlan, host) in [(100, 1), (200, 2), (0, 3)] {
-        assert_eq!(world.hosts[1].owner(vlan, mac(0, host)), Some(Owner::Peer(sender)));
+        assert_eq!(
+            world.hosts[1].owner(vlan, mac(0, host)),
+            Some(Owner::Peer(sender))
+        );
         assert_eq!(world.hosts[0].owner(vlan, mac(0, host)), Some(LOCAL));
     }
     assert_eq!(world.hosts[1].owner(0, mac(0, 1)), None, "another network");
@@ -69,11 +83,26 @@ fn frames_that_are_no_frames_are_dropped_with_a_name() {
             tagged(mac(1, 1), mac(0, 1), &[(0x8100, 1)], b"")[..15].to_vec(),
             DropReason::InnerTooShort,
         ),
-        (frame(mac(1, 1), MacAddr::BROADCAST, b""), DropReason::SourceMacInvalid),
-        (frame(mac(1, 1), MacAddr::ZERO, b""), DropReason::SourceMacInvalid),
-        (tagged(mac(1, 1), mac(0, 1), &[(0x8100, 4095)], b"x"), DropReason::VlanInvalid),
-        (tagged(mac(1, 1), mac(0, 1), &[(0x88a8, 5), (0x8100, 0)], b"x"), DropReason::VlanInvalid),
-        (tagged(mac(1, 1), mac(0, 1), &[(0x8100, 5); 3], b"x"), DropReason::VlanInvalid),
+        (
+            frame(mac(1, 1), MacAddr::BROADCAST, b""),
+            DropReason::SourceMacInvalid,
+        ),
+        (
+            frame(mac(1, 1), MacAddr::ZERO, b""),
+            DropReason::SourceMacInvalid,
+        ),
+        (
+            tagged(mac(1, 1), mac(0, 1), &[(0x8100, 4095)], b"x"),
+            DropReason::VlanInvalid,
+        ),
+        (
+            tagged(mac(1, 1), mac(0, 1), &[(0x88a8, 5), (0x8100, 0)], b"x"),
+            DropReason::VlanInvalid,
+        ),
+        (
+            tagged(mac(1, 1), mac(0, 1), &[(0x8100, 5); 3], b"x"),
+            DropReason::VlanInvalid,
+        ),
     ];
     for (bad, reason) in cases {
         let before = world.drops(0, reason);
@@ -87,8 +116,15 @@ fn frames_that_are_no_frames_are_dropped_with_a_name() {
 
 #[test]
 fn unknown_and_broadcast_reach_everybody_once_and_nobody_forwards() {
-    let mut world = World::established(Shape { hosts: 4, ..Shape::default() });
-    for to in [mac(9, 9), MacAddr::BROADCAST, MacAddr([1, 0, 0x5e, 0, 0, 1])] {
+    let mut world = World::established(Shape {
+        hosts: 4,
+        ..Shape::default()
+    });
+    for to in [
+        mac(9, 9),
+        MacAddr::BROADCAST,
+        MacAddr([1, 0, 0x5e, 0, 0, 1]),
+    ] {
         let sent = frame(to, mac(0, 1), b"to all");
         world.push(0, &sent);
         world.settle();
@@ -102,10 +138,14 @@ fn unknown_and_broadcast_reach_everybody_once_and_nobody_forwards() {
 
 #[test]
 fn what_was_learned_goes_to_one_peer_only() {
-    let mut world = World::established(Shape { hosts: 3, ..Shape::default() });
+    let mut world = World::established(Shape {
+        hosts: 3,
+        ..Shape::default()
+    });
     world.push(2, &frame(MacAddr::BROADCAST, mac(2, 1), b"here I am"));
     world.settle();
-    (world.take(0), world.take(1));
+    world.take(0);
+    world.take(1);
     let sent = frame(mac(2, 1), mac(0, 1), b"for one");
     world.push(0, &sent);
     world.settle();
@@ -115,7 +155,10 @@ fn what_was_learned_goes_to_one_peer_only() {
 
 #[test]
 fn nobody_speaks_for_anothers_address() {
-    let mut world = World::established(Shape { hosts: 3, ..Shape::default() });
+    let mut world = World::established(Shape {
+        hosts: 3,
+        ..Shape::default()
+    });
     let honest = frame(MacAddr::BROADCAST, mac(1, 1), b"mine");
     world.push(1, &honest);
     world.settle();
@@ -130,7 +173,10 @@ fn nobody_speaks_for_anothers_address() {
     world.advance(AGEING * 2, Duration::from_secs(50));
     world.push(1, &honest);
     world.settle();
-    let key = omni_control::message::FdbKey { vlan: 0, mac: mac(1, 1) };
+    let key = omni_control::message::FdbKey {
+        vlan: 0,
+        mac: mac(1, 1),
+    };
     let forget = omni_control::message::Command::FdbRemove { key };
     let now = world.now.instant;
     let half = &mut world.hosts[2].workers[0];
@@ -158,18 +204,25 @@ fn frames_for_the_own_side_stay_there() {
 
 #[test]
 fn what_is_behind_another_peer_is_not_delivered_here() {
-    let mut world = World::established(Shape { hosts: 3, ..Shape::default() });
+    let mut world = World::established(Shape {
+        hosts: 3,
+        ..Shape::default()
+    });
     // Node 1 knows that the address is behind node 2; node 0 does not, and floods.
     world.push(2, &frame(MacAddr::BROADCAST, mac(2, 1), b"here"));
     world.settle();
-    let key = omni_control::message::FdbKey { vlan: 0, mac: mac(2, 1) };
+    let key = omni_control::message::FdbKey {
+        vlan: 0,
+        mac: mac(2, 1),
+    };
     let forget = omni_control::message::Command::FdbRemove { key };
     let now = world.now.instant;
     let half = &mut world.hosts[0].workers[0];
     let mut out = omni_engine::datapath::Output::default();
     let forget = omni_engine::datapath::TableCommand::Control(forget);
     half.datapath.apply(now, forget, &mut half.io, &mut out);
-    (world.take(0), world.take(1));
+    world.take(0);
+    world.take(1);
     let sent = frame(mac(2, 1), mac(0, 1), b"flooded");
     world.push(0, &sent);
     world.settle();
@@ -180,7 +233,10 @@ fn what_is_behind_another_peer_is_not_delivered_here() {
 
 #[test]
 fn addresses_age_out_and_those_in_use_stay() {
-    let mut world = World::established(Shape { workers: 2, ..Shape::default() });
+    let mut world = World::established(Shape {
+        workers: 2,
+        ..Shape::default()
+    });
     world.push(0, &frame(mac(1, 1), mac(0, 1), b"once"));
     for _ in 0..8 {
         world.push(0, &frame(mac(1, 1), mac(0, 2), b"again"));
@@ -206,9 +262,16 @@ fn addresses_age_out_and_those_in_use_stay() {
 
 #[test]
 fn every_worker_knows_what_one_learned() {
-    let mut world = World::established(Shape { workers: 3, ..Shape::default() });
+    let mut world = World::established(Shape {
+        workers: 3,
+        ..Shape::default()
+    });
     world.steer = |_, workers| workers - 1;
-    world.push_to(0, 1, &frame(MacAddr::BROADCAST, mac(0, 1), b"from worker 1"));
+    world.push_to(
+        0,
+        1,
+        &frame(MacAddr::BROADCAST, mac(0, 1), b"from worker 1"),
+    );
     world.settle();
     assert_eq!(world.take(1).len(), 1);
     for half in &world.hosts[1].workers {

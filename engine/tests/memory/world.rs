@@ -24,18 +24,18 @@ use omni_engine::switch::{Audience, Switch};
 use omni_wire::outer::{Outer, Path};
 use omni_wire::{DropReason, Instant, MacAddr, Now, WallTime};
 
-pub const ACCESS: Port = Port::Access(PortId(0));
+pub(crate) const ACCESS: Port = Port::Access(PortId(0));
 /// Inner frames at an underlay MTU of 1500.
-pub const MAX_FRAME: usize = 1440;
+pub(crate) const MAX_FRAME: usize = 1440;
 const PORT: u16 = 51820;
 const FRAMES: u64 = 4096;
 
 /// A small generator (splitmix64): the same seed gives the same run.
 #[derive(Clone, Debug)]
-pub struct Seeded(pub u64);
+pub(crate) struct Seeded(pub(crate) u64);
 
 impl Seeded {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -43,7 +43,7 @@ impl Seeded {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
 }
@@ -56,78 +56,84 @@ impl Random for Seeded {
     }
 }
 
-pub struct WorkerHalf {
-    pub datapath: Datapath<MemFrame>,
-    pub io: MemIo,
+pub(crate) struct WorkerHalf {
+    pub(crate) datapath: Datapath<MemFrame>,
+    pub(crate) io: MemIo,
     out: Output<MemFrame>,
     burst: Vec<MemFrame>,
 }
 
-pub struct Host {
-    pub ganglion: Ganglion,
-    pub switch: Switch,
-    pub workers: Vec<WorkerHalf>,
-    pub address: SocketAddr,
-    pub underlay_mac: MacAddr,
+pub(crate) struct Host {
+    pub(crate) ganglion: Ganglion,
+    pub(crate) switch: Switch,
+    pub(crate) workers: Vec<WorkerHalf>,
+    pub(crate) address: SocketAddr,
+    pub(crate) underlay_mac: MacAddr,
     /// Frames that came out of the access port, in order.
-    pub delivered: VecDeque<Vec<u8>>,
+    pub(crate) delivered: VecDeque<Vec<u8>>,
     /// Whether the kernel knows ways to endpoints.
-    pub routes: bool,
+    pub(crate) routes: bool,
 }
 
 /// A message on the underlay, before it arrives.
 #[derive(Clone, Debug)]
-pub struct InFlight {
-    pub from: usize,
-    pub frame: Vec<u8>,
+pub(crate) struct InFlight {
+    pub(crate) from: usize,
+    pub(crate) frame: Vec<u8>,
 }
 
-pub struct World {
-    pub now: Now,
-    pub hosts: Vec<Host>,
+pub(crate) struct World {
+    pub(crate) now: Now,
+    pub(crate) hosts: Vec<Host>,
     /// Data messages that left and have not arrived.
-    pub wire: VecDeque<InFlight>,
+    pub(crate) wire: VecDeque<InFlight>,
     /// Handshake messages that left and have not arrived: sender, destination, octets.
-    pub control_wire: VecDeque<(SocketAddr, SocketAddr, Vec<u8>)>,
+    pub(crate) control_wire: VecDeque<(SocketAddr, SocketAddr, Vec<u8>)>,
     /// Every data message ever sent, when recording.
-    pub recorded: Option<Vec<InFlight>>,
+    pub(crate) recorded: Option<Vec<InFlight>>,
     /// Whether the network loses everything.
-    pub cut: bool,
+    pub(crate) cut: bool,
     /// Which worker of the receiver a message goes to.
-    pub steer: fn(&Outer, usize) -> usize,
+    pub(crate) steer: fn(&Outer, usize) -> usize,
 }
 
 #[derive(Clone, Copy)]
-pub struct Shape {
-    pub hosts: usize,
-    pub workers: usize,
+pub(crate) struct Shape {
+    pub(crate) hosts: usize,
+    pub(crate) workers: usize,
     pub ipv6: bool,
-    pub max_frame: usize,
+    pub(crate) max_frame: usize,
     /// Whether the kernel knows ways to endpoints.
-    pub routes: bool,
+    pub(crate) routes: bool,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { hosts: 2, workers: 1, ipv6: false, max_frame: MAX_FRAME, routes: true }
+        Self {
+            hosts: 2,
+            workers: 1,
+            ipv6: false,
+            max_frame: MAX_FRAME,
+            routes: true,
+        }
     }
 }
 
 /// A MAC address of a host behind node `node`.
-pub fn mac(node: usize, host: u16) -> MacAddr {
+pub(crate) fn mac(node: usize, host: u16) -> MacAddr {
     let [high, low] = host.to_be_bytes();
     MacAddr([2, 0, node as u8, 0, high, low])
 }
 
 /// An untagged frame with a payload that tells it from others.
-pub fn frame(to: MacAddr, from: MacAddr, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(to: MacAddr, from: MacAddr, payload: &[u8]) -> Vec<u8> {
     let mut frame = [&to.0[..], &from.0[..], &[0x88, 0xb5]].concat();
     frame.extend_from_slice(payload);
     frame
 }
 
 /// The same with tags (TPID, TCI) before the type.
-pub fn tagged(to: MacAddr, from: MacAddr, tags: &[(u16, u16)], payload: &[u8]) -> Vec<u8> {
+pub(crate) fn tagged(to: MacAddr, from: MacAddr, tags: &[(u16, u16)], payload: &[u8]) -> Vec<u8> {
     let mut frame = frame(to, from, payload);
     for &(tpid, tci) in tags.iter().rev() {
         let tag = [tpid.to_be_bytes(), tci.to_be_bytes()].concat();
@@ -152,21 +158,30 @@ fn private_key(node: usize) -> PrivateKey {
 
 impl World {
     /// Nodes that all know each other, with nothing sent yet.
-    pub fn new(shape: Shape) -> Self {
+    pub(crate) fn new(shape: Shape) -> Self {
         let start = Duration::from_secs(1_000_000);
         let now = Now {
             instant: Instant(0) + start,
             wall: WallTime(1_800_000_000_000_000_000),
         };
-        let mut hosts: Vec<Host> = (0..shape.hosts).map(|node| host(node, &shape, now)).collect();
-        let keys: Vec<PublicKey> =
-            (0..shape.hosts).map(|node| PublicKey::from_private(&private_key(node))).collect();
+        let mut hosts: Vec<Host> = (0..shape.hosts)
+            .map(|node| host(node, &shape, now))
+            .collect();
+        let keys: Vec<PublicKey> = (0..shape.hosts)
+            .map(|node| PublicKey::from_private(&private_key(node)))
+            .collect();
         for (node, host) in hosts.iter_mut().enumerate() {
             for (other, &public_key) in keys.iter().enumerate().filter(|(other, _)| *other != node)
             {
                 let endpoint = Some(address(other, shape.ipv6));
-                let peer = PeerConfig { public_key, preshared_key: None, endpoint };
-                host.ganglion.add_peer(now, peer).expect("peers are distinct");
+                let peer = PeerConfig {
+                    public_key,
+                    preshared_key: None,
+                    endpoint,
+                };
+                host.ganglion
+                    .add_peer(now, peer)
+                    .expect("peers are distinct");
             }
         }
         for host in &mut hosts {
@@ -185,32 +200,39 @@ impl World {
     }
 
     /// The same, after all have met.
-    pub fn established(shape: Shape) -> Self {
+    pub(crate) fn established(shape: Shape) -> Self {
         let mut world = Self::new(shape);
         world.settle();
         for host in &world.hosts {
-            assert!(host.ganglion.peers().all(|peer| peer.state == omni_control::PeerState::Established));
+            assert!(
+                host.ganglion
+                    .peers()
+                    .all(|peer| peer.state == omni_control::PeerState::Established)
+            );
         }
         world
     }
 
     /// A frame from a host behind `node`, into worker 0.
-    pub fn push(&mut self, node: usize, frame: &[u8]) {
+    pub(crate) fn push(&mut self, node: usize, frame: &[u8]) {
         self.push_to(node, 0, frame);
     }
 
-    pub fn push_to(&mut self, node: usize, worker: usize, frame: &[u8]) {
+    pub(crate) fn push_to(&mut self, node: usize, worker: usize, frame: &[u8]) {
         let at = self.now.instant;
-        assert!(self.hosts[node].workers[worker].io.push(ACCESS, frame, at), "no free frame");
+        assert!(
+            self.hosts[node].workers[worker].io.push(ACCESS, frame, at),
+            "no free frame"
+        );
     }
 
     /// Everything that came out at `node` since the last call.
-    pub fn take(&mut self, node: usize) -> Vec<Vec<u8>> {
+    pub(crate) fn take(&mut self, node: usize) -> Vec<Vec<u8>> {
         self.hosts[node].delivered.drain(..).collect()
     }
 
     /// Runs every node until nothing happens any more without time going on.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..10_000 {
             let mut busy = false;
             for node in 0..self.hosts.len() {
@@ -225,7 +247,7 @@ impl World {
     }
 
     /// Lets time pass in steps, with everything that happens in it.
-    pub fn advance(&mut self, span: Duration, step: Duration) {
+    pub(crate) fn advance(&mut self, span: Duration, step: Duration) {
         let end = self.now.instant + span;
         while self.now.instant < end {
             self.now = self.now.advanced(step);
@@ -234,27 +256,39 @@ impl World {
     }
 
     /// A message on its way to `node`, into the worker that `steer` names.
-    pub fn inject(&mut self, node: usize, frame: &[u8]) {
+    pub(crate) fn inject(&mut self, node: usize, frame: &[u8]) {
         let at = self.now.instant;
         let workers = self.hosts[node].workers.len();
         let worker = Outer::parse(frame).map_or(0, |outer| (self.steer)(&outer, workers));
-        assert!(self.hosts[node].workers[worker].io.push(Port::Underlay, frame, at));
+        assert!(
+            self.hosts[node].workers[worker]
+                .io
+                .push(Port::Underlay, frame, at)
+        );
     }
 
-    pub fn drops(&self, node: usize, reason: DropReason) -> u64 {
+    pub(crate) fn drops(&self, node: usize, reason: DropReason) -> u64 {
         let host = &self.hosts[node];
-        let dropped: u64 = host.workers.iter().map(|half| half.datapath.drops().get(reason)).sum();
+        let dropped: u64 = host
+            .workers
+            .iter()
+            .map(|half| half.datapath.drops().get(reason))
+            .sum();
         dropped + host.ganglion.drops().get(reason)
     }
 
-    pub fn all_drops(&self, node: usize) -> u64 {
+    pub(crate) fn all_drops(&self, node: usize) -> u64 {
         let host = &self.hosts[node];
-        let dropped: u64 = host.workers.iter().map(|half| half.datapath.drops().total()).sum();
+        let dropped: u64 = host
+            .workers
+            .iter()
+            .map(|half| half.datapath.drops().total())
+            .sum();
         dropped + host.ganglion.drops().total()
     }
 
     /// No frame is lost from the count, and none is held but staged ones.
-    pub fn check_frames(&self) {
+    pub(crate) fn check_frames(&self) {
         for host in &self.hosts {
             for half in &host.workers {
                 let census = half.io.census();
@@ -273,14 +307,21 @@ impl World {
         while let Some(message) = self.wire.pop_front() {
             busy = true;
             let outer = Outer::parse(&message.frame).expect("what a node sends is well-formed");
-            let to = self.hosts.iter().position(|host| host.address == outer.destination);
+            let to = self
+                .hosts
+                .iter()
+                .position(|host| host.address == outer.destination);
             if let Some(to) = to {
                 self.inject(to, &message.frame);
             }
         }
         while let Some((source, destination, octets)) = self.control_wire.pop_front() {
             busy = true;
-            if let Some(host) = self.hosts.iter_mut().find(|host| host.address == destination) {
+            if let Some(host) = self
+                .hosts
+                .iter_mut()
+                .find(|host| host.address == destination)
+            {
                 host.ganglion.handle_datagram(self.now, source, &octets);
             }
         }
@@ -311,7 +352,8 @@ impl World {
             }
         }
         while let Some(transmit) = host.ganglion.poll_transmit() {
-            self.control_wire.push_back((host.address, transmit.destination, transmit.payload));
+            self.control_wire
+                .push_back((host.address, transmit.destination, transmit.payload));
             busy = true;
         }
         busy
@@ -353,7 +395,12 @@ fn host(node: usize, shape: &Shape, now: Now) -> Host {
 
 impl Host {
     fn run_worker(&mut self, worker: usize, now: Now) -> bool {
-        let WorkerHalf { datapath, io, out, burst } = &mut self.workers[worker];
+        let WorkerHalf {
+            datapath,
+            io,
+            out,
+            burst,
+        } = &mut self.workers[worker];
         let mut busy = false;
         if io.receive(Port::Underlay, burst, BURST_MAX) > 0 {
             datapath.ingress(now.instant, burst, out);
@@ -406,7 +453,7 @@ impl Host {
     }
 
     /// Plays the kernel: every node is a neighbour.
-    pub fn resolve(&mut self, now: Now, peer: PeerId, endpoint: SocketAddr) {
+    pub(crate) fn resolve(&mut self, now: Now, peer: PeerId, endpoint: SocketAddr) {
         let path = self.routes.then(|| Path {
             source_mac: self.underlay_mac,
             next_hop_mac: MacAddr([6, 0, 0, 0, 0, 0xff]),
@@ -426,7 +473,9 @@ impl Host {
                 Audience::Only(worker) => index == worker,
             };
             if meant {
-                let WorkerHalf { datapath, io, out, .. } = half;
+                let WorkerHalf {
+                    datapath, io, out, ..
+                } = half;
                 datapath.apply(now.instant, command.clone(), io, out);
                 flush(io, out);
             }
@@ -434,8 +483,11 @@ impl Host {
     }
 
     /// Behind whom the authority believes an address.
-    pub fn owner(&self, vlan: u16, mac: MacAddr) -> Option<Owner> {
-        self.switch.iter().find(|(key, _)| key.vlan == vlan && key.mac == mac).map(|(_, e)| e.owner)
+    pub(crate) fn owner(&self, vlan: u16, mac: MacAddr) -> Option<Owner> {
+        self.switch
+            .iter()
+            .find(|(key, _)| key.vlan == vlan && key.mac == mac)
+            .map(|(_, e)| e.owner)
     }
 }
 

@@ -29,6 +29,10 @@ use table::Pen;
 #[derive(Debug, Parser)]
 #[command(name = "omni", version, after_help = EXAMPLES)]
 struct Arguments {
+    /// The engine's control socket [default: the only *.sock in /run/omni]
+    #[arg(long, value_name = "PATH", global = true)]
+    socket: Option<PathBuf>,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -97,10 +101,6 @@ struct ShowArguments {
     #[arg(long)]
     json: bool,
 
-    /// The engine's control socket [default: the only *.sock in /run/omni]
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
-
     /// Keys and names whole, however wide the screen gets
     #[arg(long)]
     full_keys: bool,
@@ -124,7 +124,7 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse().command) {
+    match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads has seen enough, as `head` has.
         Err(Failure::Output(error) | Failure::Key(KeyError::Output(error)))
@@ -140,17 +140,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command) -> Result<(), Failure> {
-    match command {
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.command {
         Command::Keygen => Ok(keys::keygen()?),
         Command::Pubkey => Ok(keys::pubkey()?),
         Command::Genpsk => Ok(keys::genpsk()?),
-        Command::Show(arguments) => show(arguments),
+        Command::Show(how) => show(how, arguments.socket.as_ref()),
     }
 }
 
-fn show(arguments: &ShowArguments) -> Result<(), Failure> {
-    let socket = match &arguments.socket {
+fn show(arguments: &ShowArguments, socket: Option<&PathBuf>) -> Result<(), Failure> {
+    let socket = match socket {
         Some(path) => path.clone(),
         None => client::find_socket(Path::new(client::FOLDER))?,
     };

@@ -13,7 +13,10 @@ pub const JOINED_MAX: usize = 9728 + OVERHEAD_MAX;
 /// Chunks that the longest frame takes.
 pub(super) const PARTS_MAX: usize = JOINED_MAX.div_ceil(CHUNK_FRAME_MAX);
 
-const _: () = assert!(OVERHEAD_MAX + 16 <= HEADROOM, "headers and metadata fit the headroom");
+const _: () = assert!(
+    OVERHEAD_MAX + 16 <= HEADROOM,
+    "headers and metadata fit the headroom"
+);
 
 /// The chunks of one frame, in order.
 pub(super) type Parts = ArrayVec<FrameDesc, PARTS_MAX>;
@@ -30,14 +33,22 @@ pub(super) struct Joined {
 impl Joined {
     pub(super) fn new() -> Box<Self> {
         let buffer = vec![0; JOINED_MAX].into_boxed_slice();
-        Box::new(Self { buffer, parts: Parts::new(), capacity: 0 })
+        Box::new(Self {
+            buffer,
+            parts: Parts::new(),
+            capacity: 0,
+        })
     }
 }
 
 #[derive(Debug)]
 pub(super) enum Store {
     /// One chunk: where the frame begins, and how many octets its chunk holds from there on.
-    Chunk { desc: FrameDesc, data: *mut u8, capacity: usize },
+    Chunk {
+        desc: FrameDesc,
+        data: *mut u8,
+        capacity: usize,
+    },
     Joined(Box<Joined>),
 }
 
@@ -94,6 +105,10 @@ impl Frame for XskFrame {
 
     fn arrived(&self) -> Option<Instant> {
         self.arrived
+    }
+
+    fn forget_arrival(&mut self) {
+        self.arrived = None;
     }
 
     fn queue(&self) -> usize {

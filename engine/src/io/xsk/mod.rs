@@ -79,7 +79,12 @@ impl XskError {
             _ => "see `dmesg`",
         };
         let interface = binding.interface.to_owned();
-        Self::Bind { interface, queue: binding.queue, source, hint }
+        Self::Bind {
+            interface,
+            queue: binding.queue,
+            source,
+            hint,
+        }
     }
 
     fn raw_os_error(&self) -> Option<i32> {
@@ -92,7 +97,9 @@ impl XskError {
 
 /// The operating system's error behind a crate's.
 fn io_error_of(error: &dyn std::error::Error) -> io::Error {
-    let inner = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    let inner = error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>());
     match inner.and_then(io::Error::raw_os_error) {
         Some(code) => io::Error::from_raw_os_error(code),
         None => io::Error::other(error.to_string()),
@@ -139,6 +146,10 @@ pub struct XskIo {
     pool: Vec<FrameDesc>,
     total: usize,
     held: usize,
+    #[expect(
+        clippy::vec_box,
+        reason = "frames hold the box: it moves without being made anew"
+    )]
     joined: Vec<Box<Joined>>,
     joined_made: usize,
     unjoined: u64,
@@ -165,7 +176,11 @@ pub fn open(
     workers: usize,
 ) -> Result<(Vec<XskIo>, Vec<BoundQueue>), XskError> {
     let sockets = |worker: usize| {
-        let dealt = |port: &XskPort| (0..port.queues.len()).filter(|n| n % workers == worker).count();
+        let dealt = |port: &XskPort| {
+            (0..port.queues.len())
+                .filter(|n| n % workers == worker)
+                .count()
+        };
         dealt(underlay) + access.iter().map(dealt).sum::<usize>()
     };
     let chunks = |worker| sockets(worker) * CHUNKS_PER_SOCKET + SPARE_CHUNKS;
@@ -180,12 +195,31 @@ pub fn open(
     for (port, spec) in [(Port::Underlay, underlay)].into_iter().chain(ports) {
         for (n, &queue) in spec.queues.iter().enumerate() {
             let (interface, zero_copy) = (spec.interface.as_str(), spec.zero_copy);
-            let socket = XskSocket::bind(&area, &Binding { interface, queue, zero_copy })?;
+            let socket = XskSocket::bind(
+                &area,
+                &Binding {
+                    interface,
+                    queue,
+                    zero_copy,
+                },
+            )?;
             let worker = n % workers;
             let (fd, zero_copy) = (socket.fd(), socket.is_zero_copy());
-            bound.push(BoundQueue { port, queue, worker, zero_copy, fd });
+            bound.push(BoundQueue {
+                port,
+                queue,
+                worker,
+                zero_copy,
+                fd,
+            });
             let partial = Parts::new();
-            let lane = XskLane { port, queue, socket, partial, skipping: false };
+            let lane = XskLane {
+                port,
+                queue,
+                socket,
+                partial,
+                skipping: false,
+            };
             ios[worker].lanes_mut(port).push(lane);
         }
     }
@@ -261,8 +295,18 @@ impl XskIo {
     fn adopt(area: &Area, desc: FrameDesc, len: usize, meta: Meta, queue: usize) -> XskFrame {
         let (data, capacity) = area.locate(&desc);
         let arrived = (meta.stamp_ns != 0).then_some(Instant(meta.stamp_ns));
-        let store = Store::Chunk { desc, data, capacity };
-        XskFrame { store, len: len.min(capacity), room: usize::from(meta.room), arrived, queue }
+        let store = Store::Chunk {
+            desc,
+            data,
+            capacity,
+        };
+        XskFrame {
+            store,
+            len: len.min(capacity),
+            room: usize::from(meta.room),
+            arrived,
+            queue,
+        }
     }
 
     /// Joins the chunks of a frame that did not fit one.
@@ -289,7 +333,13 @@ impl XskIo {
         joined.parts = parts;
         let arrived = (meta.stamp_ns != 0).then_some(Instant(meta.stamp_ns));
         let room = usize::from(meta.room);
-        Some(XskFrame { store: Store::Joined(joined), len: at, room, arrived, queue })
+        Some(XskFrame {
+            store: Store::Joined(joined),
+            len: at,
+            room,
+            arrived,
+            queue,
+        })
     }
 
     /// Turns received descriptors into frames.
@@ -299,7 +349,13 @@ impl XskIo {
             if lane.partial.is_empty() && !lane.skipping && !desc.has_more_frames() {
                 lane.socket.rx_frames += 1;
                 let meta = Meta::parse(&self.area.metadata(&desc));
-                burst.push(Self::adopt(&self.area, desc, desc.lengths().data(), meta, n));
+                burst.push(Self::adopt(
+                    &self.area,
+                    desc,
+                    desc.lengths().data(),
+                    meta,
+                    n,
+                ));
                 self.held += 1;
                 continue;
             }
@@ -336,7 +392,12 @@ impl XskIo {
             }
             Store::Joined(joined) => {
                 let before = joined.parts.len();
-                scatter(&self.area, &joined.buffer[..frame.len], &mut joined.parts, &mut self.pool);
+                scatter(
+                    &self.area,
+                    &joined.buffer[..frame.len],
+                    &mut joined.parts,
+                    &mut self.pool,
+                );
                 self.held -= before - joined.parts.len();
                 joined.parts.len()
             }
@@ -349,7 +410,10 @@ impl XskIo {
             Port::Underlay => &mut self.underlay,
             Port::Access(_) => &mut self.access,
         };
-        if !lanes.first_mut().is_some_and(|lane| lane.socket.send(parts)) {
+        if !lanes
+            .first_mut()
+            .is_some_and(|lane| lane.socket.send(parts))
+        {
             self.put_back(frame);
             return false;
         }
@@ -376,10 +440,22 @@ impl FramePool for XskIo {
             return None;
         }
         let mut joined = self.take_joined()?;
-        joined.parts.extend(self.pool.drain(self.pool.len() - count..));
-        joined.capacity = joined.parts.iter().map(|desc| self.area.locate(desc).1).sum();
+        joined
+            .parts
+            .extend(self.pool.drain(self.pool.len() - count..));
+        joined.capacity = joined
+            .parts
+            .iter()
+            .map(|desc| self.area.locate(desc).1)
+            .sum();
         self.held += count;
-        Some(XskFrame { store: Store::Joined(joined), len, room: 0, arrived: None, queue: 0 })
+        Some(XskFrame {
+            store: Store::Joined(joined),
+            len,
+            room: 0,
+            arrived: None,
+            queue: 0,
+        })
     }
 }
 
@@ -431,7 +507,11 @@ impl FrameIo for XskIo {
     fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
         let mut fds: ArrayVec<RawFd, { sys::POLL_MAX }> = ArrayVec::new();
         fds.push(wake.as_raw_fd());
-        fds.extend(self.lanes().take(sys::POLL_MAX - 1).map(|lane| lane.socket.fd()));
+        fds.extend(
+            self.lanes()
+                .take(sys::POLL_MAX - 1)
+                .map(|lane| lane.socket.fd()),
+        );
         sys::poll(&fds, i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
     }
 
@@ -466,7 +546,11 @@ impl FrameIo for XskIo {
 
     fn census(&self) -> Census {
         let partial: usize = self.lanes().map(|lane| lane.partial.len()).sum();
-        let receiving = self.lanes().map(|lane| lane.socket.receiving).sum::<usize>() + partial;
+        let receiving = self
+            .lanes()
+            .map(|lane| lane.socket.receiving)
+            .sum::<usize>()
+            + partial;
         Census {
             total: self.total as u64,
             free: self.pool.len() as u64,

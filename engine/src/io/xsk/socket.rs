@@ -70,7 +70,9 @@ impl XskSocket {
                     Err(error) => last = Some(error),
                 }
             }
-            let Some(error) = last else { return Err(XskError::setup("no mode to bind in")) };
+            let Some(error) = last else {
+                return Err(XskError::setup("no mode to bind in"));
+            };
             // A killed process's queue is given free a moment after it is gone.
             if error.raw_os_error() != Some(libc::EBUSY) || Clock::now() > deadline {
                 return Err(error);

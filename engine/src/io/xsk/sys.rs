@@ -53,7 +53,11 @@ pub(super) fn poll(fds: &[RawFd], timeout_ms: i32) -> io::Result<()> {
     let mut entries: arrayvec::ArrayVec<libc::pollfd, POLL_MAX> = fds
         .iter()
         .take(POLL_MAX)
-        .map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 })
+        .map(|&fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        })
         .collect();
     let (first, count) = (entries.as_mut_ptr(), entries.len() as libc::nfds_t);
     // SAFETY: `first` points to `count` live entries.
@@ -121,7 +125,10 @@ struct EthtoolChannels {
 fn ethtool<T>(interface: &str, command: &mut T) -> io::Result<()> {
     let name = interface.as_bytes();
     if name.len() >= libc::IFNAMSIZ {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "interface name is too long"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "interface name is too long",
+        ));
     }
     let socket = UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| UdpSocket::bind(("::1", 0)));
     let socket = match socket {
@@ -138,7 +145,11 @@ fn ethtool<T>(interface: &str, command: &mut T) -> io::Result<()> {
     // SAFETY: `request` is live, its name ends in a zero, and its data points to `command`, a
     // structure of the size that its first field, the command's number, makes the kernel expect.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether a feature makes a local stack hand over frames that are not yet as they would be on a
@@ -185,9 +196,19 @@ fn switch_off(interface: &str, unwanted: fn(&str) -> bool) -> io::Result<bool> {
         return Ok(false);
     }
     let blocks = on.map(|valid| [valid, 0]);
-    ethtool(interface, &mut EthtoolSetFeatures { cmd: ETHTOOL_SFEATURES, size, blocks })?;
+    ethtool(
+        interface,
+        &mut EthtoolSetFeatures {
+            cmd: ETHTOOL_SFEATURES,
+            size,
+            blocks,
+        },
+    )?;
     if still_on()? != [0; FEATURE_BLOCKS_MAX] {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "the driver keeps one on"));
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the driver keeps one on",
+        ));
     }
     Ok(true)
 }
@@ -204,7 +225,9 @@ fn feature_mask(
     };
     ethtool(interface, &mut info)?;
     if info.count as usize > FEATURES_MAX {
-        return Err(io::Error::other("the kernel has more features than are known"));
+        return Err(io::Error::other(
+            "the kernel has more features than are known",
+        ));
     }
     let mut strings = Box::new(EthtoolStrings {
         cmd: ETHTOOL_GSTRINGS,
@@ -215,7 +238,10 @@ fn feature_mask(
     ethtool(interface, &mut *strings)?;
     let mut mask = [0; FEATURE_BLOCKS_MAX];
     for (bit, name) in strings.data.iter().take(info.count as usize).enumerate() {
-        let len = name.iter().position(|&octet| octet == 0).unwrap_or(ETH_GSTRING_LEN);
+        let len = name
+            .iter()
+            .position(|&octet| octet == 0)
+            .unwrap_or(ETH_GSTRING_LEN);
         if std::str::from_utf8(&name[..len]).is_ok_and(wanted) {
             mask[bit / 32] |= 1 << (bit % 32);
         }
@@ -226,15 +252,24 @@ fn feature_mask(
 /// The bits of the features that are on.
 fn active_features(interface: &str, size: u32) -> io::Result<[u32; FEATURE_BLOCKS_MAX]> {
     let blocks = [[0; 4]; FEATURE_BLOCKS_MAX];
-    let mut features = EthtoolGetFeatures { cmd: ETHTOOL_GFEATURES, size, blocks };
+    let mut features = EthtoolGetFeatures {
+        cmd: ETHTOOL_GFEATURES,
+        size,
+        blocks,
+    };
     ethtool(interface, &mut features)?;
-    Ok(features.blocks.map(|[_available, _requested, active, _never_changed]| active))
+    Ok(features
+        .blocks
+        .map(|[_available, _requested, active, _never_changed]| active))
 }
 
 /// How many receive queues an interface uses; 1 where the driver cannot say.
 #[must_use]
 pub fn receive_queues(interface: &str) -> u32 {
-    let mut channels = EthtoolChannels { cmd: ETHTOOL_GCHANNELS, ..Default::default() };
+    let mut channels = EthtoolChannels {
+        cmd: ETHTOOL_GCHANNELS,
+        ..Default::default()
+    };
     match ethtool(interface, &mut channels) {
         Ok(()) => (channels.combined_count + channels.rx_count).max(1),
         Err(_) => 1,

@@ -17,9 +17,9 @@ use xsk_rs::{FrameDesc, Umem};
 use super::XskError;
 
 /// Octets of a chunk.
-pub const CHUNK: usize = 4096;
+pub(super) const CHUNK: usize = 4096;
 /// The kernel leaves this much before a received frame (`XDP_PACKET_HEADROOM`).
-pub const HEADROOM: usize = 256;
+pub(super) const HEADROOM: usize = 256;
 /// The longest frame that fits one chunk wherever it begins.
 pub const CHUNK_FRAME_MAX: usize = CHUNK - HEADROOM;
 
@@ -63,8 +63,14 @@ impl Area {
     /// A pointer to the descriptor's first octet, and how many octets follow in its chunk.
     pub(super) fn locate(&self, desc: &FrameDesc) -> (*mut u8, usize) {
         let addr = desc.addr();
-        assert!(addr < self.len, "the kernel returned an address outside of the UMEM");
-        (std::ptr::with_exposed_provenance_mut(self.base + addr), CHUNK - addr % CHUNK)
+        assert!(
+            addr < self.len,
+            "the kernel returned an address outside of the UMEM"
+        );
+        (
+            std::ptr::with_exposed_provenance_mut(self.base + addr),
+            CHUNK - addr % CHUNK,
+        )
     }
 
     /// The metadata that the XDP program wrote before a frame.

@@ -40,7 +40,11 @@ pub(crate) struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { wire: Wire::Direct, mtu: 1500, queues: 1 }
+        Self {
+            wire: Wire::Direct,
+            mtu: 1500,
+            queues: 1,
+        }
     }
 }
 
@@ -108,10 +112,20 @@ impl Lab {
             "these tests make network namespaces and load XDP programs: run them as root"
         );
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = tempfile::Builder::new().prefix("omni").tempdir().expect("a folder");
+        let folder = tempfile::Builder::new()
+            .prefix("omni")
+            .tempdir()
+            .expect("a folder");
         let middle = (plan.wire != Wire::Direct).then(|| Namespace::new("m"));
         let (a, b) = (Namespace::new("a"), Namespace::new("b"));
-        let lab = Self { a, b, middle, wire: plan.wire, folder, _turn: turn };
+        let lab = Self {
+            a,
+            b,
+            middle,
+            wire: plan.wire,
+            folder,
+            _turn: turn,
+        };
         match &lab.middle {
             None => cable((&lab.a, "ua"), (&lab.b, "ub"), plan),
             Some(middle) => {
@@ -184,8 +198,15 @@ impl Lab {
             (Wire::Routed, Side::B) => 0xb,
             _ => 0xa,
         };
-        let v4 = if net == 0xb { [198, 51, 100, host] } else { [192, 0, 2, host] };
-        (v4.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, net, 0, 0, 0, host.into()))
+        let v4 = if net == 0xb {
+            [198, 51, 100, host]
+        } else {
+            [192, 0, 2, host]
+        };
+        (
+            v4.into(),
+            Ipv6Addr::new(0x2001, 0xdb8, 0, net, 0, 0, 0, host.into()),
+        )
     }
 
     /// A folder for files.
@@ -218,7 +239,10 @@ impl Lab {
     /// The same over an IPv6 underlay.
     pub(crate) fn spec_v6(&self, side: Side) -> NodeSpec {
         let endpoint = SocketAddr::from((self.outer(side.other()).1, PORT));
-        NodeSpec { endpoint, ..self.spec(side) }
+        NodeSpec {
+            endpoint,
+            ..self.spec(side)
+        }
     }
 
     /// Starts both nodes over IPv4.
@@ -248,7 +272,11 @@ fn cable(near: (&Namespace, &str), far: (&Namespace, &str), plan: Plan) {
     let end = |(namespace, interface): (&Namespace, &str)| {
         format!("{interface} netns {} {like}", namespace.name())
     };
-    ip(&format!("link add {} type veth peer name {}", end(near), end(far)));
+    ip(&format!(
+        "link add {} type veth peer name {}",
+        end(near),
+        end(far)
+    ));
     for (namespace, interface) in [near, far] {
         namespace.ip(&format!("link set {interface} up"));
     }

@@ -4,15 +4,19 @@ use std::time::{Duration, Instant};
 
 use omni_engine::show::{Show, UmemView};
 
-use super::lab::Lab;
+use super::lab::{Lab, Side};
+use super::netns::Namespace;
 use super::node::Node;
+use super::tools::ping_all;
 use super::{POLL, seconds};
 
 /// How long frames and counters may take to settle.
 const SETTLE: Duration = seconds(3);
+/// Nothing moved for this long: the books may be opened.
+const QUIET: Duration = Duration::from_millis(150);
 
 /// Both nodes' counts at about the same time.
-#[derive(Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 struct Books {
     /// Frames that hosts sent into their access ports, by the kernel's count.
     entered: u64,
@@ -43,6 +47,18 @@ impl Books {
         }
     }
 
+    /// What happened since `before`, when nothing was held.
+    fn since(self, before: Self) -> Self {
+        Self {
+            entered: self.entered - before.entered,
+            left: self.left - before.left,
+            sent: self.sent - before.sent,
+            verified: self.verified - before.verified,
+            dropped: self.dropped - before.dropped,
+            held: self.held,
+        }
+    }
+
     fn balance(&self) -> bool {
         let lost_under_way = self.sent.checked_sub(self.verified);
         self.entered == self.left + self.dropped + self.held
@@ -50,17 +66,92 @@ impl Books {
     }
 }
 
+/// The books from some moment on.
+#[derive(Debug)]
+pub(crate) struct Ledger<'a> {
+    lab: &'a Lab,
+    nodes: [&'a Node; 2],
+    before: Books,
+}
+
+impl<'a> Ledger<'a> {
+    /// Opens the books with the nodes' first moment.
+    pub(crate) fn from_start(lab: &'a Lab, a: &'a Node, b: &'a Node) -> Self {
+        Self {
+            lab,
+            nodes: [a, b],
+            before: Books::default(),
+        }
+    }
+
+    /// Opens the books once both nodes have a session and nothing was under way for a while.
+    pub(crate) fn from_now(lab: &'a Lab, a: &'a Node, b: &'a Node) -> Self {
+        ping_all(&lab.a, Side::B.inner_v4().into(), "");
+        a.established();
+        let mut ledger = Self::from_start(lab, a, b);
+        let start = Instant::now();
+        loop {
+            let before = ledger.read();
+            std::thread::sleep(QUIET);
+            let now = ledger.read();
+            if now.entered == before.entered && now.left == before.left && now.held == 0 {
+                ledger.before = now;
+                return ledger;
+            }
+            assert!(
+                start.elapsed() < SETTLE,
+                "hosts do not come to rest: {before:?} {now:?}"
+            );
+        }
+    }
+
+    fn read(&self) -> Books {
+        Books::read(self.lab, &self.nodes.map(Node::show))
+    }
+
+    /// Asserts that no frame was lost without a name.
+    pub(crate) fn assert_balanced(&self) {
+        let start = Instant::now();
+        loop {
+            let books = self.read().since(self.before);
+            if books.balance() {
+                return;
+            }
+            if start.elapsed() >= SETTLE {
+                let drops = self.nodes.map(|node| node.show().drops);
+                let interfaces = [&self.lab.a, &self.lab.b].map(carried);
+                panic!(
+                    "frames are missing: {books:?}\ndrops of both: {drops:?}\n\
+                     interfaces of both: {interfaces:#?}"
+                );
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
 /// Drops of frames, without those of messages between the control threads.
 fn frames_dropped(show: &Show) -> u64 {
     let of_frames = |reason: &str| {
-        !["message_", "handshake_", "mailbox_"].iter().any(|other| reason.starts_with(other))
+        !["message_", "handshake_", "mailbox_"]
+            .iter()
+            .any(|other| reason.starts_with(other))
     };
-    show.drops.iter().filter(|(reason, _)| of_frames(reason)).map(|(_, count)| count).sum()
+    show.drops
+        .iter()
+        .filter(|(reason, _)| of_frames(reason))
+        .map(|(_, count)| count)
+        .sum()
 }
 
 /// Whether every frame of the packet memory is somewhere.
 pub(crate) fn is_complete(umem: &UmemView) -> bool {
-    let parts = [umem.frames_free, umem.frames_receiving, umem.frames_sending, umem.frames_held];
+    let parts = [
+        umem.frames_free,
+        umem.frames_receiving,
+        umem.frames_sending,
+        umem.frames_held,
+    ];
     umem.frames_total > 0 && parts.iter().sum::<u64>() == umem.frames_total
 }
 
@@ -73,38 +164,26 @@ pub(crate) fn assert_memory_idle(a: &Node, b: &Node) {
             assert!(is_complete(&umem), "{umem:?}");
             if umem.frames_sending == 0 && umem.frames_held == 0 {
                 // Buffers for receiving are topped up once an eighth is missing.
-                assert!(umem.frames_receiving * 8 > umem.frames_total * 2, "{umem:?}");
+                assert!(
+                    umem.frames_receiving * 8 > umem.frames_total * 2,
+                    "{umem:?}"
+                );
                 break;
             }
-            assert!(start.elapsed() < SETTLE, "not idle after {SETTLE:?}: {umem:?}");
+            assert!(
+                start.elapsed() < SETTLE,
+                "not idle after {SETTLE:?}: {umem:?}"
+            );
             std::thread::sleep(POLL);
         }
     }
 }
 
-/// Asserts that, since both nodes started, no frame was lost without a name.
-pub(crate) fn assert_nothing_lost_unseen(lab: &Lab, a: &Node, b: &Node) {
-    let start = Instant::now();
-    loop {
-        let shows = [a.show(), b.show()];
-        let books = Books::read(lab, &shows);
-        if books.balance() {
-            return;
-        }
-        let [a, b] = shows.map(|show| show.drops);
-        assert!(
-            start.elapsed() < SETTLE,
-            "frames are missing: {books:?}\ndrops of a: {a:?}\ndrops of b: {b:?}\n\
-             interfaces of a: {:#?}\ninterfaces of b: {:#?}",
-            counts(&lab.a),
-            counts(&lab.b),
-        );
-        std::thread::sleep(POLL);
-    }
-}
-
 /// What every interface of a namespace carried and dropped, for a failure's text.
-fn counts(namespace: &super::netns::Namespace) -> Vec<String> {
+fn carried(namespace: &Namespace) -> Vec<String> {
     let links = namespace.links();
-    links.iter().map(|link| format!("{}: {}", link["ifname"], link["stats64"])).collect()
+    links
+        .iter()
+        .map(|link| format!("{}: {}", link["ifname"], link["stats64"]))
+        .collect()
 }

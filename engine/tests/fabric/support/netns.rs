@@ -52,7 +52,10 @@ impl Namespace {
 
     /// Runs `program` in it with the words of `arguments`, to its end.
     pub(crate) fn run(&self, program: &str, arguments: &str) -> Output {
-        let run = self.command(program).args(arguments.split_whitespace()).output();
+        let run = self
+            .command(program)
+            .args(arguments.split_whitespace())
+            .output();
         run.unwrap_or_else(|error| panic!("{program}: {error}"))
     }
 
@@ -84,12 +87,16 @@ impl Namespace {
 
     /// One interface, if it is there.
     pub(crate) fn link(&self, interface: &str) -> Option<Value> {
-        self.links().into_iter().find(|link| link["ifname"] == interface)
+        self.links()
+            .into_iter()
+            .find(|link| link["ifname"] == interface)
     }
 
     /// An interface's MTU, 0 when it is not there.
     pub(crate) fn mtu(&self, interface: &str) -> u64 {
-        self.link(interface).and_then(|link| link["mtu"].as_u64()).unwrap_or(0)
+        self.link(interface)
+            .and_then(|link| link["mtu"].as_u64())
+            .unwrap_or(0)
     }
 
     /// An interface's MAC address as text.
@@ -101,7 +108,9 @@ impl Namespace {
 
     /// A counter of an interface: `count("ua", "tx", "dropped")`.
     pub(crate) fn count(&self, interface: &str, direction: &str, counter: &str) -> u64 {
-        let link = self.link(interface).unwrap_or_else(|| panic!("{interface} is not there"));
+        let link = self
+            .link(interface)
+            .unwrap_or_else(|| panic!("{interface} is not there"));
         let value = link["stats64"][direction][counter].as_u64();
         value.unwrap_or_else(|| panic!("{interface} has no {direction} {counter}: {link}"))
     }
@@ -109,7 +118,9 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let deleted = Command::new("ip").args(["netns", "del", &self.name]).output();
+        let deleted = Command::new("ip")
+            .args(["netns", "del", &self.name])
+            .output();
         if !deleted.is_ok_and(|output| output.status.success()) {
             eprintln!("namespace {} could not be deleted", self.name);
         }
@@ -118,7 +129,9 @@ impl Drop for Namespace {
 
 /// Runs `ip` with the words of `arguments`, which must succeed; its output.
 pub(crate) fn ip(arguments: &str) -> String {
-    let output = Command::new("ip").args(arguments.split_whitespace()).output();
+    let output = Command::new("ip")
+        .args(arguments.split_whitespace())
+        .output();
     let output = output.expect("the tests need `ip` (Debian, Ubuntu: apt install iproute2)");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {arguments}: {stderr}");

@@ -59,7 +59,16 @@ impl NodeSpec {
 
     /// The configuration file's content.
     pub(crate) fn yaml(&self) -> String {
-        let Self { name, underlay, access, mtu, cores, poll, endpoint, .. } = self;
+        let Self {
+            name,
+            underlay,
+            access,
+            mtu,
+            cores,
+            poll,
+            endpoint,
+            ..
+        } = self;
         let (peer, key) = &self.peer;
         let addresses: Vec<String> = self.addresses.iter().map(|a| format!("{a:?}")).collect();
         let addresses = addresses.join(", ");
@@ -98,7 +107,12 @@ impl NodeSpec {
             .stderr(file)
             .spawn()
             .expect("the tests need `ip` (Debian, Ubuntu: apt install iproute2)");
-        Node { child, name: self.name.clone(), log, socket: self.socket() }
+        Node {
+            child,
+            name: self.name.clone(),
+            log,
+            socket: self.socket(),
+        }
     }
 
     /// Starts the process and waits until it is ready.
@@ -157,7 +171,9 @@ impl Node {
 
     /// Waits for a session with the peer.
     pub(crate) fn established(&self) {
-        wait_until("a session", seconds(5), || self.peer().state == "established");
+        wait_until("a session", seconds(5), || {
+            self.peer().state == "established"
+        });
     }
 
     /// Sends a signal.

@@ -61,7 +61,10 @@ impl PacketSocket {
     fn receive(&self) -> Option<Vec<u8>> {
         let mut frame = vec![0; FRAME_MAX];
         let mut control = [0u64; 32];
-        let mut part = libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: frame.len() };
+        let mut part = libc::iovec {
+            iov_base: frame.as_mut_ptr().cast(),
+            iov_len: frame.len(),
+        };
         // SAFETY: `msghdr` is plain data for which all zeros mean absent parts.
         let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
         message.msg_iov = &raw mut part;
@@ -84,8 +87,16 @@ impl PacketSocket {
 
 /// The tag that the kernel took out, from the message's `tpacket_auxdata`.
 fn tag_of(control: &[u8]) -> Option<[u8; 4]> {
-    let word = |at: usize| Some(u32::from_ne_bytes(control.get(at..at + 4)?.try_into().ok()?));
-    let half = |at: usize| Some(u16::from_ne_bytes(control.get(at..at + 2)?.try_into().ok()?));
+    let word = |at: usize| {
+        Some(u32::from_ne_bytes(
+            control.get(at..at + 4)?.try_into().ok()?,
+        ))
+    };
+    let half = |at: usize| {
+        Some(u16::from_ne_bytes(
+            control.get(at..at + 2)?.try_into().ok()?,
+        ))
+    };
     let level_and_type = (word(8)? as i32, word(12)? as i32);
     if level_and_type != (libc::SOL_PACKET, libc::PACKET_AUXDATA) {
         return None;
@@ -128,5 +139,9 @@ fn switch_on(socket: &OwnedFd, option: i32) -> io::Result<()> {
 }
 
 fn check(done: i32) -> io::Result<()> {
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

@@ -40,13 +40,21 @@ pub(crate) fn ping_all(namespace: &Namespace, target: IpAddr, options: &str) {
 
 /// Whether one echo request is answered soon.
 pub(crate) fn reaches(namespace: &Namespace, target: IpAddr) -> bool {
-    namespace.run("ping", &format!("-n -c 1 -W 0.3 {target}")).status.success()
+    namespace
+        .run("ping", &format!("-n -c 1 -W 0.3 {target}"))
+        .status
+        .success()
 }
 
 /// Waits until echo requests are answered again; what that took.
 pub(crate) fn resumes(namespace: &Namespace, target: IpAddr, within: Duration) -> Duration {
-    let took = wait_until(&format!("{target} answers"), within, || reaches(namespace, target));
-    assert!(took < within, "{target} answered after {took:?}, allowed were {within:?}");
+    let took = wait_until(&format!("{target} answers"), within, || {
+        reaches(namespace, target)
+    });
+    assert!(
+        took < within,
+        "{target} answered after {took:?}, allowed were {within:?}"
+    );
     took
 }
 
@@ -57,14 +65,19 @@ pub(crate) struct Background(Child);
 impl Background {
     /// Starts it and reads nothing of it.
     pub(crate) fn start(mut command: Command) -> Self {
-        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let quiet = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         Self(quiet.spawn().expect("a program that the tests need"))
     }
 
     /// Echo requests all the time, 10 ms apart.
     pub(crate) fn ping(namespace: &Namespace, target: IpAddr) -> Self {
         let mut command = namespace.command("ping");
-        command.args(["-n", "-q", "-i", "0.01"]).arg(target.to_string());
+        command
+            .args(["-n", "-q", "-i", "0.01"])
+            .arg(target.to_string());
         Self::start(command)
     }
 }
@@ -98,8 +111,14 @@ pub(crate) fn iperf(
             return report;
         }
         // The server may not listen yet.
-        let refused = report["error"].as_str().is_some_and(|e| e.contains("Connection refused"));
-        assert!(refused && start.elapsed() < seconds(3), "iperf3: {}", report["error"]);
+        let refused = report["error"]
+            .as_str()
+            .is_some_and(|e| e.contains("Connection refused"));
+        assert!(
+            refused && start.elapsed() < seconds(3),
+            "iperf3: {}",
+            report["error"]
+        );
         thread::sleep(POLL);
     }
 }

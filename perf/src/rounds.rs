@@ -1,0 +1,42 @@
+//! Contenders that take turns, so that what disturbs one disturbs all.
+
+use std::time::Instant;
+
+/// Median and quartiles of a contender's rounds, in nanoseconds an operation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measured {
+    /// Half of the rounds were faster.
+    pub(crate) median: f64,
+    /// A quarter of them.
+    pub(crate) lower: f64,
+    /// Three quarters.
+    pub(crate) upper: f64,
+}
+
+/// Runs every contender once a round. A contender says how many operations it did.
+pub(crate) fn take_turns(rounds: u32, contenders: &mut [&mut dyn FnMut() -> u32]) -> Vec<Measured> {
+    let mut times = vec![Vec::with_capacity(rounds as usize); contenders.len()];
+    // The first rounds warm caches and tables and do not count.
+    let warm_up = rounds / 10;
+    for round in 0..rounds + warm_up {
+        for (contender, times) in contenders.iter_mut().zip(&mut times) {
+            let start = Instant::now();
+            let operations = contender();
+            let elapsed = start.elapsed();
+            if round >= warm_up {
+                times.push(elapsed.as_nanos() as f64 / f64::from(operations.max(1)));
+            }
+        }
+    }
+    times.into_iter().map(summary).collect()
+}
+
+fn summary(mut times: Vec<f64>) -> Measured {
+    times.sort_by(f64::total_cmp);
+    let at = |share: usize| times[(times.len() - 1) * share / 4];
+    Measured {
+        median: at(2),
+        lower: at(1),
+        upper: at(3),
+    }
+}
