@@ -260,9 +260,20 @@ impl Ganglion {
         true
     }
 
-    /// Announces another limit for inner frames from the next handshake on.
-    pub const fn set_max_frame(&mut self, max_frame: u16) {
+    /// Announces another limit for inner frames from the next handshake on. A higher one is told
+    /// at once, by a handshake with every peer that there is a session with; of a lower one peers
+    /// need not know, as what is too long for the underlay is dropped where it is sent.
+    pub fn set_max_frame(&mut self, now: Now, max_frame: u16) {
+        let grows = max_frame > self.announced.max_frame;
         self.announced.max_frame = max_frame;
+        let speaking = |peer: &Peer| peer.sessions.current.is_some();
+        let told = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| grows && speaking(peer));
+        for id in told.map(|(&id, _)| id).collect::<Vec<_>>() {
+            self.start_handshake(id, now);
+        }
     }
 
     /// Takes in a datagram that arrived at the fabric port without a session.

@@ -93,8 +93,9 @@ impl Netlink {
     ///
     /// One that was left behind is kept, with the host's routes and connections on it, when it
     /// has the right number of queues; otherwise it is deleted and made anew. Either way both
-    /// sides are on afterwards, have the MTU, and the user side has the MAC address and the
-    /// addresses. Addresses that an earlier engine set and that are not asked for any more are
+    /// sides have the MTU afterwards, and the user side has the MAC address and the addresses.
+    /// A new port is off: the caller switches both sides on, the user side last, once it receives
+    /// what the host sends. Addresses that an earlier engine set and that are not asked for any more are
     /// taken away; those that somebody else set stay. The engine's side sends nothing by itself
     /// (no IPv6).
     ///
@@ -219,8 +220,6 @@ impl Netlink {
             set_link(&action, user, [mac]).await?;
         }
         set_addresses(spec, user).await?;
-        self.set_up(engine).await?;
-        self.set_up(user).await?;
         let user = self.link_by_index(user).await?.ok_or_else(gone)?;
         let engine = self.link_by_index(engine).await?.ok_or_else(gone)?;
         Ok((user, engine))

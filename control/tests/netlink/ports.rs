@@ -16,10 +16,24 @@ fn spec() -> AccessPortSpec {
 }
 
 async fn make(netlink: &Netlink, spec: &AccessPortSpec) -> AccessPort {
-    netlink
+    let port = netlink
         .make_access_port(spec)
         .await
-        .expect("an access port")
+        .expect("an access port");
+    assert!(port.taken_over || !port.user.up, "a new port is off");
+    raised(netlink, port).await
+}
+
+/// The port with both sides on, as its owner makes it once it receives.
+async fn raised(netlink: &Netlink, mut port: AccessPort) -> AccessPort {
+    for side in [&mut port.engine, &mut port.user] {
+        netlink.set_up(side.index).await.expect("on");
+    }
+    for side in [&mut port.engine, &mut port.user] {
+        let link = netlink.link_by_index(side.index).await.expect("an answer");
+        *side = link.expect("it is there");
+    }
+    port
 }
 
 async fn assert_as_specified(netlink: &Netlink, port: &AccessPort, spec: &AccessPortSpec) {

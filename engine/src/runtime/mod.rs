@@ -412,7 +412,7 @@ impl Node {
             let octets = self.ports.max_frame();
             self.mailbox
                 .broadcast(&TableCommand::SetMaxFrame(octets), None);
-            self.ganglion.set_max_frame(octets as u16);
+            self.ganglion.set_max_frame(clock::now(), octets as u16);
         }
     }
 

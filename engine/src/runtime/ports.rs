@@ -226,6 +226,11 @@ impl Ports {
             mode,
         });
         self.follow_addresses(netlink).await;
+        if self.made {
+            // Only now: what a host sends before anybody receives it would be lost uncounted.
+            netlink.set_up(self.engine_side.index).await?;
+            netlink.set_up(self.access.index).await?;
+        }
         Ok(())
     }
 
@@ -322,6 +327,7 @@ impl Ports {
             if link.index != ifindex {
                 continue;
             }
+            // `carrier` stands for "on and with a carrier" from the first event on.
             let was_up = std::mem::replace(&mut link.carrier, up);
             if was_up != up && up {
                 info!(interface = link.name, "interface is up");
