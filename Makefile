@@ -22,8 +22,8 @@ demo: need-root build
 	$(PYTHON) lab/demo.py --programs '$(TARGET)/release'
 
 test: need-root need-cargo deps
-	$(CARGO) test --workspace --locked
 	cd lab && $(PYTHON) -m unittest discover -s tests -t .
+	$(CARGO) test --workspace --locked --no-fail-fast
 
 build: need-cargo deps
 	$(CARGO) build --release --locked -p omni-engine

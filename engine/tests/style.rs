@@ -36,9 +36,10 @@ impl Source {
         parts.any(|part| matches!(part, "tests" | "tests.rs" | "benches" | "examples"))
     }
 
-    /// Prints to the terminal by design.
+    /// Prints to the terminal by design. Of the crates, `perf` is a program and nothing else.
     fn is_program(&self) -> bool {
         self.path.ends_with("main.rs")
+            || self.path.starts_with("perf/")
             || self.path.contains("/bin/")
             || self.path.ends_with("build.rs")
     }

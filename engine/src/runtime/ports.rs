@@ -18,7 +18,8 @@ use tracing::{error, info, warn};
 use super::EngineError;
 use crate::io::Port;
 use crate::io::xsk::{
-    BoundQueue, XskPort, disable_receive_vlan_offload, disable_transmit_offloads, receive_queues,
+    BoundQueue, Promiscuous, XskPort, disable_receive_vlan_offload, disable_transmit_offloads,
+    receive_queues,
 };
 
 /// A port's program and how it runs.
@@ -44,6 +45,8 @@ pub(super) struct Ports {
     xdp: XdpMode,
     zero_copy: ZeroCopy,
     local: BTreeSet<IpAddr>,
+    /// Held while an existing interface is the access port: it must hear what is for others.
+    _promiscuous: Option<Promiscuous>,
     underlay_xdp: Option<Attached>,
     access_xdp: Option<Attached>,
 }
@@ -78,12 +81,12 @@ impl Ports {
         };
         let existing = netlink.link(&spec.interface).await?;
         let made = existing.as_ref().is_none_or(Link::is_access_port);
-        let (access, engine_side) = match existing.filter(|_| !made) {
-            Some(link) => {
-                warn_of_mtu(&link, most);
-                keep_vlan_tags(&link.name)?;
-                (link.clone(), link)
-            }
+        let Sides {
+            access,
+            engine_side,
+            promiscuous,
+        } = match existing.filter(|_| !made) {
+            Some(link) => existing_port(link, most)?,
             None => {
                 let queues = underlay_queues.len().min(cores).max(1) as u32;
                 let mac = host_mac(public_key, &spec.interface);
@@ -93,28 +96,17 @@ impl Ports {
                     .map(|a| (a.address, a.prefix))
                     .collect();
                 let name = spec.interface.clone();
-                let wanted = AccessPortSpec {
-                    name,
-                    queues,
-                    mtu,
-                    mac,
-                    addresses,
-                };
-                let port = netlink.make_access_port(&wanted).await?;
-                if let Err(source) = disable_transmit_offloads(&spec.interface) {
-                    let _ = netlink.delete_link(port.user.index).await;
-                    return Err(EngineError::Offload {
-                        interface: spec.interface.clone(),
-                        source,
-                    });
-                }
-                info!(
-                    interface = spec.interface,
-                    mtu,
-                    taken_over = port.taken_over,
-                    "access port made"
-                );
-                (port.user, port.engine)
+                make_port(
+                    netlink,
+                    &AccessPortSpec {
+                        name,
+                        queues,
+                        mtu,
+                        mac,
+                        addresses,
+                    },
+                )
+                .await?
             }
         };
         let access_queues: Vec<u32> = (0..receive_queues(&engine_side.name)).collect();
@@ -138,6 +130,7 @@ impl Ports {
             xdp: config.underlay.xdp,
             zero_copy: config.underlay.zero_copy,
             local: BTreeSet::new(),
+            _promiscuous: promiscuous,
             underlay_xdp: None,
             access_xdp: None,
         })
@@ -408,6 +401,51 @@ impl Ports {
             None => "detached",
         }
     }
+}
+
+/// Both sides of an access port; one interface that existed before is both.
+struct Sides {
+    access: Link,
+    engine_side: Link,
+    promiscuous: Option<Promiscuous>,
+}
+
+/// Makes an access port, or takes over what a killed engine left.
+async fn make_port(netlink: &Netlink, spec: &AccessPortSpec) -> Result<Sides, EngineError> {
+    let port = netlink.make_access_port(spec).await?;
+    if let Err(source) = disable_transmit_offloads(&spec.name) {
+        let _ = netlink.delete_link(port.user.index).await;
+        return Err(EngineError::Offload {
+            interface: spec.name.clone(),
+            source,
+        });
+    }
+    let (interface, mtu, taken_over) = (&spec.name, spec.mtu, port.taken_over);
+    info!(interface, mtu, taken_over, "access port made");
+    Ok(Sides {
+        access: port.user,
+        engine_side: port.engine,
+        promiscuous: None,
+    })
+}
+
+/// Uses an interface that is not ours. What it carries must reach XDP whole, and all of it: also
+/// what is addressed to hosts behind other nodes.
+fn existing_port(link: Link, most: u32) -> Result<Sides, EngineError> {
+    warn_of_mtu(&link, most);
+    keep_vlan_tags(&link.name)?;
+    let promiscuous = Promiscuous::new(link.index).map_err(|source| EngineError::System {
+        what: "make the access interface promiscuous",
+        source,
+    })?;
+    if !link.is_running() {
+        warn!(interface = link.name, "the access interface is down");
+    }
+    Ok(Sides {
+        access: link.clone(),
+        engine_side: link,
+        promiscuous: Some(promiscuous),
+    })
 }
 
 async fn find(netlink: &Netlink, key: &'static str, name: &str) -> Result<Link, EngineError> {

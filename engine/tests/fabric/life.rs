@@ -131,7 +131,8 @@ fn every_way_of_polling_carries_traffic() {
         ping_all(&lab.a, inner_b(), "");
         ping_all(&lab.b, inner_a(), "");
         let spent = a.cpu_time_over(Duration::from_millis(500));
-        let spins = spent > Duration::from_millis(150);
+        // Far less than a core, for others may want it too.
+        let spins = spent > Duration::from_millis(40);
         assert_eq!(spins, poll == "spin", "{poll}: {spent:?} in 500 ms");
         assert!(a.terminate().success() && b.terminate().success());
     }

@@ -21,6 +21,7 @@ fn assert_hosts_reach_each_other(lab: &Lab, (a, b): (&Node, &Node), mtu: u32) {
     for target in inner_b() {
         ping_all(&lab.a, target, "");
     }
+    let drops = a.show().drops;
     for source in [Side::A.inner_v4().into(), Side::A.inner_v6().into()] {
         ping_all(&lab.b, source, "");
     }

@@ -22,7 +22,9 @@ use omni_xdp_redirect::Meta;
 use xsk_rs::FrameDesc;
 
 pub use frame::{JOINED_MAX, XskFrame};
-pub use sys::{disable_receive_vlan_offload, disable_transmit_offloads, receive_queues};
+pub use sys::{
+    Promiscuous, disable_receive_vlan_offload, disable_transmit_offloads, receive_queues,
+};
 pub use umem::CHUNK_FRAME_MAX;
 
 use super::{Census, FrameIo, FramePool, Pending, Port, QueueCounters};

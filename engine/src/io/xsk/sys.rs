@@ -6,7 +6,9 @@
 use std::io;
 use std::mem::{size_of, size_of_val};
 use std::net::UdpSocket;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 /// Socket option of `SOL_XDP`: frames that one `sendto` sends at most.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
@@ -69,6 +71,56 @@ pub(super) fn poll(fds: &[RawFd], timeout_ms: i32) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes an interface receive frames for every address, for as long as this lives.
+///
+/// The kernel counts those who want it, and forgets a process that ends in whatever way.
+#[derive(Debug)]
+pub struct Promiscuous {
+    _socket: OwnedFd,
+}
+
+impl Promiscuous {
+    /// Asks for it.
+    ///
+    /// # Errors
+    /// What the kernel refuses: without `CAP_NET_RAW`, or when the interface is gone.
+    pub fn new(ifindex: u32) -> io::Result<Self> {
+        // Protocol 0: the socket itself receives nothing.
+        let socket = socket_with(
+            AddressFamily::PACKET,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        let mr_ifindex = i32::try_from(ifindex)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "no such interface"))?;
+        let membership = libc::packet_mreq {
+            mr_ifindex,
+            mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        let (value, len) = (
+            &raw const membership,
+            size_of_val(&membership) as libc::socklen_t,
+        );
+        // SAFETY: `value` points to a live `packet_mreq` whose size is passed along.
+        let result = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_ADD_MEMBERSHIP,
+                value.cast(),
+                len,
+            )
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { _socket: socket })
+    }
 }
 
 /// `struct ethtool_sset_info` for one set.
