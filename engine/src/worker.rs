@@ -1,9 +1,9 @@
 //! A worker: one thread, pinned to one core, that runs every burst to completion.
 //!
 //! ```text
-//! orders -> receive underlay -> ingress -> receive access -> egress -> transmit -> flush -> upcalls
-//!    ^                                                                                       |
-//!    +------------- something was done: again; nothing: spin, or sleep until it is -----------+
+//! orders -> rx underlay -> ingress -> rx access -> egress -> transmit -> flush -> upcalls
+//!    ^                                                                             |
+//!    +-------- something was done: again; nothing: spin, or sleep until it is ------+
 //! ```
 //!
 //! The loop knows queues and time; what happens to frames is the data path's.

@@ -1,6 +1,6 @@
 //! Contenders that take turns, so that what disturbs one disturbs all.
 
-use std::time::Instant;
+use std::time::Duration;
 
 /// Median and quartiles of a contender's rounds, in nanoseconds an operation.
 #[derive(Clone, Copy, Debug)]
@@ -13,16 +13,18 @@ pub(crate) struct Measured {
     pub(crate) upper: f64,
 }
 
-/// Runs every contender once a round. A contender says how many operations it did.
-pub(crate) fn take_turns(rounds: u32, contenders: &mut [&mut dyn FnMut() -> u32]) -> Vec<Measured> {
+/// Runs every contender once a round. A contender says how many operations it did and how long
+/// they took, without what it had to prepare.
+pub(crate) fn take_turns(
+    rounds: u32,
+    contenders: &mut [&mut dyn FnMut() -> (u32, Duration)],
+) -> Vec<Measured> {
     let mut times = vec![Vec::with_capacity(rounds as usize); contenders.len()];
     // The first rounds warm caches and tables and do not count.
     let warm_up = rounds / 10;
     for round in 0..rounds + warm_up {
         for (contender, times) in contenders.iter_mut().zip(&mut times) {
-            let start = Instant::now();
-            let operations = contender();
-            let elapsed = start.elapsed();
+            let (operations, elapsed) = contender();
             if round >= warm_up {
                 times.push(elapsed.as_nanos() as f64 / f64::from(operations.max(1)));
             }

@@ -56,7 +56,7 @@ _Static_assert(sizeof(struct omni_meta) == OMNI_META_LEN, "metadata is 16 octets
 enum omni_counter {
 	OMNI_STEERED = 0,	/* frames handed to a socket */
 	OMNI_NO_SOCKET = 1,	/* frames dropped: no socket serves their receive queue */
-	OMNI_NO_HEADROOM = 2,	/* frames dropped: no room before them for headers or metadata */
+	OMNI_NO_HEADROOM = 2,	/* frames dropped: no room for headers or metadata */
 	OMNI_COUNTERS = 3,
 };
 

@@ -167,7 +167,7 @@ impl<F: Frame> Datapath<F> {
         out: &mut Output<F>,
     ) {
         match command {
-            TableCommand::Install(shared) => self.install(now, shared, pool, out),
+            TableCommand::Install(shared) => self.install(now, shared, out),
             TableCommand::SetMaxFrame(octets) => self.config.max_frame = octets,
             TableCommand::Control(command) => self.apply_control(now, command, pool, out),
         }
@@ -194,7 +194,7 @@ impl<F: Frame> Datapath<F> {
             }
             // Sessions come expanded; one that is not yet is expanded here.
             Command::InstallSession(install) => {
-                self.install(now, Arc::new(SharedSession::new(&install)), pool, out);
+                self.install(now, Arc::new(SharedSession::new(&install)), out);
             }
             Command::ConfirmSession { session_id } => self.confirm(now, session_id, out),
             Command::EraseSession { session_id } => {
@@ -202,7 +202,11 @@ impl<F: Frame> Datapath<F> {
                     self.peers.session_erased(session.shared.peer, slot);
                 }
             }
-            Command::SendKeepalive { peer } => self.send_keepalive(now, peer, pool, out),
+            // One message suffices, and lane 0 is the one that tells where we are.
+            Command::SendKeepalive { peer } if self.config.worker == 0 => {
+                self.send_keepalive(now, peer, pool, out);
+            }
+            Command::SendKeepalive { .. } => {}
             Command::DropStaged { peer } => {
                 let staged = self.peers.take_staged(peer);
                 self.discard(staged, DropReason::StagedExpired, out);
@@ -216,13 +220,7 @@ impl<F: Frame> Datapath<F> {
         }
     }
 
-    fn install(
-        &mut self,
-        now: Instant,
-        shared: Arc<SharedSession>,
-        pool: &mut impl FramePool<Frame = F>,
-        out: &mut Output<F>,
-    ) {
+    fn install(&mut self, now: Instant, shared: Arc<SharedSession>, out: &mut Output<F>) {
         let (peer, role) = (shared.peer, shared.role);
         if self.peers.get(peer).is_none() {
             return;
@@ -230,11 +228,7 @@ impl<F: Frame> Datapath<F> {
         let slot = self.sessions.insert(shared);
         if role == Role::Initiator {
             self.peers.set_current(peer, slot);
-            // The responder may send nothing before it heard from us: staged frames tell it, and
-            // where there are none, one worker's keepalive does.
-            if self.send_staged(now, peer, out) == 0 && self.config.worker == 0 {
-                self.send_keepalive(now, peer, pool, out);
-            }
+            self.send_staged(now, peer, out);
         }
     }
 

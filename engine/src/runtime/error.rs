@@ -27,7 +27,10 @@ pub enum EngineError {
         name: String,
     },
     /// A configured queue does not exist.
-    #[error("underlay.queues: {interface} has no queue {queue}, it has {count} (0..={})", count - 1)]
+    #[error(
+        "underlay.queues: {interface} has no queue {queue}, it has {count} (0..={})",
+        count - 1
+    )]
     NoQueue {
         /// The underlay.
         interface: String,

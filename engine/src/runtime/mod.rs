@@ -30,6 +30,7 @@ use omni_control::{
     Ganglion, GanglionConfig, GanglionEvent, PeerConfig, PrivateKey, PublicKey, Random,
     SymmetricKey,
 };
+use omni_wire::limits::STAGED_MIN;
 use omni_wire::{DropCounters, DropReason};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -52,8 +53,8 @@ use ports::Ports;
 use request::{ControlSocket, Request};
 use udp::UdpSockets;
 
-/// Frames that one worker keeps for handshakes in progress, all peers together.
-const STAGED_MAX: usize = 256;
+/// The most frames that one worker keeps for handshakes in progress, all peers together.
+const STAGED_MAX: usize = 2048;
 /// The loop looks after ageing, neighbours and retries this often.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How long the loop waits before it hands over what a worker's full mailbox refused.
@@ -145,11 +146,6 @@ impl Node {
             workers,
             bound,
         } = started;
-        if let Err(error) = ports.attach(&netlink, &bound).await {
-            join(mailbox, workers);
-            ports.close(&netlink).await;
-            return Err(error);
-        }
         let now = clock::now();
         let ganglion_config = GanglionConfig {
             fabric: config.fabric.clone(),
@@ -185,6 +181,12 @@ impl Node {
             node.mailbox
                 .broadcast(&TableCommand::Control(command), None);
         }
+        // The workers know the peers before the first frame comes.
+        node.carry_out().await;
+        if let Err(error) = node.ports.attach(&node.netlink, &bound).await {
+            node.stop().await;
+            return Err(error);
+        }
         Ok(node)
     }
 
@@ -194,7 +196,13 @@ impl Node {
         cores: &[usize],
     ) -> Result<Started, EngineError> {
         let count = ports.workers();
-        let (ios, bound) = xsk::open(&ports.underlay_queues(), &[ports.access_queues()], count)?;
+        let staged = staged_max(config);
+        let (ios, bound) = xsk::open(
+            &ports.underlay_queues(),
+            &[ports.access_queues()],
+            count,
+            staged,
+        )?;
         let (mailbox, ends) = mailboxes(count).map_err(|source| EngineError::System {
             what: "make the mailboxes",
             source,
@@ -205,7 +213,7 @@ impl Node {
                 worker: index as u16,
                 max_frame: ports.max_frame(),
                 complete_checksums: !ports.is_made(),
-                staged_max: STAGED_MAX,
+                staged_max: staged_max(config),
             };
             let spawned = spawn_worker(io, end, datapath, config.workers.poll, cores[index]);
             workers.push(spawned.map_err(|source| EngineError::System {
@@ -419,8 +427,9 @@ impl Node {
     async fn answer(&mut self, request: Request) {
         let Request::Show(reply) = request;
         let reports = self.gather().await;
+        let drops = self.all_drops(&reports).await;
         // Who asked may be gone.
-        let _ = reply.send(report::show(self, &reports));
+        let _ = reply.send(report::show(self, &reports, &drops));
     }
 
     /// Every worker's counts.
@@ -460,12 +469,15 @@ impl Node {
     }
 
     /// Everything that was dropped on this node.
-    fn all_drops(&self, reports: &[WorkerReport]) -> DropCounters {
+    async fn all_drops(&self, reports: &[WorkerReport]) -> DropCounters {
         let mut drops = self.drops.clone();
         drops.merge(self.ganglion.drops());
         for report in reports {
             drops.merge(&report.drops);
         }
+        let (received, sent) = self.ports.link_drops(&self.netlink).await;
+        drops.add(DropReason::PortRxDropped, received);
+        drops.add(DropReason::PortTxDropped, sent);
         let (no_socket, no_headroom) = self.ports.xdp_drops();
         drops.add(DropReason::NoSocket, no_socket);
         drops.add(DropReason::XdpNoHeadroom, no_headroom);
@@ -482,6 +494,11 @@ impl Node {
                 .map_or_else(String::new, |peer| peer.public_key.to_string()),
         }
     }
+}
+
+/// Room for the frames that wait for handshakes: what each peer may have, within reason.
+fn staged_max(config: &Config) -> usize {
+    (config.peers.len() * STAGED_MIN).clamp(STAGED_MIN, STAGED_MAX)
 }
 
 /// What starting the workers brings.

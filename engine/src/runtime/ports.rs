@@ -373,6 +373,22 @@ impl Ports {
         self.max_frame() != before
     }
 
+    /// Frames that the kernel dropped between host and engine, and those that an interface of the
+    /// engine's could not send, since the start.
+    pub(super) async fn link_drops(&self, netlink: &Netlink) -> (u64, u64) {
+        let since = async |link: &Link| match netlink.link_by_index(link.index).await {
+            Ok(Some(now)) => now.stats.tx_dropped.saturating_sub(link.stats.tx_dropped),
+            _ => 0,
+        };
+        let sent = since(&self.underlay).await + since(&self.engine_side).await;
+        let received = if self.made {
+            since(&self.access).await
+        } else {
+            0
+        };
+        (received, sent)
+    }
+
     /// Frames that the programs dropped: without a socket, and without headroom.
     pub(super) fn xdp_drops(&self) -> (u64, u64) {
         let attached = [&self.underlay_xdp, &self.access_xdp].into_iter().flatten();

@@ -1,7 +1,7 @@
 //! The node's state as `omni show` prints it.
 
 use omni_control::PeerState;
-use omni_wire::Instant;
+use omni_wire::{DropCounters, Instant};
 
 use super::Node;
 use crate::clock;
@@ -11,9 +11,8 @@ use crate::stats::WorkerReport;
 use crate::switch::Kind;
 
 /// Puts together what the control thread knows and what the workers said.
-pub(super) fn show(node: &Node, reports: &[WorkerReport]) -> Show {
+pub(super) fn show(node: &Node, reports: &[WorkerReport], drops: &DropCounters) -> Show {
     let now = clock::instant();
-    let drops = node.all_drops(reports);
     Show {
         node: NodeView {
             name: node.name.clone(),

@@ -420,7 +420,7 @@ impl Host {
             busy = true;
             if let Upcall::Learned { key, owner } = upcall {
                 let told = self.switch.learned(now.instant, worker, key, owner);
-                for (audience, command) in told {
+                if let Some((audience, command)) = told {
                     self.tell(now, audience, &TableCommand::Control(command));
                 }
             } else {

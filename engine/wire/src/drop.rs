@@ -89,8 +89,6 @@ drop_reasons! {
     NoPath = "no_path",
     /// No room before the frame for the outer headers.
     NoHeadroom = "no_headroom",
-    /// Frame came from the host with offload that cannot be completed.
-    BadOffload = "bad_offload",
 
     // Both directions.
     /// Transmit ring is full: the other side does not keep up.
@@ -111,6 +109,8 @@ drop_reasons! {
     NoSocket = "no_socket",
     /// XDP program found no headroom before the frame (counted in the driver).
     XdpNoHeadroom = "xdp_no_headroom",
+    /// Frame of the host found no room on its way to the engine (counted by the kernel).
+    PortRxDropped = "port_rx_dropped",
     /// Interface dropped frames that it was to send (counted by the kernel).
     PortTxDropped = "port_tx_dropped",
 

@@ -33,8 +33,8 @@ use frame::{Joined, PARTS_MAX, Parts, Store};
 use socket::{Binding, CHUNKS_PER_SOCKET, XskSocket, scatter};
 use umem::Area;
 
-/// Chunks a worker has beyond those its sockets can have under way: bursts and staged frames.
-const SPARE_CHUNKS: usize = 512;
+/// Chunks a worker has beyond those its sockets can have under way, and its staged frames.
+const SPARE_CHUNKS: usize = 256;
 /// Joining buffers a worker may hold.
 const JOINED_FRAMES_MAX: usize = 256;
 
@@ -42,7 +42,9 @@ const JOINED_FRAMES_MAX: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum XskError {
     /// The UMEM could not be made.
-    #[error("cannot map packet memory: {0}")]
+    #[error(
+        "cannot map packet memory: {0}; without CAP_IPC_LOCK raise the memlock limit (ulimit -l)"
+    )]
     Umem(io::Error),
     /// A queue could not be bound.
     #[error("cannot bind queue {queue} of {interface}: {source} ({hint})")]
@@ -168,7 +170,8 @@ struct XskLane {
     skipping: bool,
 }
 
-/// Binds every queue of both ports and deals them to `workers` workers, queue by queue.
+/// Binds every queue of both ports and deals them to `workers` workers, queue by queue. Each gets
+/// `staged` frames more than its queues can have under way.
 ///
 /// # Errors
 /// When memory or a queue cannot be had.
@@ -176,6 +179,7 @@ pub fn open(
     underlay: &XskPort,
     access: &[XskPort],
     workers: usize,
+    staged: usize,
 ) -> Result<(Vec<XskIo>, Vec<BoundQueue>), XskError> {
     let sockets = |worker: usize| {
         let dealt = |port: &XskPort| {
@@ -185,7 +189,7 @@ pub fn open(
         };
         dealt(underlay) + access.iter().map(dealt).sum::<usize>()
     };
-    let chunks = |worker| sockets(worker) * CHUNKS_PER_SOCKET + SPARE_CHUNKS;
+    let chunks = |worker| sockets(worker) * CHUNKS_PER_SOCKET + SPARE_CHUNKS + staged;
     let all: usize = (0..workers).map(chunks).sum();
     let (area, mut descs) = Area::new(u32::try_from(all).map_err(XskError::setup)?)?;
     let mut ios: Vec<XskIo> = (0..workers)

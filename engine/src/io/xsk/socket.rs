@@ -56,15 +56,23 @@ pub(super) struct XskSocket {
 
 impl XskSocket {
     pub(super) fn bind(area: &Area, binding: &Binding<'_>) -> Result<Self, XskError> {
-        let modes: &[BindFlags] = match binding.zero_copy {
+        let copies: &[BindFlags] = match binding.zero_copy {
             ZeroCopy::Auto => &[BindFlags::XDP_ZEROCOPY, BindFlags::XDP_COPY],
             ZeroCopy::On => &[BindFlags::XDP_ZEROCOPY],
             ZeroCopy::Off => &[BindFlags::XDP_COPY],
         };
+        // Frames of several buffers are asked for first: kernels before 6.6 know none, and some
+        // drivers cannot have them without copies. Then frames beyond a chunk are dropped.
+        let buffers = [BindFlags::XDP_USE_SG, BindFlags::empty()];
+        let modes = || {
+            copies
+                .iter()
+                .flat_map(|&copy| buffers.map(|buffers| copy | buffers))
+        };
         let deadline = Clock::now() + BIND_PATIENCE;
         loop {
             let mut last = None;
-            for &mode in modes {
+            for mode in modes() {
                 match Self::try_bind(area, binding, mode) {
                     Ok(socket) => return Ok(socket),
                     Err(error) => last = Some(error),
@@ -86,7 +94,7 @@ impl XskSocket {
             .rx_queue_size(QueueSize::new(RX_RING).map_err(XskError::setup)?)
             .tx_queue_size(QueueSize::new(TX_RING).map_err(XskError::setup)?)
             .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-            .bind_flags(mode | BindFlags::XDP_USE_NEED_WAKEUP | BindFlags::XDP_USE_SG)
+            .bind_flags(mode | BindFlags::XDP_USE_NEED_WAKEUP)
             .build();
         let interface: Interface = binding.interface.parse().map_err(XskError::setup)?;
         // SAFETY: the UMEM is the engine's own, and each (interface, queue) is bound once, so
