@@ -96,8 +96,8 @@ impl Netlink {
     /// sides have the MTU afterwards, and the user side has the MAC address and the addresses.
     /// A new port is off: the caller switches both sides on, the user side last, once it receives
     /// what the host sends. Addresses that an earlier engine set and that are not asked for any
-    /// more are taken away; those that somebody else set stay. The engine's side sends nothing by itself
-    /// (no IPv6).
+    /// more are taken away; those that somebody else set stay. The engine's side sends nothing by
+    /// itself (no IPv6).
     ///
     /// # Errors
     /// [`NetlinkError::NotOurs`] when the name is another interface's; what the kernel refuses.

@@ -6,7 +6,7 @@ use omni_wire::MacAddr;
 
 use crate::support::lab::{Lab, Plan, Side, public_key};
 use crate::support::ledger::assert_memory_idle;
-use crate::support::node::NodeSpec;
+use crate::support::node::{Node, NodeSpec};
 use crate::support::packet::PacketSocket;
 use crate::support::tools::{iperf, ping_all, tcp_rate, udp_rate, unfragmented};
 use crate::support::{seconds, wait_until};
@@ -18,10 +18,19 @@ const SENDER: [u8; 6] = [0x02, 0x11, 0x22, 0x33, 0x44, 0x55];
 /// No frame comes for this long: all are here.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// The host's stack leaves checksums to a device that is none: the engine completes them.
-#[test]
-fn an_existing_veth_with_checksum_offload_carries_tcp_and_udp() {
-    let lab = Lab::new(Plan::default());
+/// Makes a veth pair in node a's namespace: `acc` for the engine, `h0` with the node's addresses
+/// for the host. Starts both nodes.
+fn start_with_existing_port(lab: &Lab) -> (Node, Node) {
+    let access = "acc".to_owned();
+    let a = NodeSpec {
+        access,
+        addresses: Vec::new(),
+        ..lab.spec(Side::A)
+    };
+    (a.start(), lab.spec(Side::B).start())
+}
+
+fn make_pair(lab: &Lab) {
     lab.a
         .ip("link add acc mtu 1426 type veth peer name h0 mtu 1426");
     lab.a
@@ -31,22 +40,26 @@ fn an_existing_veth_with_checksum_offload_carries_tcp_and_udp() {
     for end in ["acc", "h0"] {
         lab.a.ip(&format!("link set {end} up"));
     }
-    let access = "acc".to_owned();
-    let (a, b) = (
-        NodeSpec {
-            access,
-            addresses: Vec::new(),
-            ..lab.spec(Side::A)
-        }
-        .start(),
-        lab.spec(Side::B).start(),
-    );
-    let features = lab.a.run("ethtool", "-k h0").stdout;
-    let features = String::from_utf8_lossy(&features).into_owned();
-    assert!(
-        features.contains("tx-checksumming: on"),
-        "h0 leaves checksums undone: {features}"
-    );
+}
+
+/// Offloads of an interface, a line each.
+fn features(lab: &Lab, interface: &str) -> Vec<String> {
+    let output = lab.a.run("ethtool", &format!("-k {interface}")).stdout;
+    String::from_utf8_lossy(&output)
+        .lines()
+        .map(|line| line.trim().to_owned())
+        .collect()
+}
+
+/// The host's stack leaves checksums to a device that is none: the engine completes them.
+#[test]
+fn an_existing_veth_with_checksum_offload_carries_tcp_and_udp() {
+    let lab = Lab::new(Plan::default());
+    make_pair(&lab);
+    let (a, b) = start_with_existing_port(&lab);
+    let host = features(&lab, "h0");
+    let left_undone = host.iter().any(|line| line == "tx-checksumming: on");
+    assert!(left_undone, "h0 does its checksums itself: {host:?}");
     for target in [Side::B.inner_v4().into(), Side::B.inner_v6().into()] {
         ping_all(&lab.a, target, "");
         ping_all(&lab.a, target, &unfragmented(target, 1426));
@@ -63,15 +76,33 @@ fn an_existing_veth_with_checksum_offload_carries_tcp_and_udp() {
         }
     }
     assert_memory_idle(&a, &b);
+}
+
+/// A clean stop leaves nothing behind: what the engine did not make has its settings again.
+#[test]
+fn an_existing_access_port_is_given_back_as_it_was() {
+    let lab = Lab::new(Plan::default());
+    make_pair(&lab);
+    let (links, offloads) = (lab.a.inventory(), features(&lab, "acc"));
+    let (a, _b) = start_with_existing_port(&lab);
+    ping_all(&lab.a, Side::B.inner_v4().into(), "");
     assert!(a.terminate().success());
-    assert!(
-        lab.a.link("acc").is_some(),
-        "what the engine did not make stays"
-    );
-    assert_eq!(
-        lab.a.link("acc").map(|link| link["xdp"].clone()),
-        Some(serde_json::Value::Null)
-    );
+    for (after, before) in lab.a.inventory().iter().zip(&links) {
+        let fields = before.as_object().expect("an interface");
+        let changed: Vec<_> = fields
+            .iter()
+            .filter(|(key, value)| after[key] != **value)
+            .collect();
+        assert!(
+            changed.is_empty(),
+            "of {}: {changed:?} became {after}",
+            before["ifname"]
+        );
+    }
+    assert_eq!(lab.a.inventory().len(), links.len());
+    let mut changed = features(&lab, "acc");
+    changed.retain(|line| !offloads.contains(line));
+    assert!(changed.is_empty(), "offloads of acc became {changed:?}");
 }
 
 /// A frame from [`SENDER`] to everyone with these tags.

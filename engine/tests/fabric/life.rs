@@ -3,8 +3,6 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::support::lab::{Lab, Plan, Side};
 use crate::support::netns::Namespace;
 use crate::support::node::NodeSpec;
@@ -27,18 +25,6 @@ fn inner_b() -> IpAddr {
 fn has_program(namespace: &Namespace, interface: &str) -> bool {
     let link = namespace.link(interface).expect("the interface");
     !link["xdp"].is_null()
-}
-
-/// All interfaces as they are, counters aside.
-fn inventory(namespace: &Namespace) -> Vec<Value> {
-    let mut links = namespace.links();
-    for link in &mut links {
-        let fields = link.as_object_mut().expect("an interface");
-        fields.remove("stats64");
-        // The veth driver sets its own once a program was there.
-        fields.remove("max_mtu");
-    }
-    links
 }
 
 #[test]
@@ -81,13 +67,13 @@ fn a_killed_node_is_reached_again_by_its_peer() {
 #[test]
 fn a_stopped_node_leaves_everything_as_it_was() {
     let lab = Lab::new(Plan::default());
-    let before = inventory(&lab.a);
+    let before = lab.a.inventory();
     let (a, b) = lab.start();
     ping_all(&lab.a, inner_b(), "");
     let socket = lab.spec(Side::A).socket();
     assert!(socket.exists() && lab.a.link("omni0-xdp").is_some());
     assert_eq!(a.terminate().code(), Some(0));
-    assert_eq!(inventory(&lab.a), before);
+    assert_eq!(lab.a.inventory(), before);
     assert!(!socket.exists(), "the control socket is still there");
     // The other node stops as well while its peer is gone.
     assert_eq!(b.terminate().code(), Some(0));

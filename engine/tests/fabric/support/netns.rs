@@ -85,6 +85,18 @@ impl Namespace {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("ip link: {error}: {text}"))
     }
 
+    /// All interfaces as they are set, without what they count.
+    pub(crate) fn inventory(&self) -> Vec<Value> {
+        let mut links = self.links();
+        for link in &mut links {
+            let fields = link.as_object_mut().expect("an interface");
+            fields.remove("stats64");
+            // The veth driver sets its own once a program was there.
+            fields.remove("max_mtu");
+        }
+        links
+    }
+
     /// One interface, if it is there.
     pub(crate) fn link(&self, interface: &str) -> Option<Value> {
         self.links()
