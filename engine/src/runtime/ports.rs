@@ -18,8 +18,8 @@ use tracing::{error, info, warn};
 use super::EngineError;
 use crate::io::Port;
 use crate::io::xsk::{
-    BoundQueue, Promiscuous, XskPort, disable_receive_vlan_offload, disable_transmit_offloads,
-    receive_queues,
+    BoundQueue, Promiscuous, SwitchedOff, XskPort, disable_receive_vlan_offload,
+    disable_transmit_offloads, receive_queues,
 };
 
 /// A port's program and how it runs.
@@ -45,8 +45,8 @@ pub(super) struct Ports {
     xdp: XdpMode,
     zero_copy: ZeroCopy,
     local: BTreeSet<IpAddr>,
-    /// Held while an existing interface is the access port: it must hear what is for others.
-    _promiscuous: Option<Promiscuous>,
+    /// What was changed about an existing interface while it is the access port.
+    _borrowed: Option<Borrowed>,
     underlay_xdp: Option<Attached>,
     access_xdp: Option<Attached>,
 }
@@ -84,7 +84,7 @@ impl Ports {
         let Sides {
             access,
             engine_side,
-            promiscuous,
+            borrowed,
         } = match existing.filter(|_| !made) {
             Some(link) => existing_port(link, most)?,
             None => {
@@ -130,7 +130,7 @@ impl Ports {
             xdp: config.underlay.xdp,
             zero_copy: config.underlay.zero_copy,
             local: BTreeSet::new(),
-            _promiscuous: promiscuous,
+            _borrowed: borrowed,
             underlay_xdp: None,
             access_xdp: None,
         })
@@ -423,7 +423,22 @@ impl Ports {
 struct Sides {
     access: Link,
     engine_side: Link,
-    promiscuous: Option<Promiscuous>,
+    borrowed: Option<Borrowed>,
+}
+
+/// What was changed about an interface that is not ours. Giving it back undoes it.
+struct Borrowed {
+    switched_off: Option<SwitchedOff>,
+    /// The kernel takes it back by itself.
+    _promiscuous: Promiscuous,
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.switched_off.as_ref().map(SwitchedOff::undo) {
+            info!(%error, "VLAN receive offload of the access interface stays off");
+        }
+    }
 }
 
 /// Makes an access port, or takes over what a killed engine left.
@@ -441,7 +456,7 @@ async fn make_port(netlink: &Netlink, spec: &AccessPortSpec) -> Result<Sides, En
     Ok(Sides {
         access: port.user,
         engine_side: port.engine,
-        promiscuous: None,
+        borrowed: None,
     })
 }
 
@@ -449,18 +464,20 @@ async fn make_port(netlink: &Netlink, spec: &AccessPortSpec) -> Result<Sides, En
 /// what is addressed to hosts behind other nodes.
 fn existing_port(link: Link, most: u32) -> Result<Sides, EngineError> {
     warn_of_mtu(&link, most);
-    keep_vlan_tags(&link.name)?;
-    let promiscuous = Promiscuous::new(link.index).map_err(|source| EngineError::System {
-        what: "make the access interface promiscuous",
-        source,
-    })?;
+    let borrowed = Borrowed {
+        switched_off: keep_vlan_tags(&link.name)?,
+        _promiscuous: Promiscuous::new(link.index).map_err(|source| EngineError::System {
+            what: "make the access interface promiscuous",
+            source,
+        })?,
+    };
     if !link.is_running() {
         warn!(interface = link.name, "the access interface is down");
     }
     Ok(Sides {
         access: link.clone(),
         engine_side: link,
-        promiscuous: Some(promiscuous),
+        borrowed: Some(borrowed),
     })
 }
 
@@ -500,21 +517,19 @@ fn host_mac(public_key: &PublicKey, interface: &str) -> MacAddr {
 }
 
 /// A driver that takes VLAN tags out of frames would put every VLAN into the untagged one.
-fn keep_vlan_tags(interface: &str) -> Result<(), EngineError> {
-    match disable_receive_vlan_offload(interface) {
-        Ok(false) => Ok(()),
-        Ok(true) => {
-            info!(
-                interface,
-                "switched VLAN receive offload off: tags stay in the frames"
-            );
-            Ok(())
-        }
-        Err(source) => Err(EngineError::Offload {
+fn keep_vlan_tags(interface: &str) -> Result<Option<SwitchedOff>, EngineError> {
+    let changed =
+        disable_receive_vlan_offload(interface).map_err(|source| EngineError::Offload {
             interface: interface.to_owned(),
             source,
-        }),
+        })?;
+    if changed.is_some() {
+        info!(
+            interface,
+            "switched VLAN receive offload off, until the end: tags stay in frames"
+        );
     }
+    Ok(changed)
 }
 
 fn warn_of_mtu(link: &Link, most: u32) {

@@ -5,6 +5,7 @@
 //! move between these and are never copied.
 #![allow(unsafe_code)]
 
+mod ethtool;
 mod frame;
 mod socket;
 mod sys;
@@ -21,10 +22,11 @@ use omni_wire::{DropReason, Instant};
 use omni_xdp_redirect::Meta;
 use xsk_rs::FrameDesc;
 
-pub use frame::{JOINED_MAX, XskFrame};
-pub use sys::{
-    Promiscuous, disable_receive_vlan_offload, disable_transmit_offloads, receive_queues,
+pub use ethtool::{
+    SwitchedOff, disable_receive_vlan_offload, disable_transmit_offloads, receive_queues,
 };
+pub use frame::{JOINED_MAX, XskFrame};
+pub use sys::Promiscuous;
 pub use umem::CHUNK_FRAME_MAX;
 
 use super::{Census, FrameIo, FramePool, Pending, Port, QueueCounters};
