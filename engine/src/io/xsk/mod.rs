@@ -320,7 +320,12 @@ impl XskIo {
     /// Joins the chunks of a frame that did not fit one.
     fn join(&mut self, parts: Parts, queue: usize) -> Option<XskFrame> {
         let len: usize = parts.iter().map(|desc| desc.lengths().data()).sum();
-        let Some(mut joined) = self.take_joined().filter(|_| len <= JOINED_MAX) else {
+        let buffer = if len <= JOINED_MAX {
+            self.take_joined()
+        } else {
+            None
+        };
+        let Some(mut joined) = buffer else {
             self.pool.extend(parts);
             return None;
         };
