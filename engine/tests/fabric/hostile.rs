@@ -13,7 +13,7 @@ use crate::support::tools::ping_all;
 use crate::support::{seconds, wait_until};
 
 /// Datagrams sent at the node.
-const DATAGRAMS: u64 = 20_000;
+const DATAGRAMS: u64 = 1_000_000;
 /// Sent without a pause: fewer than a veth's ring holds, so that all reach the node.
 const VOLLEY: u64 = 100;
 /// Between two volleys.
