@@ -173,16 +173,7 @@ fn nobody_speaks_for_anothers_address() {
     world.advance(AGEING * 2, Duration::from_secs(50));
     world.push(1, &honest);
     world.settle();
-    let key = omni_control::message::FdbKey {
-        vlan: 0,
-        mac: mac(1, 1),
-    };
-    let forget = omni_control::message::Command::FdbRemove { key };
-    let now = world.now.instant;
-    let half = &mut world.hosts[2].workers[0];
-    let mut out = omni_engine::datapath::Output::default();
-    let forget = omni_engine::datapath::TableCommand::Control(forget);
-    half.datapath.apply(now, forget, &mut half.io, &mut out);
+    world.forget(2, mac(1, 1));
     world.take(0);
     world.push(2, &frame(MacAddr::BROADCAST, mac(1, 1), b"stolen"));
     world.settle();
@@ -211,16 +202,7 @@ fn what_is_behind_another_peer_is_not_delivered_here() {
     // Node 1 knows that the address is behind node 2; node 0 does not, and floods.
     world.push(2, &frame(MacAddr::BROADCAST, mac(2, 1), b"here"));
     world.settle();
-    let key = omni_control::message::FdbKey {
-        vlan: 0,
-        mac: mac(2, 1),
-    };
-    let forget = omni_control::message::Command::FdbRemove { key };
-    let now = world.now.instant;
-    let half = &mut world.hosts[0].workers[0];
-    let mut out = omni_engine::datapath::Output::default();
-    let forget = omni_engine::datapath::TableCommand::Control(forget);
-    half.datapath.apply(now, forget, &mut half.io, &mut out);
+    world.forget(0, mac(2, 1));
     world.take(0);
     world.take(1);
     let sent = frame(mac(2, 1), mac(0, 1), b"flooded");
@@ -241,17 +223,7 @@ fn addresses_age_out_and_those_in_use_stay() {
     for _ in 0..8 {
         world.push(0, &frame(mac(1, 1), mac(0, 2), b"again"));
         world.advance(AGEING / 6, Duration::from_secs(10));
-        let now = world.now.instant;
-        for host in &mut world.hosts {
-            let told = host.switch.expire(now);
-            for (_, command) in told {
-                for half in &mut host.workers {
-                    let mut out = omni_engine::datapath::Output::default();
-                    let command = omni_engine::datapath::TableCommand::Control(command.clone());
-                    half.datapath.apply(now, command, &mut half.io, &mut out);
-                }
-            }
-        }
+        world.expire_addresses();
     }
     assert_eq!(world.hosts[0].owner(0, mac(0, 1)), None);
     assert_eq!(world.hosts[0].owner(0, mac(0, 2)), Some(LOCAL));

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use omni_control::message::{Command, Owner, PeerId, PortId, Upcall};
+use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId, Upcall};
 use omni_control::{
     Ganglion, GanglionConfig, GanglionEvent, PeerConfig, PrivateKey, PublicKey, Random,
 };
@@ -265,6 +265,24 @@ impl World {
                 .io
                 .push(Port::Underlay, frame, at)
         );
+    }
+
+    /// Makes the first worker of a node forget an address, as if it had missed the frame.
+    pub(crate) fn forget(&mut self, node: usize, mac: MacAddr) {
+        let key = FdbKey { vlan: 0, mac };
+        let command = TableCommand::Control(Command::FdbRemove { key });
+        let now = self.now;
+        self.hosts[node].tell(now, Audience::Only(0), &command);
+    }
+
+    /// Lets every node forget what was not reported for too long, as the runtime does.
+    pub(crate) fn expire_addresses(&mut self) {
+        let now = self.now;
+        for host in &mut self.hosts {
+            for (audience, command) in host.switch.expire(now.instant) {
+                host.tell(now, audience, &TableCommand::Control(command));
+            }
+        }
     }
 
     pub(crate) fn drops(&self, node: usize, reason: DropReason) -> u64 {
