@@ -78,15 +78,6 @@ impl<F> Default for Output<F> {
     }
 }
 
-/// Frames and octets that arrived on a port, and left by one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct PortCounters {
-    /// Frames received.
-    pub rx_frames: u64,
-    /// Frames sent.
-    pub tx_frames: u64,
-}
-
 /// One worker's data path.
 #[derive(Debug)]
 pub struct Datapath<F> {

@@ -102,8 +102,6 @@ struct Node {
     workers: Vec<JoinHandle<()>>,
     control: ControlSocket,
     requests: mpsc::Receiver<Request>,
-    /// Drops of the control thread itself, those of the Ganglion aside.
-    drops: DropCounters,
 }
 
 /// The operating system's randomness.
@@ -172,14 +170,12 @@ impl Node {
             workers,
             control,
             requests,
-            drops: DropCounters::new(),
         };
         node.add_peers(config);
         if let Some(mac) = node.ports.host_mac() {
             let (key, owner) = (FdbKey { vlan: 0, mac }, Owner::Local(PortId(0)));
-            let (_, command) = node.switch.insert_static(now.instant, key, owner);
-            node.mailbox
-                .broadcast(&TableCommand::Control(command), None);
+            let told = node.switch.insert_static(now.instant, key, owner);
+            node.tell([told]);
         }
         // The workers know the peers before the first frame comes.
         node.carry_out().await;
@@ -470,8 +466,7 @@ impl Node {
 
     /// Everything that was dropped on this node.
     async fn all_drops(&self, reports: &[WorkerReport]) -> DropCounters {
-        let mut drops = self.drops.clone();
-        drops.merge(self.ganglion.drops());
+        let mut drops = self.ganglion.drops().clone();
         for report in reports {
             drops.merge(&report.drops);
         }

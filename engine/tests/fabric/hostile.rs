@@ -144,13 +144,8 @@ fn all_drops(show: &Show) -> u64 {
     show.drops.values().sum()
 }
 
-#[test]
-fn forged_and_replayed_messages_change_nothing_but_counters() {
-    let lab = Lab::new(Plan {
-        wire: Wire::Bridged,
-        ..Plan::default()
-    });
-    let (a, b) = lab.start();
+/// A socket on the bridge's side of A's wire, and genuine messages from A to B.
+fn tap(lab: &Lab) -> (PacketSocket, Vec<Vec<u8>>) {
     let middle = lab.middle.as_ref().expect("a bridge");
     let (from_a, from_b) = (
         PacketSocket::open(middle, "ra"),
@@ -159,6 +154,18 @@ fn forged_and_replayed_messages_change_nothing_but_counters() {
     ping_all(&lab.a, Side::B.inner_v4().into(), "");
     let mut genuine = from_b.drain(QUIET);
     genuine.retain(|frame| is_data(frame));
+    (from_a, genuine)
+}
+
+#[test]
+fn forged_and_replayed_messages_change_nothing_but_counters() {
+    let lab = Lab::new(Plan {
+        wire: Wire::Bridged,
+        ..Plan::default()
+    });
+    let (a, b) = lab.start();
+    let middle = lab.middle.as_ref().expect("a bridge");
+    let (from_a, genuine) = tap(&lab);
     assert!(
         genuine.len() >= 5,
         "the wire is tapped: {} messages",
@@ -248,14 +255,7 @@ fn messages_without_a_session_that_are_no_handshake_get_no_answer() {
         ..Plan::default()
     });
     let (a, b) = lab.start();
-    let middle = lab.middle.as_ref().expect("a bridge");
-    let (from_a, from_b) = (
-        PacketSocket::open(middle, "ra"),
-        PacketSocket::open(middle, "rb"),
-    );
-    ping_all(&lab.a, Side::B.inner_v4().into(), "");
-    let mut genuine = from_b.drain(QUIET);
-    genuine.retain(|frame| is_data(frame));
+    let (from_a, genuine) = tap(&lab);
     let template = genuine.first().expect("the wire is tapped");
     from_a.drain(QUIET);
     let before = a.show();
