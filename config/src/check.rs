@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::checked::{
     Access, AccessDriver, Authority, Config, Control, Cores, Driver, IpNet, Mtu, Node, Nucleus,
-    Peer, Poll, Queues, Underlay, Workers, XdpMode, ZeroCopy,
+    Peer, Poll, Queues, SourcePorts, Underlay, Workers, XdpMode, ZeroCopy,
 };
 use crate::error::{At, Problem, shown, shown_path};
 use crate::fields::{Field, Fields};
@@ -74,10 +74,15 @@ fn node(field: &Field<'_>, keys: &KeyFiles<'_>) -> Result<Node, Problem> {
     let fields = field.fields(&schema::NODE)?;
     let name = value(&fields.required("name")?, values::name)?;
     let (private_key_file, private_key) = key_file(&fields.required("private_key_file")?, keys)?;
+    let state_file = match fields.optional("state_file") {
+        Some(field) => path(&field, keys)?,
+        None => Path::new("/var/lib/omni").join(format!("{name}.state")),
+    };
     Ok(Node {
         name,
         private_key,
         private_key_file,
+        state_file,
     })
 }
 
@@ -95,6 +100,12 @@ fn underlay(field: &Field<'_>) -> Result<Underlay, Problem> {
         driver: underlay_driver(fields.optional("driver"))?,
         xdp: choice(fields.optional("xdp"), XdpMode::Auto, XDP_MODES)?,
         zero_copy: choice(fields.optional("zero_copy"), ZeroCopy::Auto, ZERO_COPY)?,
+        session_filter: choice(fields.optional("session_filter"), true, ON_OFF)?,
+        source_ports: choice(
+            fields.optional("source_ports"),
+            SourcePorts::One,
+            SOURCE_PORTS,
+        )?,
     })
 }
 
@@ -117,6 +128,11 @@ const ZERO_COPY: &[(&str, ZeroCopy)] = &[
     ("auto", ZeroCopy::Auto),
     ("on", ZeroCopy::On),
     ("off", ZeroCopy::Off),
+];
+const ON_OFF: &[(&str, bool)] = &[("on", true), ("off", false)];
+const SOURCE_PORTS: &[(&str, SourcePorts)] = &[
+    ("one", SourcePorts::One),
+    ("per_lane", SourcePorts::PerLane),
 ];
 const POLLS: &[(&str, Poll)] = &[
     ("spin", Poll::Spin),

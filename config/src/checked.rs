@@ -38,6 +38,9 @@ pub struct Node {
     pub private_key: SecretBytes32,
     /// Where it was read from; a relative name is joined to the configuration file's folder.
     pub private_key_file: PathBuf,
+    /// What the node has to remember over a restart. A relative name is joined to the
+    /// configuration file's folder.
+    pub state_file: PathBuf,
 }
 
 /// The interface that carries UDP to other nodes.
@@ -55,6 +58,10 @@ pub struct Underlay {
     pub xdp: XdpMode,
     /// Whether the driver's buffers are shared with the engine.
     pub zero_copy: ZeroCopy,
+    /// Whether the XDP program drops messages of unknown sessions before they are copied.
+    pub session_filter: bool,
+    /// Where messages of the second and further lanes leave from.
+    pub source_ports: SourcePorts,
 }
 
 /// Which receive queues of the underlay have a worker.
@@ -98,6 +105,16 @@ pub enum ZeroCopy {
     On,
     /// Copies.
     Off,
+}
+
+/// Which UDP source ports the lanes use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SourcePorts {
+    /// All the fabric's.
+    One,
+    /// The fabric's for lane 0, others for the rest, so that networks and receivers that choose
+    /// by ports spread what one node sends. Not through address translation.
+    PerLane,
 }
 
 /// A port whose frames the fabric carries.

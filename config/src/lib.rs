@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+mod change;
 mod check;
 mod checked;
 mod error;
@@ -31,9 +32,10 @@ mod values;
 
 use std::path::Path;
 
+pub use crate::change::{Change, PeerChange, RestartNeeded};
 pub use crate::checked::{
     Access, AccessDriver, Authority, Config, Control, Cores, Driver, IpNet, Mtu, Node, Nucleus,
-    Peer, Poll, Queues, Underlay, Workers, XdpMode, ZeroCopy,
+    Peer, Poll, Queues, SourcePorts, Underlay, Workers, XdpMode, ZeroCopy,
 };
 pub use crate::error::ConfigError;
 pub use crate::file::MAX_FILE_OCTETS;

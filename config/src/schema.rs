@@ -105,6 +105,11 @@ pub(crate) const NODE: Section = Section {
             default: REQUIRED,
             allowed: KEY_FILE,
         },
+        Key {
+            name: "state_file",
+            default: "/var/lib/omni/<node.name>.state",
+            allowed: "the name of a file",
+        },
     ],
 };
 
@@ -140,6 +145,16 @@ pub(crate) const UNDERLAY: Section = Section {
             name: "zero_copy",
             default: "auto",
             allowed: "auto, on or off",
+        },
+        Key {
+            name: "session_filter",
+            default: "on",
+            allowed: "on or off",
+        },
+        Key {
+            name: "source_ports",
+            default: "one",
+            allowed: "one or per_lane",
         },
     ],
 };

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use omni_config::{
-    AccessDriver, Config, Cores, Driver, Mtu, Poll, Queues, XdpMode, ZeroCopy, load,
+    AccessDriver, Config, Cores, Driver, Mtu, Poll, Queues, SourcePorts, XdpMode, ZeroCopy, load,
 };
 use tempfile::TempDir;
 
@@ -246,6 +246,10 @@ fn the_least_example_has_the_documented_defaults() {
         (&config.workers.cores, config.workers.poll),
         (&Cores::Auto, Poll::Adaptive)
     );
+    assert!(underlay.session_filter);
+    assert_eq!(underlay.source_ports, SourcePorts::One);
+    let state = Path::new("/var/lib/omni/alpha.state");
+    assert_eq!(config.node.state_file, state);
     assert!(config.peers.is_empty() && config.nucleus.is_empty() && config.authority.is_none());
 }
 
@@ -266,6 +270,7 @@ fn the_full_example_is_read_as_it_is_written() {
         (underlay.xdp, underlay.zero_copy),
         (XdpMode::Native, ZeroCopy::On)
     );
+    assert_eq!(underlay.source_ports, SourcePorts::PerLane);
     let [access] = &config.access[..] else {
         panic!("one access port")
     };
