@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A worker never waits: what it cannot say now it keeps and says after a later burst. The control
-//! thread keeps what a worker's queue has no room for, in order.
+//! thread keeps what a worker's queue has no room for, in order, up to a number that only a worker
+//! that does nothing any more can reach.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,6 +24,9 @@ use crate::stats::WorkerReport;
 
 /// Orders that wait for one worker.
 const ORDERS: usize = 1024;
+/// Orders kept for a worker beyond those, before it counts as stuck: more than a full forwarding
+/// table, which is the most that is ever ordered at once.
+const KEPT_MAX: usize = 256 * 1024;
 /// Upcalls that wait for the control thread.
 const UPCALLS: usize = 4096;
 
@@ -199,6 +203,14 @@ impl ControlMailbox {
         left
     }
 
+    /// A worker that does not take its orders any more.
+    #[must_use]
+    pub fn stuck_worker(&self) -> Option<usize> {
+        self.workers
+            .iter()
+            .position(|queue| queue.overflow.len() > KEPT_MAX)
+    }
+
     /// The oldest upcall that waits, and who said it.
     pub fn next_upcall(&self) -> Option<(usize, Upcall)> {
         self.upcalls.pop()
@@ -238,6 +250,18 @@ mod tests {
         assert!(!control.flush());
         assert_eq!(take(), ORDERS + 10);
         assert!(workers[1].next_order().is_none());
+    }
+
+    #[test]
+    fn a_worker_that_takes_no_orders_is_noticed() {
+        let (mut control, _workers) = mailboxes(2).expect("descriptors");
+        for octets in 0..ORDERS + KEPT_MAX {
+            control.broadcast(&TableCommand::SetMaxFrame(octets), Some(0));
+            control.flush();
+        }
+        assert_eq!(control.stuck_worker(), None);
+        control.broadcast(&TableCommand::SetMaxFrame(0), Some(0));
+        assert_eq!(control.stuck_worker(), Some(1));
     }
 
     #[test]

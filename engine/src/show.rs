@@ -1,4 +1,5 @@
-//! What `omni show --json` prints: the state of a node at one moment.
+//! What an engine answers on its control socket: its state at one moment, as `omni show --json`
+//! prints it, and what a reload changed.
 
 use std::collections::BTreeMap;
 
@@ -127,4 +128,11 @@ pub struct UmemView {
     pub frames_sending: u64,
     /// In the workers' hands, such as staged frames.
     pub frames_held: u64,
+}
+
+/// What a reload of the configuration changed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// One line for each change, to be read by people; empty when the file means the same.
+    pub changes: Vec<String>,
 }

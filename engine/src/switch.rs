@@ -104,6 +104,11 @@ impl Switch {
         (Audience::All, Command::FdbInsert { key, owner })
     }
 
+    /// Forgets what is behind an owner who is gone. The workers do so by themselves.
+    pub fn remove_owner(&mut self, owner: Owner) {
+        self.entries.retain(|_, entry| entry.owner != owner);
+    }
+
     /// Forgets what was not reported for [`AGEING`].
     pub fn expire(&mut self, now: Instant) -> Vec<(Audience, Command)> {
         let stale = |entry: &Entry| entry.kind == Kind::Learned && now.since(entry.seen) >= AGEING;

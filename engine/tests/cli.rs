@@ -347,9 +347,38 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
 }
 
+/// What `omni reload` says and how it ends when the engine answers with `answer`.
+fn reload(answer: &str, how: &[&str]) -> Output {
+    let engine = Engine::answers(&format!("{answer}\n"));
+    let socket = engine.socket();
+    let output = omni(&["reload", "--socket"]).arg(socket).args(how).output();
+    let request = engine.task.join().unwrap();
+    assert_eq!(request, "{\"command\":\"reload\"}\n");
+    output.unwrap()
+}
+
+#[test]
+fn reload_prints_each_change_and_says_when_there_is_none() {
+    let changes = r#"{"changes":["peer beta added","access.mtu: 1300"]}"#;
+    let text = succeeded(&reload(changes, &[]));
+    assert_eq!(text, "peer beta added\naccess.mtu: 1300\n");
+    let json: serde_json::Value =
+        serde_json::from_str(&succeeded(&reload(changes, &["--json"]))).unwrap();
+    assert_eq!(json["changes"][1], "access.mtu: 1300");
+    let text = succeeded(&reload(r#"{"changes":[]}"#, &[]));
+    assert_eq!(text, "nothing changed\n");
+}
+
+#[test]
+fn a_reload_that_is_refused_fails_and_says_why() {
+    let why = r#"{"error":"fabric.yaml:3: node.nam: is not a key"}"#;
+    let text = failed(&reload(why, &[]));
+    assert!(text.contains("refuses: fabric.yaml:3: node.nam"), "{text}");
+}
+
 #[test]
 fn help_has_examples_and_wrong_arguments_end_with_status_2() {
-    for command in ["keygen", "pubkey", "genpsk", "show"] {
+    for command in ["keygen", "pubkey", "genpsk", "show", "reload"] {
         let text = succeeded(&omni(&[command, "--help"]).output().unwrap());
         assert!(
             text.contains(&format!("omni {command}")) && text.contains("Example"),

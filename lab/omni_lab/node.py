@@ -48,13 +48,17 @@ class Identity:
 
 
 def render_config(fabric: str, me: Identity, peers: Sequence[Identity], socket: Path) -> str:
-    """A fabric.yaml that says only what must be said: all else is the engine's defaults."""
+    """A fabric.yaml that says only what must be said: all else is the engine's defaults.
+
+    What the node remembers stays beside its key, so that the lab leaves nothing in /var/lib.
+    """
     addresses = ", ".join(f'"{address}"' for address in me.access)
     lines = [
         f"fabric: {fabric}",
         "node:",
         f"  name: {me.name}",
         f"  private_key_file: {me.name}.key",
+        f"  state_file: {me.name}.state",
         "underlay:",
         f"  interface: {netns.UNDERLAY}",
         "access:",

@@ -127,6 +127,7 @@ class Configuration(unittest.TestCase):
 node:
   name: alpha
   private_key_file: alpha.key
+  state_file: alpha.state
 underlay:
   interface: eth0
 access:

@@ -69,6 +69,12 @@ pub enum EngineError {
         /// The peer.
         name: String,
     },
+    /// No secret can be agreed on with a peer's key.
+    #[error("peers: the public key of {name} is not one that a private key gives")]
+    PeerKeyWeak {
+        /// The peer.
+        name: String,
+    },
     /// The UDP port cannot be had.
     #[error(
         "underlay.port: cannot bind UDP port {port}: {source}{}",
@@ -93,6 +99,12 @@ pub enum EngineError {
     AlreadyRunning {
         /// Where.
         path: PathBuf,
+    },
+    /// A worker takes no orders any more.
+    #[error("worker {worker} does nothing any more: the engine cannot go on without it")]
+    WorkerStuck {
+        /// Which.
+        worker: usize,
     },
     /// The system is short of something.
     #[error("cannot {what}: {source}")]

@@ -11,14 +11,18 @@
 //! carries out what they decided.
 
 mod error;
+mod filter;
 mod notify;
 mod paths;
 mod ports;
+mod reload;
 mod report;
 mod request;
+mod state;
 mod udp;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,10 +30,7 @@ use std::time::Duration;
 use omni_config::{Config, Poll};
 use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId, Upcall};
 use omni_control::netlink::{KernelEvent, Netlink};
-use omni_control::{
-    Ganglion, GanglionConfig, GanglionEvent, PeerConfig, PrivateKey, PublicKey, Random,
-    SymmetricKey,
-};
+use omni_control::{Ganglion, GanglionConfig, GanglionEvent, PrivateKey, PublicKey, Random};
 use omni_wire::limits::STAGED_MIN;
 use omni_wire::{DropCounters, DropReason};
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,9 +49,11 @@ use crate::mailbox::{ControlMailbox, Order, WorkerMailbox, mailboxes};
 use crate::stats::WorkerReport;
 use crate::switch::{Audience, Switch};
 use crate::worker::Worker;
+use filter::SessionFilter;
 use paths::Paths;
 use ports::Ports;
 use request::{ControlSocket, Request};
+use state::StateFile;
 use udp::UdpSockets;
 
 /// The most frames that one worker keeps for handshakes in progress, all peers together.
@@ -64,11 +67,12 @@ const REPORT_PATIENCE: Duration = Duration::from_millis(500);
 /// Upcalls handled before the loop looks at the rest again.
 const UPCALLS_MAX: usize = 1024;
 
-/// Runs a node until it is told to stop or cannot go on. Leaves nothing behind.
+/// Runs a node until it is told to stop or cannot go on. Leaves nothing behind but its state file.
+/// When it is told to reload, `config_file` is read again.
 ///
 /// # Errors
 /// What kept it from starting, or ended it.
-pub fn run(config: &Config) -> Result<(), EngineError> {
+pub fn run(config: Config, config_file: &Path) -> Result<(), EngineError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -77,7 +81,7 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
             source,
         })?;
     runtime.block_on(async {
-        let mut node = Node::start(config).await?;
+        let mut node = Node::start(config, config_file).await?;
         let result = node.serve().await;
         node.stop().await;
         result
@@ -86,13 +90,15 @@ pub fn run(config: &Config) -> Result<(), EngineError> {
 
 /// A running node.
 struct Node {
-    name: String,
-    fabric: String,
-    public_key: PublicKey,
+    /// What it runs on.
+    config: Config,
+    config_file: PathBuf,
     started: omni_wire::Instant,
     peer_names: BTreeMap<PeerId, String>,
     ganglion: Ganglion,
+    state: StateFile,
     switch: Switch,
+    filter: SessionFilter,
     paths: Paths,
     ports: Ports,
     netlink: Netlink,
@@ -115,24 +121,16 @@ impl Random for SystemRandom {
 }
 
 impl Node {
-    async fn start(config: &Config) -> Result<Self, EngineError> {
+    async fn start(config: Config, config_file: &Path) -> Result<Self, EngineError> {
+        reload::check_peers(&config)?;
         let private_key = PrivateKey(*config.node.private_key.expose());
         let public_key = PublicKey::from_private(&private_key);
-        if let Some(peer) = config
-            .peers
-            .iter()
-            .find(|peer| peer.public_key == public_key.0)
-        {
-            return Err(EngineError::PeerIsSelf {
-                name: peer.name.clone(),
-            });
-        }
         let netlink = Netlink::connect()?;
         let (control, requests) = ControlSocket::bind(&config.control.socket)?;
         let udp = UdpSockets::bind(config.underlay.port)?;
         let cores = cores::choose(&config.workers.cores)?;
-        let mut ports = Ports::open(&netlink, config, &public_key, cores.len()).await?;
-        let started = match Self::start_workers(config, &ports, &cores) {
+        let mut ports = Ports::open(&netlink, &config, &public_key, cores.len()).await?;
+        let started = match Self::start_workers(&config, &ports, &cores) {
             Ok(started) => started,
             Err(error) => {
                 ports.close(&netlink).await;
@@ -154,13 +152,13 @@ impl Node {
             workers: mailbox.workers(),
         };
         let mut node = Self {
-            name: config.node.name.clone(),
-            fabric: config.fabric.clone(),
-            public_key,
+            config_file: config_file.to_owned(),
             started: now.instant,
             peer_names: BTreeMap::new(),
             ganglion: Ganglion::new(ganglion_config, Box::new(SystemRandom), now),
+            state,
             switch: Switch::default(),
+            filter: SessionFilter::new(config.underlay.session_filter),
             paths: Paths::new(ports.underlay_index(), config.underlay.port),
             ports,
             netlink,
@@ -170,8 +168,11 @@ impl Node {
             workers,
             control,
             requests,
+            config,
         };
-        node.add_peers(config);
+        for peer in node.config.peers.clone() {
+            node.add_peer(&peer);
+        }
         if let Some(mac) = node.ports.host_mac() {
             let (key, owner) = (FdbKey { vlan: 0, mac }, Owner::Local(PortId(0)));
             let told = node.switch.insert_static(now.instant, key, owner);
@@ -179,7 +180,11 @@ impl Node {
         }
         // The workers know the peers before the first frame comes.
         node.carry_out().await;
-        if let Err(error) = node.ports.attach(&node.netlink, &bound).await {
+        let attached = node
+            .ports
+            .attach(&node.netlink, &bound, &mut node.filter)
+            .await;
+        if let Err(error) = attached {
             node.stop().await;
             return Err(error);
         }
@@ -224,29 +229,6 @@ impl Node {
         })
     }
 
-    fn add_peers(&mut self, config: &Config) {
-        let now = clock::now();
-        for peer in &config.peers {
-            let added = self.ganglion.add_peer(
-                now,
-                PeerConfig {
-                    public_key: PublicKey(peer.public_key),
-                    preshared_key: peer
-                        .preshared_key
-                        .as_ref()
-                        .map(|key| SymmetricKey(*key.expose())),
-                    endpoint: peer.endpoint,
-                },
-            );
-            match added {
-                Ok(id) => {
-                    self.peer_names.insert(id, peer.name.clone());
-                }
-                Err(error) => error!(peer = peer.name, %error, "peer left out"),
-            }
-        }
-    }
-
     /// The loop, until a signal or something that cannot be lived with.
     async fn serve(&mut self) -> Result<(), EngineError> {
         let system = |source| EngineError::System {
@@ -263,21 +245,25 @@ impl Node {
             let crowded = self.carry_out().await;
             if !ready {
                 ready = true;
-                info!(node = self.name, key = %self.public_key, "ready");
+                let key = self.ganglion.public_key();
+                info!(node = self.config.node.name, %key, "ready");
                 notify::ready();
             }
             let timeout = self.next_timeout(crowded);
             tokio::select! {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
-                _ = hang_up.recv() => warn!("this version cannot reload: restart instead"),
+                _ = hang_up.recv() => {
+                    // Who sent the signal reads the log.
+                    let _ = self.reload().await;
+                }
                 readable = self.udp.readable() => readable.unwrap_or_else(|error| {
                     warn!(%error, "cannot wait for handshakes");
                 }),
                 () = self.told.notified() => {}
                 event = self.netlink.next_event() => self.handle_kernel(event).await?,
                 Some(request) = self.requests.recv() => self.answer(request).await,
-                _ = housekeeping.tick() => self.keep_house().await,
+                _ = housekeeping.tick() => self.keep_house().await?,
                 () = tokio::time::sleep(timeout) => {}
             }
             self.take_datagrams();
@@ -308,6 +294,10 @@ impl Node {
             };
             let now = clock::now();
             if let Upcall::Learned { key, owner } = upcall {
+                // A worker may not have heard yet that a peer was removed.
+                if matches!(owner, Owner::Peer(id) if !self.peer_names.contains_key(&id)) {
+                    continue;
+                }
                 let told = self.switch.learned(now.instant, worker, key, owner);
                 self.tell(told);
             } else {
@@ -332,11 +322,8 @@ impl Node {
     /// Carries out what the Ganglion decided. Says whether a worker's mailbox is full.
     async fn carry_out(&mut self) -> bool {
         loop {
-            // Datagrams first: the sooner one leaves, the sooner its answer is here.
-            while let Some(transmit) = self.ganglion.poll_transmit() {
-                self.udp.send(transmit.destination, &transmit.payload);
-            }
             while let Some(command) = self.ganglion.poll_command() {
+                self.filter.follow(&command, self.ports.underlay_program());
                 let command = match command {
                     // Keys are expanded once, for all workers.
                     Command::InstallSession(install) => {
@@ -346,9 +333,18 @@ impl Node {
                 };
                 self.mailbox.broadcast(&command, None);
             }
+            let crowded = self.mailbox.flush();
+            // A restart must not make us forget what these messages depend on.
+            if let Some(remembered) = self.ganglion.take_remembered() {
+                self.state.save(remembered.to_text().as_bytes());
+            }
+            // Last, so that nobody can send in a session before the workers have it.
+            while let Some(transmit) = self.ganglion.poll_transmit() {
+                self.udp.send(transmit.destination, &transmit.payload);
+            }
             let Some(GanglionEvent::ResolvePath { peer, endpoint }) = self.ganglion.poll_event()
             else {
-                return self.mailbox.flush();
+                return crowded;
             };
             self.paths.want(peer, endpoint);
             self.resolve(peer).await;
@@ -371,7 +367,10 @@ impl Node {
         self.fit_mtu().await;
     }
 
-    async fn keep_house(&mut self) {
+    async fn keep_house(&mut self) -> Result<(), EngineError> {
+        if let Some(worker) = self.mailbox.stuck_worker() {
+            return Err(EngineError::WorkerStuck { worker });
+        }
         let now = clock::instant();
         let told = self.switch.expire(now);
         self.tell(told);
@@ -379,6 +378,7 @@ impl Node {
         for peer in self.paths.unresolved() {
             self.resolve(peer).await;
         }
+        Ok(())
     }
 
     async fn handle_kernel(&mut self, event: KernelEvent) -> Result<(), EngineError> {
@@ -421,11 +421,17 @@ impl Node {
     }
 
     async fn answer(&mut self, request: Request) {
-        let Request::Show(reply) = request;
-        let reports = self.gather().await;
-        let drops = self.all_drops(&reports).await;
         // Who asked may be gone.
-        let _ = reply.send(report::show(self, &reports, &drops));
+        match request {
+            Request::Show(reply) => {
+                let reports = self.gather().await;
+                let drops = self.all_drops(&reports).await;
+                let _ = reply.send(report::show(self, &reports, &drops));
+            }
+            Request::Reload(reply) => {
+                let _ = reply.send(self.reload().await);
+            }
+        }
     }
 
     /// Every worker's counts.
@@ -448,7 +454,7 @@ impl Node {
     }
 
     async fn stop(self) {
-        info!(node = self.name, "stopping");
+        info!(node = self.config.node.name, "stopping");
         let Self {
             mut ports,
             netlink,
@@ -473,10 +479,12 @@ impl Node {
         let (received, sent) = self.ports.link_drops(&self.netlink).await;
         drops.add(DropReason::PortRxDropped, received);
         drops.add(DropReason::PortTxDropped, sent);
-        let (no_socket, no_headroom) = self.ports.xdp_drops();
-        drops.add(DropReason::NoSocket, no_socket);
-        drops.add(DropReason::XdpNoHeadroom, no_headroom);
+        self.ports.count_xdp_drops(&mut drops);
         drops
+    }
+
+    fn peer_name(&self, id: PeerId) -> &str {
+        self.peer_names.get(&id).map_or("?", String::as_str)
     }
 
     fn name_of(&self, owner: Owner) -> String {

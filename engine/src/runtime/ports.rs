@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use omni_config::{Config, Mtu, Queues, XdpMode, ZeroCopy};
 use omni_control::PublicKey;
 use omni_control::netlink::{AccessPortSpec, Link, Netlink};
-use omni_wire::MacAddr;
+use omni_wire::{DropCounters, DropReason, MacAddr};
 use omni_wire::limits::{
     ENCAP_IPV4, ENCAP_IPV6, ETHERNET_LEN, HEADER_LEN, VLAN_TAG_LEN, inner_mtu,
 };
@@ -16,6 +16,7 @@ use ring::digest::{SHA256, digest};
 use tracing::{error, info, warn};
 
 use super::EngineError;
+use super::filter::SessionFilter;
 use crate::io::Port;
 use crate::io::xsk::{
     BoundQueue, Promiscuous, SwitchedOff, XskPort, disable_receive_vlan_offload,
@@ -67,18 +68,7 @@ impl Ports {
             .any(|peer| peer.endpoint.is_some_and(|e| e.is_ipv6()));
         let most = inner_mtu(underlay.mtu, ipv6);
         let spec = &config.access[0];
-        let mtu = match spec.mtu {
-            Mtu::Auto => most,
-            Mtu::Octets(wanted) if u32::from(wanted) <= most => wanted.into(),
-            Mtu::Octets(wanted) => {
-                let (wanted, underlay) = (wanted.into(), underlay.mtu);
-                return Err(EngineError::MtuTooBig {
-                    wanted,
-                    underlay,
-                    most,
-                });
-            }
-        };
+        let mtu = checked_mtu(spec.mtu, underlay.mtu, ipv6)?;
         let existing = netlink.link(&spec.interface).await?;
         let made = existing.as_ref().is_none_or(Link::is_access_port);
         let Sides {
@@ -191,11 +181,13 @@ impl Ports {
         carried.min(taken).min(usize::from(u16::MAX))
     }
 
-    /// Loads and attaches both programs and gives them their sockets.
+    /// Loads and attaches both programs and gives them their sockets and the sessions to let
+    /// through.
     pub(super) async fn attach(
         &mut self,
         netlink: &Netlink,
         bound: &[BoundQueue],
+        filter: &mut SessionFilter,
     ) -> Result<(), EngineError> {
         let sockets = |port: Port| bound.iter().filter(move |queue| queue.port == port);
         let mut underlay = Redirect::load(Kind::Underlay)?;
@@ -203,6 +195,7 @@ impl Ports {
         for queue in sockets(Port::Underlay) {
             underlay.set_socket(queue.queue, queue)?;
         }
+        filter.prepare(&mut underlay)?;
         let mut access = Redirect::load(Kind::Access)?;
         access.set_room(self.room)?;
         for queue in bound.iter().filter(|queue| queue.port != Port::Underlay) {
@@ -225,6 +218,13 @@ impl Ports {
             netlink.set_up(self.access.index).await?;
         }
         Ok(())
+    }
+
+    /// The program on the underlay, while it is attached.
+    pub(super) fn underlay_program(&mut self) -> Option<&mut Redirect> {
+        self.underlay_xdp
+            .as_mut()
+            .map(|attached| &mut attached.program)
     }
 
     /// Ends the steering: frames go to the kernel again.
@@ -344,6 +344,24 @@ impl Ports {
         changed && (is_underlay || !self.made)
     }
 
+    /// Whether the access port could have this MTU now.
+    ///
+    /// # Errors
+    /// `MtuTooBig`.
+    pub(super) fn check_mtu(&self, mtu: Mtu) -> Result<(), EngineError> {
+        checked_mtu(mtu, self.underlay.mtu, self.ipv6).map(|_| ())
+    }
+
+    /// Notes the MTU that the access port is to have; [`Ports::fit_mtu`] sets it.
+    pub(super) fn want_mtu(&mut self, mtu: Mtu) {
+        self.mtu = mtu;
+    }
+
+    /// The access port's MTU.
+    pub(super) fn access_mtu(&self) -> u32 {
+        self.access.mtu
+    }
+
     /// Brings the access port's MTU in line with the underlay's and the address families in use.
     /// Says whether the limits changed.
     pub(super) async fn fit_mtu(&mut self, netlink: &Netlink, ipv6: bool) -> bool {
@@ -389,14 +407,15 @@ impl Ports {
         (received, sent)
     }
 
-    /// Frames that the programs dropped: without a socket, and without headroom.
-    pub(super) fn xdp_drops(&self) -> (u64, u64) {
+    /// What both programs dropped.
+    pub(super) fn count_xdp_drops(&self, drops: &mut DropCounters) {
         let attached = [&self.underlay_xdp, &self.access_xdp].into_iter().flatten();
-        attached
-            .filter_map(|attached| attached.program.counters().ok())
-            .fold((0, 0), |(sockets, headroom), counted| {
-                (sockets + counted.no_socket, headroom + counted.no_headroom)
-            })
+        for counted in attached.filter_map(|attached| attached.program.counters().ok()) {
+            drops.add(DropReason::NoSocket, counted.no_socket);
+            drops.add(DropReason::XdpNoHeadroom, counted.no_headroom);
+            drops.add(DropReason::UnknownSession, counted.no_session);
+            drops.add(DropReason::LaneUnknown, counted.no_lane);
+        }
     }
 
     pub(super) fn name_of(&self, port: Port) -> &str {
@@ -487,6 +506,20 @@ async fn find(netlink: &Netlink, key: &'static str, name: &str) -> Result<Link, 
         key,
         name: name.to_owned(),
     })
+}
+
+/// The MTU that `mtu` stands for over an underlay of `underlay` octets.
+fn checked_mtu(mtu: Mtu, underlay: u32, ipv6: bool) -> Result<u32, EngineError> {
+    let most = inner_mtu(underlay, ipv6);
+    match mtu {
+        Mtu::Auto => Ok(most),
+        Mtu::Octets(wanted) if u32::from(wanted) <= most => Ok(wanted.into()),
+        Mtu::Octets(wanted) => Err(EngineError::MtuTooBig {
+            wanted: wanted.into(),
+            underlay,
+            most,
+        }),
+    }
 }
 
 /// The underlay's queues that get a worker.

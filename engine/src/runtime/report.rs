@@ -15,9 +15,9 @@ pub(super) fn show(node: &Node, reports: &[WorkerReport], drops: &DropCounters) 
     let now = clock::instant();
     Show {
         node: NodeView {
-            name: node.name.clone(),
-            fabric: node.fabric.clone(),
-            public_key: node.public_key.to_string(),
+            name: node.config.node.name.clone(),
+            fabric: node.config.fabric.clone(),
+            public_key: node.ganglion.public_key().to_string(),
             uptime_seconds: now.since(node.started).as_secs(),
         },
         peers: peers(node, now),

@@ -1,6 +1,7 @@
 //! The control socket: the operator's tool asks here, its owner only.
 //!
-//! One request a connection: a line of JSON, `{"command":"show"}`, and a line of JSON back.
+//! One request a connection: a line of JSON, `{"command":"show"}`, and a line of JSON back, which
+//! is an object with the member `error` when the engine refuses.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -16,7 +17,7 @@ use tokio::task::JoinHandle;
 use tracing::debug;
 
 use super::EngineError;
-use crate::show::Show;
+use crate::show::{Reloaded, Show};
 
 /// The longest request line, in octets.
 const REQUEST_MAX: usize = 4096;
@@ -31,12 +32,15 @@ const REQUESTS: usize = 16;
 pub(crate) enum Command {
     /// The node's state.
     Show,
+    /// Read the configuration again and follow it.
+    Reload,
 }
 
 /// A request on its way to the control thread.
 #[derive(Debug)]
 pub(super) enum Request {
     Show(oneshot::Sender<Show>),
+    Reload(oneshot::Sender<Result<Reloaded, String>>),
 }
 
 /// The listening socket. Dropping it removes its file.
@@ -134,19 +138,33 @@ async fn serve(mut stream: UnixStream, requests: mpsc::Sender<Request>) -> io::R
         }
     }
     let answer = match serde_json::from_slice(&line) {
-        Ok(Command::Show) => {
-            let (reply, answer) = oneshot::channel();
-            if requests.send(Request::Show(reply)).await.is_err() {
-                return Ok(());
-            }
-            let Ok(show) = answer.await else {
-                return Ok(());
-            };
-            serde_json::to_vec(&show)
-        }
-        Err(error) => serde_json::to_vec(&serde_json::json!({ "error": error.to_string() })),
+        Ok(Command::Show) => ask(&requests, Request::Show)
+            .await
+            .map(|show| serde_json::to_vec(&show)),
+        Ok(Command::Reload) => ask(&requests, Request::Reload)
+            .await
+            .map(|outcome| outcome.map_or_else(refusal, |done| serde_json::to_vec(&done))),
+        Err(error) => Some(refusal(error.to_string())),
+    };
+    // Without an answer the node is about to stop.
+    let Some(answer) = answer else {
+        return Ok(());
     };
     let mut answer = answer.map_err(io::Error::other)?;
     answer.push(b'\n');
     stream.write_all(&answer).await
+}
+
+/// Hands a request to the control thread and waits for what it says.
+async fn ask<T>(
+    requests: &mpsc::Sender<Request>,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+) -> Option<T> {
+    let (reply, answer) = oneshot::channel();
+    requests.send(request(reply)).await.ok()?;
+    answer.await.ok()
+}
+
+fn refusal(why: String) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&serde_json::json!({ "error": why }))
 }

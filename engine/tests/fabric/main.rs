@@ -16,5 +16,6 @@ mod hostile;
 mod life;
 mod load;
 mod reach;
+mod reload;
 mod support;
 mod underlay;

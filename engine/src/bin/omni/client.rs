@@ -1,4 +1,4 @@
-//! Asks an engine for its state: one line of JSON to its control socket, one line back.
+//! Asks a running engine: one line of JSON to its control socket, one line back.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -7,16 +7,18 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use omni_engine::show::Show;
+use omni_engine::show::{Reloaded, Show};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 /// Where engines put their sockets unless told otherwise.
 pub(crate) const FOLDER: &str = "/run/omni";
 
-const REQUEST: &[u8] = b"{\"command\":\"show\"}\n";
+const SHOW: &[u8] = b"{\"command\":\"show\"}\n";
+const RELOAD: &[u8] = b"{\"command\":\"reload\"}\n";
 /// The longest answer read, in octets: some 300,000 addresses of the forwarding table.
 const ANSWER_MAX: u64 = 64 << 20;
 /// The longest wait for the whole answer. The engine itself gives up after 5 s.
@@ -116,9 +118,18 @@ fn sockets(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// The state of the engine that listens at `path`.
 pub(crate) fn show(path: &Path) -> Result<Show, ClientError> {
+    ask(path, SHOW)
+}
+
+/// Makes the engine that listens at `path` read its configuration again.
+pub(crate) fn reload(path: &Path) -> Result<Reloaded, ClientError> {
+    ask(path, RELOAD)
+}
+
+fn ask<T: DeserializeOwned>(path: &Path, request: &[u8]) -> Result<T, ClientError> {
     let deadline = Instant::now() + PATIENCE;
     let answer = connect(path)
-        .and_then(|stream| exchange(stream, deadline))
+        .and_then(|stream| exchange(stream, request, deadline))
         .map_err(|error| explained(path, error))?;
     if answer.len() as u64 > ANSWER_MAX {
         return Err(ClientError::TooLong(path.to_owned()));
@@ -129,7 +140,7 @@ pub(crate) fn show(path: &Path) -> Result<Show, ClientError> {
     understood(path, &answer)
 }
 
-fn understood(path: &Path, answer: &[u8]) -> Result<Show, ClientError> {
+fn understood<T: DeserializeOwned>(path: &Path, answer: &[u8]) -> Result<T, ClientError> {
     #[derive(Deserialize)]
     struct Refusal {
         error: String,
@@ -152,8 +163,8 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
 }
 
 /// Sends the request and reads up to the answer's newline, or to the end, or to one octet too many.
-fn exchange(mut stream: UnixStream, deadline: Instant) -> io::Result<Vec<u8>> {
-    stream.write_all(REQUEST)?;
+fn exchange(mut stream: UnixStream, request: &[u8], deadline: Instant) -> io::Result<Vec<u8>> {
+    stream.write_all(request)?;
     let (mut answer, mut chunk) = (Vec::new(), vec![0; 1 << 16]);
     while answer.last() != Some(&b'\n') && answer.len() as u64 <= ANSWER_MAX {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -229,7 +240,7 @@ mod tests {
     fn an_engine_that_hangs_is_left_at_the_deadline() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let start = Instant::now();
-        let error = exchange(ours, start + Duration::from_millis(50)).unwrap_err();
+        let error = exchange(ours, SHOW, start + Duration::from_millis(50)).unwrap_err();
         let path = Path::new("/run/omni/alpha.sock");
         assert!(matches!(explained(path, error), ClientError::TimedOut(_)));
         assert!(start.elapsed() < Duration::from_secs(5));
@@ -240,7 +251,7 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let writer =
             std::thread::spawn(move || while theirs.write_all(&[b' '; 1 << 16]).is_ok() {});
-        let answer = exchange(ours, Instant::now() + PATIENCE).unwrap();
+        let answer = exchange(ours, SHOW, Instant::now() + PATIENCE).unwrap();
         assert!(answer.len() as u64 > ANSWER_MAX);
         assert!(answer.len() as u64 <= ANSWER_MAX + (1 << 16));
         writer.join().unwrap();

@@ -1,4 +1,5 @@
-//! `omni`: the operator's tool. It makes keys, and shows what a running engine does.
+//! `omni`: the operator's tool. It makes keys, shows what a running engine does, and makes it
+//! follow a changed configuration.
 //!
 //! Exit status: 0 when done, 1 when something failed, 2 for wrong arguments. What was asked for
 //! goes to standard output, everything else to standard error.
@@ -42,6 +43,7 @@ Examples:
   (umask 077 && omni keygen > alpha.key)   make a node's identity
   omni pubkey < alpha.key                  print what its peers need to know
   omni show                                look at the engine that runs here
+  omni reload                              make it follow its changed fabric.yaml
 
 Exit status: 0 done, 1 failed, 2 wrong arguments.";
 
@@ -59,6 +61,9 @@ enum Command {
     /// Show what a running engine does: peers, addresses, queues, drops, packet memory
     #[command(after_help = SHOW_EXAMPLES)]
     Show(ShowArguments),
+    /// Make a running engine read its configuration again and follow it
+    #[command(after_help = RELOAD_EXAMPLES)]
+    Reload(ReloadArguments),
 }
 
 const KEYGEN_EXAMPLES: &str = "\
@@ -90,6 +95,24 @@ Examples:
   omni show --json | jq '.peers[] | select(.state != \"established\") | .name'
   omni show --socket /run/omni/beta.sock fdb
   watch -n 1 -c omni show queues --color always";
+
+const RELOAD_EXAMPLES: &str = "\
+The engine follows peers (added, removed, names, endpoints, preshared keys), the fabric's name, its
+own name and key, access[].mtu and underlay.session_filter. Sessions with peers of which nothing
+changed go on. A file that is wrong, or that changes anything else, changes nothing at all: what
+is wrong is said here, exit status 1. SIGHUP does the same and says it in the engine's log.
+
+Examples:
+  omni-engine --config fabric.yaml --check && omni reload
+  omni reload --socket /run/omni/beta.sock";
+
+/// What `omni reload` prints.
+#[derive(Debug, Args)]
+struct ReloadArguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
 
 /// What `omni show` shows, and how.
 #[derive(Debug, Args)]
@@ -146,15 +169,30 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Pubkey => Ok(keys::pubkey()?),
         Command::Genpsk => Ok(keys::genpsk()?),
         Command::Show(how) => show(how, arguments.socket.as_ref()),
+        Command::Reload(how) => reload(how, arguments.socket.as_ref()),
     }
 }
 
-fn show(arguments: &ShowArguments, socket: Option<&PathBuf>) -> Result<(), Failure> {
-    let socket = match socket {
-        Some(path) => path.clone(),
-        None => client::find_socket(Path::new(client::FOLDER))?,
+/// The socket that was named, or the only one.
+fn socket_of(named: Option<&PathBuf>) -> Result<PathBuf, ClientError> {
+    match named {
+        Some(path) => Ok(path.clone()),
+        None => client::find_socket(Path::new(client::FOLDER)),
+    }
+}
+
+fn reload(arguments: &ReloadArguments, socket: Option<&PathBuf>) -> Result<(), Failure> {
+    let reloaded = client::reload(&socket_of(socket)?)?;
+    let text = match (arguments.json, &reloaded.changes[..]) {
+        (true, _) => serde_json::to_string_pretty(&reloaded)? + "\n",
+        (false, []) => "nothing changed\n".to_owned(),
+        (false, changes) => changes.join("\n") + "\n",
     };
-    let show = client::show(&socket)?;
+    print(&text)
+}
+
+fn show(arguments: &ShowArguments, socket: Option<&PathBuf>) -> Result<(), Failure> {
+    let show = client::show(&socket_of(socket)?)?;
     let view = View {
         pen: Pen {
             colors: colors(arguments.color),
@@ -166,6 +204,10 @@ fn show(arguments: &ShowArguments, socket: Option<&PathBuf>) -> Result<(), Failu
         (false, Some(section)) => render::section(&show, section, view),
         (false, None) => render::screen(&show, view),
     };
+    print(&text)
+}
+
+fn print(text: &str) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
     output
         .write_all(text.as_bytes())

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -74,7 +74,7 @@ impl NodeSpec {
         let addresses = addresses.join(", ");
         format!(
             "fabric: lab\n\
-             node: {{ name: {name}, private_key_file: {name}.key }}\n\
+             node: {{ name: {name}, private_key_file: {name}.key, state_file: {name}.state }}\n\
              underlay: {{ interface: {underlay} }}\n\
              access:\n  - interface: {access}\n    mtu: {mtu}\n    addresses: [{addresses}]\n\
              workers: {{ cores: {cores}, poll: {poll} }}\n\
@@ -93,9 +93,22 @@ impl NodeSpec {
         path
     }
 
+    /// Starts the process with another configuration than [`NodeSpec::yaml`], and waits until it
+    /// is ready.
+    pub(crate) fn start_with(&self, yaml: &str) -> Node {
+        let config = self.write();
+        fs::write(&config, yaml).expect("a configuration");
+        let mut node = self.run(&config);
+        node.ready();
+        node
+    }
+
     /// Starts the process and does not wait.
     pub(crate) fn spawn(&self) -> Node {
-        let config = self.write();
+        self.run(&self.write())
+    }
+
+    fn run(&self, config: &Path) -> Node {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let log = self.folder.join(format!("{}-{number}.log", self.name));
         let file = File::create(&log).expect("a log");
@@ -177,7 +190,7 @@ impl Node {
     }
 
     /// Sends a signal.
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the engine runs");
     }
 

@@ -1,0 +1,180 @@
+//! Following a changed configuration.
+//!
+//! Everything that can be wrong is found before anything is changed. What does not differ is not
+//! touched: its sessions and queues do not notice.
+
+use omni_config::{Change, Config, Peer, PeerChange};
+use omni_control::message::PeerId;
+use omni_control::{PeerConfig, PrivateKey, PublicKey, SymmetricKey};
+use tracing::{error, info, warn};
+
+use super::{EngineError, Node};
+use crate::clock;
+use crate::show::Reloaded;
+
+/// Whether every peer of a configuration is one that there can be a session with.
+///
+/// # Errors
+/// `PeerIsSelf` or `PeerKeyWeak`.
+pub(super) fn check_peers(config: &Config) -> Result<(), EngineError> {
+    let private_key = PrivateKey(*config.node.private_key.expose());
+    let own = PublicKey::from_private(&private_key);
+    for peer in &config.peers {
+        let name = peer.name.clone();
+        if peer.public_key == own.0 {
+            return Err(EngineError::PeerIsSelf { name });
+        }
+        if private_key.agree(&PublicKey(peer.public_key)).is_none() {
+            return Err(EngineError::PeerKeyWeak { name });
+        }
+    }
+    Ok(())
+}
+
+/// A configured peer, as the Ganglion takes it.
+pub(super) fn peer_config(peer: &Peer) -> PeerConfig {
+    let secret = peer.preshared_key.as_ref();
+    PeerConfig {
+        public_key: PublicKey(peer.public_key),
+        preshared_key: secret.map(|key| SymmetricKey(*key.expose())),
+        endpoint: peer.endpoint,
+    }
+}
+
+impl Node {
+    /// Reads the configuration again and follows it, or changes nothing and says why. Either way
+    /// the log has it.
+    pub(super) async fn reload(&mut self) -> Result<Reloaded, String> {
+        let outcome = self.try_reload().await;
+        match &outcome {
+            Ok(Reloaded { changes }) if changes.is_empty() => info!("reload: nothing changed"),
+            Ok(Reloaded { changes }) => {
+                for change in changes {
+                    info!("reload: {change}");
+                }
+            }
+            Err(why) => error!("reload refused, nothing changed: {why}"),
+        }
+        outcome
+    }
+
+    async fn try_reload(&mut self) -> Result<Reloaded, String> {
+        let next = omni_config::load(&self.config_file).map_err(|error| error.to_string())?;
+        let file = self.config_file.display();
+        let in_file = |error: &dyn std::fmt::Display| format!("{file}: {error}");
+        let change = self
+            .config
+            .change_to(&next)
+            .map_err(|error| in_file(&error))?;
+        check_peers(&next).map_err(|error| in_file(&error))?;
+        if let Some(mtu) = change.mtu {
+            self.ports
+                .check_mtu(mtu)
+                .map_err(|error| in_file(&error))?;
+        }
+        let changes = self.follow(&change, &next).await;
+        self.config = next;
+        Ok(Reloaded { changes })
+    }
+
+    /// Carries a change out that was found to be good. Says what was done.
+    async fn follow(&mut self, change: &Change, next: &Config) -> Vec<String> {
+        let mut done = Vec::new();
+        for key in &change.removed {
+            if let Some(id) = self.peer_by_key(key) {
+                done.push(format!("peer {} removed", self.peer_name(id)));
+                self.remove_peer(id);
+            }
+        }
+        if change.identity {
+            self.take_identity(next, &mut done);
+        }
+        if change.name {
+            done.push(format!("node.name: {}", next.node.name));
+        }
+        for peer in &change.changed {
+            self.change_peer(peer, &mut done);
+        }
+        for peer in &change.added {
+            if self.add_peer(peer) {
+                done.push(format!("peer {} added", peer.name));
+            }
+        }
+        if let Some(on) = change.session_filter {
+            self.filter.set_wanted(on, self.ports.underlay_program());
+            let word = if on { "on" } else { "off" };
+            done.push(format!("underlay.session_filter: {word}"));
+        }
+        if let Some(mtu) = change.mtu {
+            self.ports.want_mtu(mtu);
+            self.fit_mtu().await;
+            done.push(format!("access.mtu: {}", self.ports.access_mtu()));
+        }
+        done
+    }
+
+    fn take_identity(&mut self, next: &Config, done: &mut Vec<String>) {
+        let private_key = PrivateKey(*next.node.private_key.expose());
+        let public_key = PublicKey::from_private(&private_key);
+        let taken = self
+            .ganglion
+            .set_identity(clock::now(), &next.fabric, private_key);
+        match taken {
+            Ok(()) if self.config.fabric != next.fabric => {
+                done.push(format!("fabric: {}", next.fabric));
+            }
+            Ok(()) => done.push(format!("node.private_key_file: now {public_key}")),
+            // Peers with our new key were refused before.
+            Err(error) => warn!(%error, "cannot take the new identity"),
+        }
+    }
+
+    fn change_peer(&mut self, change: &PeerChange, done: &mut Vec<String>) {
+        let Some(id) = self.peer_by_key(&change.public_key) else {
+            return;
+        };
+        if let Some(name) = &change.name {
+            done.push(format!("peer {} is called {name}", self.peer_name(id)));
+            self.peer_names.insert(id, name.clone());
+        }
+        let name = self.peer_name(id).to_owned();
+        if let Some(endpoint) = change.endpoint {
+            self.ganglion.set_endpoint(clock::now(), id, endpoint);
+            let to = endpoint.map_or("none, it must speak first".to_owned(), |e| e.to_string());
+            done.push(format!("peer {name}: endpoint {to}"));
+        }
+        if let Some(secret) = &change.preshared_key {
+            let key = secret.as_ref().map(|key| SymmetricKey(*key.expose()));
+            self.ganglion.set_preshared_key(clock::now(), id, key);
+            let what = if secret.is_some() { "another" } else { "no" };
+            done.push(format!(
+                "peer {name}: {what} preshared key from the next handshake on"
+            ));
+        }
+    }
+
+    /// Adds a peer. Says whether that was possible.
+    pub(super) fn add_peer(&mut self, peer: &Peer) -> bool {
+        match self.ganglion.add_peer(clock::now(), peer_config(peer)) {
+            Ok(id) => {
+                self.peer_names.insert(id, peer.name.clone());
+                true
+            }
+            Err(error) => {
+                error!(peer = peer.name, %error, "peer left out");
+                false
+            }
+        }
+    }
+
+    fn remove_peer(&mut self, id: PeerId) {
+        self.ganglion.remove_peer(id);
+        self.switch.remove_owner(omni_control::message::Owner::Peer(id));
+        self.paths.forget(id);
+        self.peer_names.remove(&id);
+    }
+
+    fn peer_by_key(&self, key: &[u8; 32]) -> Option<PeerId> {
+        self.ganglion.peer_by_key(&PublicKey(*key))
+    }
+}
