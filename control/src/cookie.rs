@@ -164,7 +164,7 @@ fn cookie(secret: &SymmetricKey, source: SocketAddr) -> Cookie {
 
 /// A cookie that a peer sent us.
 #[derive(Zeroize, ZeroizeOnDrop)]
-struct ReceivedCookie {
+pub(crate) struct ReceivedCookie {
     cookie: Cookie,
     #[zeroize(skip)]
     at: Instant,

@@ -1,127 +1,59 @@
 //! The Ganglion: the peers of one node, and what is to be done about them now.
 //!
-//! After each `handle_*` call, everything that the `poll_*` calls give is to be taken. What is
-//! not taken is kept, and only transmits are bounded by themselves: the oldest goes first.
+//! After each call that changes something, everything is to be taken, in this order: first
+//! [`Ganglion::take_remembered`], which must be on disk before anything is sent, then what the
+//! `poll_*` calls give. What is not taken is kept. Everything that is kept has its bound:
+//!
+//! | what | at most |
+//! |---|---|
+//! | datagrams that wait | 1024, the oldest goes first; and 256 cookie replies, the newest goes |
+//! | events that wait | one per peer |
+//! | commands of any call but the next | 3 |
+//! | commands of a time-out, a new identity, an address that is gone | 7 per peer |
+//! | indices in use | 6 per peer: 5 sessions and an initiation |
+//! | endpoints known, cookies of peers, permits for known endpoints | one per peer |
+//! | initiations known to be replays | 1024 |
+//! | sources that are told apart under load | 16384 |
+//! | timestamps remembered | one entry per peer, and 4096 of peers that were removed |
+//! | peers | 65536 over the life of a Ganglion |
 
 use core::fmt;
-use core::net::SocketAddr;
-use std::collections::{BTreeMap, VecDeque};
+use core::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use omni_wire::handshake::{InitiationPayload, ResponsePayload, Tai64n};
+use omni_wire::handshake::ResponsePayload;
 use omni_wire::limits::MAX_LANES;
-use omni_wire::outer::Path;
 use omni_wire::{DropCounters, DropReason, Instant, Now};
 
 use crate::cookie::CookieChecker;
-use crate::handshake::{ReplayGate, TimestampClock};
-use crate::key::{PrivateKey, PublicKey, SymmetricKey};
+use crate::handshake::ReplayGate;
+use crate::key::PublicKey;
 use crate::load::{LoadGauge, SourceLimiter};
-use crate::message::{Command, PeerId, PeerTraffic, TrafficTotals, Upcall};
+use crate::memory::{Memory, Remembered};
+use crate::message::{Command, PeerId, PeerTraffic, Upcall};
 use crate::noise::Identity;
-use crate::peer::{Attempt, Peer};
+use crate::peer::Peer;
 use crate::random::{self, Random};
 use crate::timers::{Timer, Timers};
+use crate::timestamp::Clock;
 
 mod datagrams;
+mod places;
+mod reload;
+mod sessions;
+mod types;
 
-/// The most datagrams that wait to be sent.
+pub use types::{
+    AddPeerError, GanglionConfig, GanglionEvent, PeerConfig, PeerState, PeerStatus,
+    SetIdentityError, Transmit,
+};
+
+/// The most datagrams that wait to be sent, cookie replies apart.
 const MAX_TRANSMITS: usize = 1024;
 
-/// What a [`Ganglion`] is made from.
-#[derive(Clone, Debug)]
-pub struct GanglionConfig {
-    /// Name of the fabric; bound into every handshake.
-    pub fabric: String,
-    /// Who we are.
-    pub private_key: PrivateKey,
-    /// How many lanes we send on, 1..=256; brought into this range.
-    pub lanes: u16,
-    /// The longest inner frame we accept, in octets from the destination MAC on.
-    pub max_frame: u16,
-    /// What we can do beyond version 1, one bit each.
-    pub capabilities: u32,
-    /// How many workers there are.
-    pub workers: usize,
-}
-
-/// A peer to be added.
-#[derive(Clone, Debug)]
-pub struct PeerConfig {
-    /// Its identity.
-    pub public_key: PublicKey,
-    /// A secret shared beforehand, mixed into every handshake with it.
-    pub preshared_key: Option<SymmetricKey>,
-    /// Where it is. Without it, the peer must speak first.
-    pub endpoint: Option<SocketAddr>,
-}
-
-/// Why a peer was not added.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum AddPeerError {
-    /// It has our own key.
-    #[error("the public key is this node's own")]
-    OwnKey,
-    /// There is a peer with this key.
-    #[error("there is a peer with this public key already")]
-    Duplicate,
-    /// No secret can be agreed on with this key.
-    #[error("the public key is not one that a private key gives")]
-    WeakKey,
-    /// Indices are never reused, and all of them were given out.
-    #[error("more than 65536 peers were added since the start")]
-    TooMany,
-}
-
-/// A datagram to be sent from the fabric port.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Transmit {
-    /// Where to.
-    pub destination: SocketAddr,
-    /// The UDP payload.
-    pub payload: Vec<u8>,
-}
-
-/// What the runtime is asked to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum GanglionEvent {
-    /// Find out how messages reach this endpoint, and keep [`Ganglion::handle_path`] informed.
-    ResolvePath {
-        /// Whose it is.
-        peer: PeerId,
-        /// Where the peer is now.
-        endpoint: SocketAddr,
-    },
-}
-
-/// How far things are with a peer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PeerState {
-    /// No session, and none is being made.
-    Idle,
-    /// No session yet: a handshake is under way.
-    Handshaking,
-    /// There is a session to send in.
-    Established,
-}
-
-/// A peer, to be shown.
-#[derive(Clone, Debug)]
-pub struct PeerStatus {
-    /// Its index.
-    pub id: PeerId,
-    /// Its identity.
-    pub public_key: PublicKey,
-    /// Where it is, if known.
-    pub endpoint: Option<SocketAddr>,
-    /// How far things are.
-    pub state: PeerState,
-    /// When a session with it last became usable.
-    pub last_handshake: Option<Instant>,
-    /// What both sides of the current session can do beyond version 1.
-    pub capabilities: u32,
-    /// What went to and fro.
-    pub traffic: TrafficTotals,
-}
+/// The most cookie replies that wait to be sent. They have their own queue and leave last, so
+/// that whoever provokes them holds up no handshake.
+const MAX_COOKIE_REPLIES: usize = 256;
 
 /// The control plane of a node. See the crate's documentation.
 pub struct Ganglion {
@@ -131,18 +63,22 @@ pub struct Ganglion {
     workers: usize,
     timers: Timers,
     rng: Box<dyn Random>,
-    clock: TimestampClock,
+    clock: Clock,
+    memory: Memory,
     gate: ReplayGate,
     cookies: CookieChecker,
     load: LoadGauge,
     sources: SourceLimiter,
     peers: BTreeMap<PeerId, Peer>,
     by_key: BTreeMap<PublicKey, PeerId>,
+    /// Where peers are, to recognise them by under load. Several may share an address.
+    by_endpoint: BTreeSet<(SocketAddr, PeerId)>,
     /// Every index of ours that is in use, by a session or by an initiation.
     indices: BTreeMap<u32, PeerId>,
     /// `None` when all were given out.
     next_peer: Option<u16>,
     transmits: VecDeque<Transmit>,
+    cookie_replies: VecDeque<Transmit>,
     commands: VecDeque<Command>,
     events: VecDeque<GanglionEvent>,
     drops: DropCounters,
@@ -167,6 +103,7 @@ impl Ganglion {
     ) -> Self {
         let identity = Identity::new(&config.fabric, config.private_key);
         let cookies = CookieChecker::new(identity.public(), &mut *rng, now.instant);
+        let memory = Memory::new(*identity.public(), config.remembered);
         Self {
             identity,
             announced: ResponsePayload {
@@ -177,16 +114,19 @@ impl Ganglion {
             workers: config.workers,
             timers,
             rng,
-            clock: TimestampClock::default(),
+            clock: Clock::new(now, memory.clock()),
+            memory,
             gate: ReplayGate::default(),
             cookies,
             load: LoadGauge::new(now.instant),
             sources: SourceLimiter::new(),
             peers: BTreeMap::new(),
             by_key: BTreeMap::new(),
+            by_endpoint: BTreeSet::new(),
             indices: BTreeMap::new(),
             next_peer: Some(0),
             transmits: VecDeque::new(),
+            cookie_replies: VecDeque::new(),
             commands: VecDeque::new(),
             events: VecDeque::new(),
             drops: DropCounters::new(),
@@ -229,12 +169,16 @@ impl Ganglion {
             public_key,
             traffic: traffic.clone(),
         });
-        let peer = Peer::new(public_key, preshared_key, self.identity.public(), traffic);
+        let line = self
+            .clock
+            .line(self.memory.stamps(&public_key).ours, now.instant);
+        let ours = self.identity.public();
+        let peer = Peer::new(public_key, preshared_key, ours, traffic, line, now.instant);
         self.peers.insert(id, peer);
         self.by_key.insert(public_key, id);
         match endpoint {
             Some(endpoint) => {
-                self.set_endpoint(id, endpoint);
+                self.move_to(id, endpoint, None);
                 self.start_handshake(id, now);
             }
             None => {
@@ -247,38 +191,36 @@ impl Ganglion {
         Ok(id)
     }
 
-    /// Forgets a peer, its sessions and its handshake. False when there is none.
+    /// Forgets a peer, its sessions and its handshake. False when there is none. Its timestamps
+    /// are remembered, so that nothing old is accepted when it is added again.
     pub fn remove_peer(&mut self, peer: PeerId) -> bool {
         let Some(removed) = self.peers.remove(&peer) else {
             return false;
         };
         self.by_key.remove(&removed.public_key);
+        if let Some(endpoint) = removed.endpoint {
+            self.by_endpoint.remove(&(endpoint, peer));
+        }
         self.indices.retain(|_, owner| *owner != peer);
-        self.events
-            .retain(|GanglionEvent::ResolvePath { peer: of, .. }| *of != peer);
+        self.forget_event(peer);
         self.commands.push_back(Command::RemovePeer { peer });
         true
     }
 
-    /// Announces another limit for inner frames from the next handshake on. A higher one is told
-    /// at once, by a handshake with every peer that there is a session with; of a lower one peers
-    /// need not know, as what is too long for the underlay is dropped where it is sent.
-    pub fn set_max_frame(&mut self, now: Now, max_frame: u16) {
-        let grows = max_frame > self.announced.max_frame;
-        self.announced.max_frame = max_frame;
-        let speaking = |peer: &Peer| peer.sessions.current.is_some();
-        let told = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| grows && speaking(peer));
-        for id in told.map(|(&id, _)| id).collect::<Vec<_>>() {
-            self.start_handshake(id, now);
-        }
-    }
-
-    /// Takes in a datagram that arrived at the fabric port without a session.
-    pub fn handle_datagram(&mut self, now: Now, source: SocketAddr, datagram: &[u8]) {
-        if let Err(reason) = self.receive(now, source, datagram) {
+    /// Takes in a datagram that arrived at the fabric port without a session. Its answer leaves
+    /// from `local`, the address of ours that it was sent to, if that is known.
+    pub fn handle_datagram(
+        &mut self,
+        now: Now,
+        source: SocketAddr,
+        local: Option<IpAddr>,
+        datagram: &[u8],
+    ) {
+        let route = Route {
+            remote: source,
+            local,
+        };
+        if let Err(reason) = self.receive(now, route, datagram) {
             self.drops.count(reason);
         }
     }
@@ -301,6 +243,7 @@ impl Ganglion {
                 peer,
                 session_id,
                 source,
+                local,
             } => {
                 // Whatever verified confirms its session, in whichever order workers report.
                 self.confirm(now, session_id);
@@ -311,36 +254,10 @@ impl Ganglion {
                     .sessions
                     .tells_endpoint(session_id, self.timers.handshake_retry)
                 {
-                    self.set_endpoint(peer, source);
+                    self.move_to(peer, source, Some(local));
                 }
             }
             Upcall::Learned { .. } => {}
-        }
-    }
-
-    /// Takes in how messages reach `endpoint`; `None` when they do not now.
-    ///
-    /// To be called when an event asked for it, and again whenever that changes. Ignored when the
-    /// peer is elsewhere by now.
-    pub fn handle_path(
-        &mut self,
-        _now: Now,
-        peer: PeerId,
-        endpoint: SocketAddr,
-        path: Option<Path>,
-    ) {
-        let Some(known) = self.peers.get_mut(&peer) else {
-            return;
-        };
-        if known.endpoint != Some(endpoint) || known.path == path {
-            return;
-        }
-        let first = known.path.is_none();
-        known.path = path;
-        self.commands.push_back(Command::SetPath { peer, path });
-        if first && known.sessions.current.is_some() {
-            // What should have confirmed the session had no way to leave before.
-            self.commands.push_back(Command::SendKeepalive { peer });
         }
     }
 
@@ -378,9 +295,20 @@ impl Ganglion {
             .min()
     }
 
+    /// What is to be remembered over a restart, when that changed since the last call.
+    ///
+    /// It has to be on disk before the next [`Ganglion::poll_transmit`]: a response to an
+    /// initiation that would be forgotten could be provoked again. It is all that there is, and
+    /// replaces what was written before.
+    pub fn take_remembered(&mut self) -> Option<Remembered> {
+        let by_key = &self.by_key;
+        self.memory.take(|key| by_key.contains_key(key))
+    }
+
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.transmits.pop_front()
+        let next = self.transmits.pop_front();
+        next.or_else(|| self.cookie_replies.pop_front())
     }
 
     /// The next command, for every worker, in this order.
@@ -406,6 +334,7 @@ impl Ganglion {
                 id,
                 public_key: peer.public_key,
                 endpoint: peer.endpoint,
+                local: peer.local,
                 state,
                 last_handshake: peer.last_handshake,
                 capabilities: current.map_or(0, |session| session.capabilities),
@@ -445,121 +374,6 @@ impl Ganglion {
         }
     }
 
-    fn expire(&mut self, id: PeerId, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
-        for session in peer.sessions.take_expired(self.timers.reject_after, now) {
-            self.forget_session(session.id);
-        }
-    }
-
-    fn erase(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
-        peer.last_session_at = None;
-        peer.cookies.erase();
-        for session in peer.sessions.take_all() {
-            self.forget_session(session.id);
-        }
-    }
-
-    /// Starts a handshake unless one is under way or there is nowhere to send to. Initiations
-    /// keep their distance even when the last handshake ended in between.
-    fn start_handshake(&mut self, id: PeerId, now: Now) {
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
-        if peer.attempt.is_some() || peer.endpoint.is_none() {
-            return;
-        }
-        let distance = self.timers.handshake_retry;
-        let start = peer
-            .initiated_at
-            .map_or(now.instant, |at| now.instant.max(at + distance));
-        peer.attempt = Some(Attempt {
-            started_at: start,
-            send_at: start,
-            created: None,
-        });
-        if start <= now.instant {
-            self.send_initiation(id, now);
-        }
-    }
-
-    /// Ends the handshake that we run with the peer, if any.
-    fn drop_attempt(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
-        if let Some(index) = peer.awaited_index() {
-            self.indices.remove(&index);
-        }
-        peer.attempt = None;
-    }
-
-    /// A session turned out to be usable for sending: `next` becomes current.
-    fn confirm(&mut self, now: Now, session_id: u32) {
-        let Some(&id) = self.indices.get(&session_id) else {
-            return;
-        };
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
-        let retire_at = now.instant + self.timers.retire_after;
-        let (confirmed, displaced) = peer.sessions.confirm(session_id, retire_at);
-        if !confirmed {
-            return;
-        }
-        peer.last_handshake = Some(now.instant);
-        self.commands
-            .push_back(Command::ConfirmSession { session_id });
-        if let Some(displaced) = displaced {
-            self.forget_session(displaced.id);
-        }
-        self.drop_needless_attempt(id, now.instant);
-    }
-
-    /// Ends our own handshake when the peer's has just given us a session that is still young.
-    fn drop_needless_attempt(&mut self, id: PeerId, now: Instant) {
-        let Some(peer) = self.peers.get(&id) else {
-            return;
-        };
-        let current = peer.sessions.current.as_ref();
-        if current.is_some_and(|c| now.since(c.established_at) < self.timers.rekey_after) {
-            self.drop_attempt(id);
-        }
-    }
-
-    fn forget_session(&mut self, session_id: u32) {
-        self.indices.remove(&session_id);
-        self.commands
-            .push_back(Command::EraseSession { session_id });
-    }
-
-    /// Messages for the peer go to `endpoint` from now on. The workers keep the old path until
-    /// the new one is known.
-    fn set_endpoint(&mut self, id: PeerId, endpoint: SocketAddr) {
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
-        let before = peer.endpoint.replace(endpoint);
-        if before == Some(endpoint) {
-            return;
-        }
-        if before.is_none() {
-            self.commands.push_back(Command::SetReachable {
-                peer: id,
-                reachable: true,
-            });
-        }
-        self.events
-            .retain(|GanglionEvent::ResolvePath { peer, .. }| *peer != id);
-        self.events
-            .push_back(GanglionEvent::ResolvePath { peer: id, endpoint });
-    }
-
     /// An index that no session and no initiation of ours has, never 0.
     fn unused_index(&mut self) -> u32 {
         loop {
@@ -570,29 +384,40 @@ impl Ganglion {
         }
     }
 
-    fn initiation_payload(&self, timestamp: Tai64n) -> InitiationPayload {
-        let ResponsePayload {
-            lanes,
-            max_frame,
-            capabilities,
-        } = self.announced;
-        InitiationPayload {
-            timestamp: timestamp.0,
-            lanes,
-            max_frame,
-            capabilities,
-        }
-    }
-
-    fn transmit(&mut self, destination: SocketAddr, payload: &[u8]) {
+    fn transmit(&mut self, route: Route, payload: &[u8]) {
         if self.transmits.len() >= MAX_TRANSMITS {
             self.transmits.pop_front();
             self.drops.count(DropReason::MailboxFull);
         }
-        self.transmits.push_back(Transmit {
-            destination,
+        self.transmits.push_back(route.carry(payload));
+    }
+
+    fn transmit_cookie_reply(&mut self, route: Route, payload: &[u8]) {
+        if self.cookie_replies.len() >= MAX_COOKIE_REPLIES {
+            self.drops.count(DropReason::MailboxFull);
+        } else {
+            self.cookie_replies.push_back(route.carry(payload));
+        }
+    }
+}
+
+/// Between which addresses a datagram travels.
+#[derive(Clone, Copy)]
+struct Route {
+    /// The other side's.
+    remote: SocketAddr,
+    /// Ours, if that is known.
+    local: Option<IpAddr>,
+}
+
+impl Route {
+    /// A datagram to the other side.
+    fn carry(self, payload: &[u8]) -> Transmit {
+        Transmit {
+            source: self.local,
+            destination: self.remote,
             payload: payload.to_vec(),
-        });
+        }
     }
 }
 

@@ -6,16 +6,14 @@
 //!     ConsumedResponse   <------ response -------  CreatedResponse
 //! ```
 //!
-//! Also what an initiation's timestamp is made of and how it is judged. Not in here: macs,
-//! cookies, time-outs, and who the peers are.
+//! Not in here: macs, cookies, time-outs, timestamps, and who the peers are.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use omni_wire::handshake::{
     INITIATION_LEN, Initiation, InitiationPayload, RESPONSE_LEN, Response, ResponsePayload, Tai64n,
 };
-use omni_wire::limits::TIMESTAMP_MAX_AHEAD;
-use omni_wire::{DropReason, Now, WallTime, handshake};
+use omni_wire::{DropReason, handshake};
 
 use crate::cookie::Mac;
 use crate::key::{PublicKey, SymmetricKey};
@@ -183,50 +181,6 @@ impl ConsumedInitiation {
 pub(crate) struct CreatedResponse {
     pub(crate) message: [u8; RESPONSE_LEN],
     pub(crate) agreement: Agreement,
-}
-
-/// How exact timestamps are, in nanoseconds, as a power of two (17 ms). Finer ones would show
-/// every receiver how our clock runs.
-const TIMESTAMP_GRAIN: u64 = 1 << 24;
-
-/// Gives out timestamps, each greater than all before, whatever the wall clock does.
-///
-/// The one exception ends what would else be forever: once the wall clock was set back by more
-/// than any receiver would have tolerated, those given out before were refused anyhow.
-#[derive(Debug, Default)]
-pub(crate) struct TimestampClock {
-    last: WallTime,
-}
-
-impl TimestampClock {
-    /// The timestamp for an initiation that is created now.
-    pub(crate) fn next(&mut self, wall: WallTime) -> Tai64n {
-        let coarse = wall.0 - wall.0 % TIMESTAMP_GRAIN;
-        let tolerated = Now {
-            wall,
-            ..Now::default()
-        }
-        .advanced(TIMESTAMP_MAX_AHEAD)
-        .wall;
-        let least = if self.last > tolerated {
-            0
-        } else {
-            self.last.0.saturating_add(1)
-        };
-        self.last = WallTime(coarse.max(least));
-        Tai64n::from_wall(self.last)
-    }
-}
-
-/// Whether an initiation with `timestamp` may be answered: it is newer than the `greatest` of its
-/// sender so far, and not so far ahead that it would lock its sender out for long.
-pub(crate) fn timestamp_is_acceptable(
-    timestamp: Tai64n,
-    greatest: Option<Tai64n>,
-    now: Now,
-) -> bool {
-    let latest = Tai64n::from_wall(now.advanced(TIMESTAMP_MAX_AHEAD).wall);
-    Some(timestamp) > greatest && timestamp <= latest
 }
 
 /// The most initiations that are recognised without any public-key operation.

@@ -20,17 +20,20 @@ mod ganglion;
 mod handshake;
 mod key;
 mod load;
+mod memory;
 pub mod message;
 pub mod netlink;
 mod noise;
 mod peer;
 mod random;
 mod timers;
+mod timestamp;
 
 pub use ganglion::{
     AddPeerError, Ganglion, GanglionConfig, GanglionEvent, PeerConfig, PeerState, PeerStatus,
-    Transmit,
+    SetIdentityError, Transmit,
 };
 pub use key::{PrivateKey, PublicKey, SymmetricKey};
+pub use memory::{Remembered, RememberedError, Stamps};
 pub use random::Random;
 pub use timers::Timers;

@@ -22,6 +22,14 @@ const SOURCE_PER_SECOND: u32 = 20;
 /// As many at once before that.
 const SOURCE_BURST: u32 = 5;
 
+/// Handshake messages per second that are worked on under load because they come from where a
+/// peer is known to be. A peer sends one in five seconds; whoever forges its address takes no more
+/// than its share.
+const KNOWN_PER_SECOND: u32 = 1;
+
+/// As many at once before that: both sides begin, and one message is repeated.
+const KNOWN_BURST: u32 = 3;
+
 /// The most sources that are told apart. Only addresses that answered a cookie get here.
 const MAX_SOURCES: usize = 16 * 1024;
 
@@ -56,6 +64,7 @@ impl Rate {
 
 const ALL_HANDSHAKES: Rate = Rate::new(HANDSHAKES_PER_SECOND, HANDSHAKE_BURST);
 const ONE_SOURCE: Rate = Rate::new(SOURCE_PER_SECOND, SOURCE_BURST);
+const ONE_KNOWN: Rate = Rate::new(KNOWN_PER_SECOND, KNOWN_BURST);
 
 impl TokenBucket {
     const fn full(rate: &Rate, now: Instant) -> Self {
@@ -99,6 +108,20 @@ impl LoadGauge {
             self.loaded_until = now + LOAD_LINGERS;
         }
         now < self.loaded_until
+    }
+}
+
+/// Limits what comes from the endpoint of one peer without a cookie, while we are under load.
+pub(crate) struct KnownEndpoint(TokenBucket);
+
+impl KnownEndpoint {
+    pub(crate) const fn new(now: Instant) -> Self {
+        Self(TokenBucket::full(&ONE_KNOWN, now))
+    }
+
+    /// Whether one more message may be worked on now.
+    pub(crate) fn admit(&mut self, now: Instant) -> bool {
+        self.0.take(&ONE_KNOWN, now)
     }
 }
 
@@ -179,6 +202,16 @@ mod tests {
             limiter.admit(v4(2), START),
             "another source is not affected"
         );
+    }
+
+    #[test]
+    fn a_known_endpoint_gets_three_at_once_and_then_one_a_second() {
+        let mut known = KnownEndpoint::new(START);
+        assert_eq!((0..100).filter(|_| known.admit(START)).count(), 3);
+        let later = (1..=100)
+            .filter(|n| known.admit(START + Duration::from_millis(100 * n)))
+            .count();
+        assert_eq!(later, 10);
     }
 
     #[test]

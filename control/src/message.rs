@@ -4,7 +4,7 @@
 //! travel in bounded mailboxes. What is told per frame (traffic of a peer, for timers) does not
 //! travel at all: workers write it to [`PeerTraffic`], one cache line each, and the Ganglion reads.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -138,7 +138,7 @@ pub enum Upcall {
         session_id: u32,
     },
     /// A verified message on lane 0 of the newest session, newer than any before it, came from
-    /// another address than the one we send to.
+    /// another address than the one we send to, or to another one than we send from.
     Moved {
         /// Who moved.
         peer: PeerId,
@@ -146,6 +146,8 @@ pub enum Upcall {
         session_id: u32,
         /// Where it came from.
         source: SocketAddr,
+        /// The address of ours that it came to.
+        local: IpAddr,
     },
     /// A source address was seen for the first time, or again after a while.
     Learned {

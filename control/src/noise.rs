@@ -10,7 +10,7 @@
 use core::fmt;
 
 use chacha20poly1305::aead::{AeadInPlace, KeyInit};
-use chacha20poly1305::{ChaCha20Poly1305, Nonce, Tag};
+use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce, Tag};
 use omni_wire::handshake::{
     INITIATION_NOISE_LEN, INITIATION_PAYLOAD_LEN, RESPONSE_NOISE_LEN, RESPONSE_PAYLOAD_LEN,
 };
@@ -79,6 +79,11 @@ impl Identity {
     /// Our public key.
     pub(crate) const fn public(&self) -> &PublicKey {
         &self.public
+    }
+
+    /// Whether this is who `other` is, in the same fabric.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (&self.prologue, &self.public) == (&other.prologue, &other.public)
     }
 
     /// Whether a handshake with `peer` can succeed at all: false for points of low order.
@@ -377,7 +382,7 @@ impl Cipher for ChaChaPoly {
     fn encrypt(&self, nonce: u64, aad: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {
         let (text, rest) = out.split_at_mut(plaintext.len());
         text.copy_from_slice(plaintext);
-        let cipher = ChaCha20Poly1305::new(&self.0.0.into());
+        let cipher = ChaCha20Poly1305::new(Key::from_slice(&self.0.0));
         let tag = cipher
             .encrypt_in_place_detached(&Self::nonce(nonce), aad, text)
             .expect("a handshake message is far below the cipher's limit of 256 GiB");
@@ -397,7 +402,7 @@ impl Cipher for ChaChaPoly {
             .ok_or(snow::Error::Decrypt)?;
         let text = out.get_mut(..sealed.len()).ok_or(snow::Error::Decrypt)?;
         text.copy_from_slice(sealed);
-        ChaCha20Poly1305::new(&self.0.0.into())
+        ChaCha20Poly1305::new(Key::from_slice(&self.0.0))
             .decrypt_in_place_detached(&Self::nonce(nonce), aad, text, Tag::from_slice(tag))
             .map_err(|_| snow::Error::Decrypt)?;
         Ok(sealed.len())

@@ -1,18 +1,19 @@
 //! A peer: where it is, the handshake that runs with it, and the sessions there are.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::sync::Arc;
 
-use omni_wire::Instant;
-use omni_wire::handshake::Tai64n;
 use omni_wire::outer::Path;
+use omni_wire::{Instant, WallTime};
 
 use crate::cookie::CookieKeeper;
 use crate::handshake::CreatedInitiation;
 use crate::key::{PublicKey, SymmetricKey};
+use crate::load::KnownEndpoint;
 use crate::message::{PeerTraffic, Role};
 use crate::timers::Watch;
+use crate::timestamp::Line;
 
 /// The most sessions that wait for what is in flight after they were replaced twice.
 const MAX_RETIRED: usize = 2;
@@ -23,17 +24,21 @@ pub(crate) struct Peer {
     /// All zeros where none is configured.
     pub(crate) preshared_key: SymmetricKey,
     pub(crate) endpoint: Option<SocketAddr>,
+    /// The address of ours that it last spoke to, while that can be spoken from.
+    pub(crate) local: Option<IpAddr>,
     /// What the workers were last told.
     pub(crate) path: Option<Path>,
     pub(crate) traffic: Arc<PeerTraffic>,
     pub(crate) cookies: CookieKeeper,
+    /// What it may cause under load without a cookie.
+    pub(crate) permits: KnownEndpoint,
+    /// The timestamps of our initiations.
+    pub(crate) line: Line,
     /// Whether its key is the greater one: who of two sides that did the same waits longer.
     pub(crate) outranks_us: bool,
     pub(crate) attempt: Option<Attempt>,
     pub(crate) sessions: Sessions,
     pub(crate) watch: Watch,
-    /// The greatest timestamp of its initiations.
-    pub(crate) greatest_timestamp: Option<Tai64n>,
     /// When an initiation of the peer was last answered.
     pub(crate) answered_at: Option<Instant>,
     /// When an initiation was last sent.
@@ -45,29 +50,46 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// The preshared key where none is configured.
+    pub(crate) const NO_SECRET: SymmetricKey = SymmetricKey([0; 32]);
+
     pub(crate) fn new(
         public_key: PublicKey,
         preshared_key: Option<SymmetricKey>,
         ours: &PublicKey,
         traffic: Arc<PeerTraffic>,
+        line: Line,
+        now: Instant,
     ) -> Self {
         Self {
             public_key,
-            preshared_key: preshared_key.unwrap_or(SymmetricKey([0; 32])),
+            preshared_key: preshared_key.unwrap_or(Self::NO_SECRET),
             endpoint: None,
+            local: None,
             path: None,
             traffic,
             cookies: CookieKeeper::new(&public_key),
+            permits: KnownEndpoint::new(now),
+            line,
             outranks_us: public_key > *ours,
             attempt: None,
             sessions: Sessions::default(),
             watch: Watch::default(),
-            greatest_timestamp: None,
             answered_at: None,
             initiated_at: None,
             last_handshake: None,
             last_session_at: None,
         }
+    }
+
+    /// Forgets when what happened between it and who we were before.
+    pub(crate) fn begin_anew(&mut self, ours: &PublicKey, line: Line) {
+        self.outranks_us = self.public_key > *ours;
+        self.line = line;
+        self.answered_at = None;
+        self.initiated_at = None;
+        self.last_handshake = None;
+        self.last_session_at = None;
     }
 
     /// Whether traffic has to be looked at from time to time.
@@ -77,7 +99,7 @@ impl Peer {
 
     /// The index of the initiation that waits for a response.
     pub(crate) fn awaited_index(&self) -> Option<u32> {
-        Some(self.attempt.as_ref()?.created.as_ref()?.session_id())
+        Some(self.attempt.as_ref()?.last.as_ref()?.created.session_id())
     }
 
     /// Whether there is a session that became usable less than `span` ago: a worker that asks for
@@ -94,8 +116,18 @@ pub(crate) struct Attempt {
     pub(crate) started_at: Instant,
     /// When the next initiation leaves.
     pub(crate) send_at: Instant,
+    /// Whether one left.
+    pub(crate) has_begun: bool,
     /// The last one that left, still without an answer.
-    pub(crate) created: Option<CreatedInitiation>,
+    pub(crate) last: Option<SentInitiation>,
+}
+
+/// An initiation under way.
+pub(crate) struct SentInitiation {
+    pub(crate) created: CreatedInitiation,
+    /// What it shows.
+    pub(crate) stamp: WallTime,
+    pub(crate) sent_at: Instant,
 }
 
 /// A session, as far as it concerns the control plane. The workers hold its keys.

@@ -3,23 +3,23 @@
 //! Cheap checks come first. Nothing is answered but a verified initiation and, under load, a
 //! message with a valid mac1.
 
-use core::net::SocketAddr;
-
-use omni_wire::handshake::{self, CookieReply, Initiation, Response};
+use omni_wire::handshake::{
+    self, CookieReply, Initiation, InitiationPayload, Response, ResponsePayload, Tai64n,
+};
 use omni_wire::header::MessageType;
-use omni_wire::{DropReason, Now};
+use omni_wire::{DropReason, Now, WallTime};
 
-use super::Ganglion;
+use super::{Ganglion, Route};
 use crate::cookie::Mac;
-use crate::handshake::{Agreement, ConsumedInitiation, CreatedInitiation, timestamp_is_acceptable};
+use crate::handshake::{Agreement, ConsumedInitiation, CreatedInitiation};
 use crate::message::{Command, InstallSession, PeerId, Role};
-use crate::peer::Session;
+use crate::peer::{SentInitiation, Session};
 use crate::random;
 
 /// What the checks before any public-key operation need of a handshake message.
 struct Proof<'a> {
     /// Where it came from.
-    source: SocketAddr,
+    route: Route,
     /// Its sender's index.
     sender_session: u32,
     mac1: &'a Mac,
@@ -32,16 +32,14 @@ impl Ganglion {
     pub(super) fn receive(
         &mut self,
         now: Now,
-        source: SocketAddr,
+        route: Route,
         datagram: &[u8],
     ) -> Result<(), DropReason> {
         match handshake::classify(datagram)? {
             MessageType::Initiation => {
-                self.receive_initiation(now, source, &Initiation::parse(datagram)?)
+                self.receive_initiation(now, route, &Initiation::parse(datagram)?)
             }
-            MessageType::Response => {
-                self.receive_response(now, source, &Response::parse(datagram)?)
-            }
+            MessageType::Response => self.receive_response(now, route, &Response::parse(datagram)?),
             MessageType::CookieReply => {
                 self.receive_cookie_reply(now, &CookieReply::parse(datagram)?)
             }
@@ -55,7 +53,7 @@ impl Ganglion {
     fn receive_initiation(
         &mut self,
         now: Now,
-        source: SocketAddr,
+        route: Route,
         initiation: &Initiation<'_>,
     ) -> Result<(), DropReason> {
         if !self
@@ -70,7 +68,7 @@ impl Ganglion {
         self.admit(
             now,
             &Proof {
-                source,
+                route,
                 sender_session: initiation.sender_session(),
                 mac1: initiation.mac1(),
                 mac2: initiation.mac2(),
@@ -86,7 +84,7 @@ impl Ganglion {
             .ok_or(DropReason::HandshakeUnknownPeer)?;
         self.accept_initiation(now, id, &consumed)?;
         self.gate.remember(initiation.mac1());
-        self.send_response(now, source, id, consumed)
+        self.send_response(now, route, id, consumed)
     }
 
     /// Whether a verified initiation of the peer is to be answered. If so, none that is as old
@@ -97,15 +95,15 @@ impl Ganglion {
         id: PeerId,
         consumed: &ConsumedInitiation,
     ) -> Result<(), DropReason> {
+        let stamp = consumed.timestamp();
+        let greatest = self.memory.stamps(&consumed.remote).theirs;
+        if !self.clock.accepts(stamp, greatest, now) {
+            return Err(DropReason::HandshakeReplayed);
+        }
         let peer = self
             .peers
             .get_mut(&id)
             .ok_or(DropReason::HandshakeUnknownPeer)?;
-        let timestamp = consumed.timestamp();
-        if !timestamp_is_acceptable(timestamp, peer.greatest_timestamp, now) {
-            return Err(DropReason::HandshakeReplayed);
-        }
-        peer.greatest_timestamp = Some(timestamp);
         let spacing = self.timers.initiation_spacing;
         if peer
             .answered_at
@@ -114,6 +112,8 @@ impl Ganglion {
             return Err(DropReason::HandshakeRateLimited);
         }
         peer.answered_at = Some(now.instant);
+        let clock = self.clock.latest(now);
+        self.memory.accepted_theirs(consumed.remote, stamp, clock);
         Ok(())
     }
 
@@ -122,7 +122,7 @@ impl Ganglion {
     fn send_response(
         &mut self,
         now: Now,
-        source: SocketAddr,
+        route: Route,
         id: PeerId,
         consumed: ConsumedInitiation,
     ) -> Result<(), DropReason> {
@@ -141,10 +141,10 @@ impl Ganglion {
         handshake::set_mac2(&mut message, &mac2);
         let is_homeless = peer.endpoint.is_none();
 
-        self.transmit(source, &message);
+        self.transmit(route, &message);
         self.install(now, id, created.agreement);
         if is_homeless {
-            self.set_endpoint(id, source);
+            self.move_to(id, route.remote, route.local);
         }
         Ok(())
     }
@@ -152,7 +152,7 @@ impl Ganglion {
     fn receive_response(
         &mut self,
         now: Now,
-        source: SocketAddr,
+        route: Route,
         response: &Response<'_>,
     ) -> Result<(), DropReason> {
         if !self
@@ -173,7 +173,7 @@ impl Ganglion {
         self.admit(
             now,
             &Proof {
-                source,
+                route,
                 sender_session: response.sender_session(),
                 mac1: response.mac1(),
                 mac2: response.mac2(),
@@ -181,13 +181,15 @@ impl Ganglion {
             },
         )?;
 
-        let attempt = self
-            .peers
-            .get_mut(&id)
-            .and_then(|peer| peer.attempt.as_mut());
-        let created = attempt.and_then(|attempt| attempt.created.as_mut());
-        let created = created.ok_or(DropReason::HandshakeUnexpected)?;
-        let consumed = created.consume_response(response)?;
+        let unexpected = DropReason::HandshakeUnexpected;
+        let peer = self.peers.get_mut(&id).ok_or(unexpected)?;
+        let attempt = peer.attempt.as_mut().ok_or(unexpected)?;
+        let sent = attempt.last.as_mut().ok_or(unexpected)?;
+        let consumed = sent.created.consume_response(response)?;
+        let (stamp, sent_at, key) = (sent.stamp, sent.sent_at, peer.public_key);
+        peer.line.accepted(stamp, sent_at);
+        let (stamp, clock) = (Tai64n::from_wall(stamp), self.clock.latest(now));
+        self.memory.accepted_ours(key, stamp, clock);
         self.drop_attempt(id);
         self.install(now, id, consumed.agreement);
         Ok(())
@@ -215,27 +217,31 @@ impl Ganglion {
 
     /// Whether a message with a valid mac1 may cause public-key operations. Under load its sender
     /// has to show first that it receives at its address, and then has to keep to a rate.
+    ///
+    /// A cookie costs a peer one retry's time, 5 s. So what comes from where a peer is known to be
+    /// may pass without one, at a rate that suits a peer. Who forges that address takes the permits
+    /// of that one peer, which then needs a cookie like everyone else.
     fn admit(&mut self, now: Now, proof: &Proof<'_>) -> Result<(), DropReason> {
         if !self.load.count(now.instant) {
             return Ok(());
         }
         self.cookies.rotate(&mut *self.rng, now.instant);
-        if !self
-            .cookies
-            .verify_mac2(proof.source, proof.covered, proof.mac2)
-        {
-            let (nonce, sealed) =
-                self.cookies
-                    .seal_cookie(proof.source, proof.mac1, &mut *self.rng);
-            let reply = handshake::cookie_reply(proof.sender_session, &nonce, &sealed);
-            self.transmit(proof.source, &reply);
-            return Err(DropReason::HandshakeNoCookie);
+        let remote = proof.route.remote;
+        if self.cookies.verify_mac2(remote, proof.covered, proof.mac2) {
+            return if self.sources.admit(remote.ip(), now.instant) {
+                Ok(())
+            } else {
+                Err(DropReason::HandshakeRateLimited)
+            };
         }
-        if self.sources.admit(proof.source.ip(), now.instant) {
-            Ok(())
-        } else {
-            Err(DropReason::HandshakeRateLimited)
+        let known = self.peer_at(remote);
+        if known.is_some_and(|peer| peer.permits.admit(now.instant)) {
+            return Ok(());
         }
+        let (nonce, sealed) = self.cookies.seal_cookie(remote, proof.mac1, &mut *self.rng);
+        let reply = handshake::cookie_reply(proof.sender_session, &nonce, &sealed);
+        self.transmit_cookie_reply(proof.route, &reply);
+        Err(DropReason::HandshakeNoCookie)
     }
 
     /// Sends the first or the next initiation of the handshake that we run with the peer.
@@ -243,16 +249,18 @@ impl Ganglion {
         let session_id = self.unused_index();
         let ephemeral = random::key(&mut *self.rng);
         let jitter = random::jitter(&mut *self.rng, self.timers.handshake_jitter);
-        let timestamp = self.clock.next(now.wall);
-        let payload = self.initiation_payload(timestamp);
+        let announced = self.announced;
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let last_index = peer.awaited_index();
-        let (Some(attempt), Some(endpoint)) = (&mut peer.attempt, peer.endpoint) else {
+        let (last_index, route) = (peer.awaited_index(), Self::route_to(peer));
+        let (Some(attempt), Some(route)) = (&mut peer.attempt, route) else {
             return;
         };
         attempt.send_at = now.instant + self.timers.handshake_retry + jitter;
+        let stamp = peer.line.next(!attempt.has_begun, now);
+        attempt.has_begun = true;
+        let payload = initiation_payload(&announced, stamp);
         let remote = (&peer.public_key, &peer.preshared_key);
         // Keys with which this fails are refused when a peer is added.
         let Ok((created, mut message)) =
@@ -260,7 +268,11 @@ impl Ganglion {
         else {
             return;
         };
-        attempt.created = Some(created);
+        attempt.last = Some(SentInitiation {
+            created,
+            stamp,
+            sent_at: now.instant,
+        });
         peer.initiated_at = Some(now.instant);
         let mac1 = peer.cookies.mac1(handshake::before_mac1(&message));
         handshake::set_mac1(&mut message, &mac1);
@@ -273,7 +285,7 @@ impl Ganglion {
             self.indices.remove(&index);
         }
         self.indices.insert(session_id, id);
-        self.transmit(endpoint, &message);
+        self.transmit(route, &message);
     }
 
     /// Gives a new session to the workers.
@@ -316,5 +328,15 @@ impl Ganglion {
             // The responder may not send before it heard something in the session.
             self.commands.push_back(Command::SendKeepalive { peer: id });
         }
+    }
+}
+
+/// What we say of ourselves in an initiation that is created at `stamp`.
+fn initiation_payload(announced: &ResponsePayload, stamp: WallTime) -> InitiationPayload {
+    InitiationPayload {
+        timestamp: Tai64n::from_wall(stamp).0,
+        lanes: announced.lanes,
+        max_frame: announced.max_frame,
+        capabilities: announced.capabilities,
     }
 }

@@ -4,6 +4,7 @@ use omni_wire::WallTime;
 use omni_wire::handshake;
 
 use super::*;
+use crate::key::PrivateKey;
 use crate::noise::tests::dh_count;
 
 /// A generator for tests that counts up.
@@ -33,6 +34,7 @@ fn ganglion(key: u8) -> Ganglion {
         max_frame: 1440,
         capabilities: 0,
         workers: 1,
+        remembered: None,
     };
     Ganglion::new(config, Box::new(Counting(u64::from(key) << 32)), now())
 }
@@ -68,21 +70,26 @@ fn a_wrong_mac1_costs_no_public_key_operation() {
     let before = dh_count();
     for at in 8..message.len() - handshake::MAC_LEN {
         message[at] ^= 1;
-        b.handle_datagram(now(), source(), &message);
+        b.handle_datagram(now(), source(), None, &message);
         message[at] ^= 1;
     }
     assert_eq!(dh_count(), before);
-    b.handle_datagram(now(), source(), &message);
+    b.handle_datagram(now(), source(), None, &message);
     assert_eq!(dh_count(), before + 4, "es, ss, ee, se");
 }
 
 #[test]
 fn a_replayed_initiation_costs_no_public_key_operation() {
     let (_, mut b, message) = initiation();
-    b.handle_datagram(now(), source(), &message);
+    b.handle_datagram(now(), source(), None, &message);
     let before = dh_count();
     for _ in 0..1000 {
-        b.handle_datagram(now().advanced(Duration::from_secs(60)), source(), &message);
+        b.handle_datagram(
+            now().advanced(Duration::from_secs(60)),
+            source(),
+            None,
+            &message,
+        );
     }
     assert_eq!(dh_count(), before);
     assert_eq!(b.drops().get(DropReason::HandshakeReplayed), 1000);
@@ -91,12 +98,12 @@ fn a_replayed_initiation_costs_no_public_key_operation() {
 #[test]
 fn an_unexpected_response_costs_no_public_key_operation() {
     let (mut a, mut b, message) = initiation();
-    b.handle_datagram(now(), source(), &message);
+    b.handle_datagram(now(), source(), None, &message);
     let response = b.poll_transmit().expect("a response").payload;
-    a.handle_datagram(now(), source(), &response);
+    a.handle_datagram(now(), source(), None, &response);
     assert_eq!(a.drops().total(), 0);
     let before = dh_count();
-    a.handle_datagram(now(), source(), &response);
+    a.handle_datagram(now(), source(), None, &response);
     assert_eq!(dh_count(), before);
     assert_eq!(a.drops().get(DropReason::HandshakeUnexpected), 1);
 }
@@ -124,9 +131,9 @@ fn indices_are_unique_and_never_zero() {
 fn every_index_in_use_belongs_to_something() {
     let (mut a, mut b, message) = initiation();
     assert_eq!(a.indices.len(), 1);
-    b.handle_datagram(now(), source(), &message);
+    b.handle_datagram(now(), source(), None, &message);
     let response = b.poll_transmit().expect("a response").payload;
-    a.handle_datagram(now(), source(), &response);
+    a.handle_datagram(now(), source(), None, &response);
     assert_eq!((a.indices.len(), b.indices.len()), (1, 1));
     for ganglion in [&mut a, &mut b] {
         ganglion.handle_timeout(now().advanced(Duration::from_secs(180)));
@@ -148,4 +155,197 @@ fn a_repeated_initiation_gives_its_old_index_back() {
         assert!(a.poll_transmit().is_some());
         assert_eq!(a.indices.len(), 1);
     }
+}
+
+/// Initiations with a valid mac1 by somebody who is no peer.
+fn junk(victim: &Ganglion, count: u64) -> Vec<Vec<u8>> {
+    let mut stranger = ganglion(9);
+    let mut messages = Vec::new();
+    for round in 0..count {
+        let peer = PeerConfig {
+            public_key: victim.public_key(),
+            preshared_key: None,
+            endpoint: Some(source()),
+        };
+        let now = now().advanced(Duration::from_millis(20 * round));
+        let added = stranger.add_peer(now, peer).expect("it was removed");
+        messages.push(stranger.poll_transmit().expect("an initiation").payload);
+        stranger.remove_peer(added);
+    }
+    messages
+}
+
+#[test]
+fn public_key_work_is_bounded_under_any_flood() {
+    let (mut a, mut b, _) = initiation();
+    let known = "192.0.2.77:51820".parse().expect("an address and a port");
+    let peer = b.by_key[&a.public_key()];
+    b.set_endpoint(now(), peer, Some(known));
+    a.handle_timeout(now());
+    let messages = junk(&b, 2000);
+    let before = dh_count();
+    for (at, message) in (0_u32..).zip(&messages) {
+        let anywhere = SocketAddr::new(core::net::Ipv4Addr::from_bits(at).into(), 1);
+        for source in [anywhere, known] {
+            b.handle_datagram(now(), source, None, message);
+        }
+    }
+    // Two each for initiations of strangers: es and ss.
+    let most = 2 * (256 + 3);
+    let done = dh_count() - before;
+    assert!((2 * 256..=most).contains(&done), "{done} operations");
+}
+
+/// A few nodes that all know each other, and everything between them.
+struct Crowd {
+    nodes: Vec<Ganglion>,
+    rng: Counting,
+    now: Now,
+    /// From, to, and what.
+    under_way: Vec<(usize, usize, Vec<u8>)>,
+    /// The indices that were ever given to workers.
+    sessions: Vec<(usize, u32)>,
+}
+
+impl Crowd {
+    const SIZE: usize = 5;
+
+    fn address(node: usize) -> SocketAddr {
+        SocketAddr::new([10, 0, 0, node as u8].into(), 51820)
+    }
+
+    fn new() -> Self {
+        let mut nodes: Vec<_> = (0..Self::SIZE).map(|n| ganglion(n as u8 + 1)).collect();
+        let keys: Vec<_> = nodes.iter().map(Ganglion::public_key).collect();
+        for (at, node) in nodes.iter_mut().enumerate() {
+            for (other, &public_key) in keys.iter().enumerate().filter(|(other, _)| *other != at) {
+                let endpoint = (other % 2 == 0).then(|| Self::address(other));
+                let peer = PeerConfig {
+                    public_key,
+                    preshared_key: None,
+                    endpoint,
+                };
+                node.add_peer(now(), peer).expect("keys differ");
+            }
+        }
+        Self {
+            nodes,
+            rng: Counting(77),
+            now: now(),
+            under_way: Vec::new(),
+            sessions: Vec::new(),
+        }
+    }
+
+    /// A number below `most`, by a multiplicative sequence.
+    fn below(&mut self, most: usize) -> usize {
+        self.rng.0 = self
+            .rng
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(11);
+        (self.rng.0 >> 33) as usize % most
+    }
+
+    /// One thing happens to one node. Returns which node, and how many commands it may cost.
+    fn happen(&mut self) -> (usize, usize) {
+        let at = self.below(Self::SIZE);
+        let peer = PeerId(self.below(Self::SIZE - 1) as u16);
+        let (now, local) = (self.now, Self::address(at).ip());
+        let at_home = usize::from(peer.0) + usize::from(usize::from(peer.0) >= at);
+        let elsewhere = if self.below(3) > 0 {
+            Self::address(at_home)
+        } else {
+            SocketAddr::new([10, 0, 1, self.below(4) as u8].into(), 1)
+        };
+        let peers = Self::SIZE - 1;
+        match self.below(16) {
+            0..9 if !self.under_way.is_empty() => {
+                let newest = self.under_way.len().saturating_sub(8);
+                let which = newest + self.below(self.under_way.len() - newest);
+                let (from, to, message) = self.under_way.remove(which);
+                let source = Self::address(from);
+                self.nodes[to].handle_datagram(now, source, Some(local), &message);
+                return (to, 3);
+            }
+            9..12 if !self.sessions.is_empty() => {
+                let newest = self.sessions.len().saturating_sub(8);
+                let which = newest + self.below(self.sessions.len() - newest);
+                let (owner, session_id) = self.sessions[which];
+                let moved = Upcall::Moved {
+                    peer,
+                    session_id,
+                    source: elsewhere,
+                    local,
+                };
+                self.nodes[owner].handle_upcall(now, &moved);
+                return (owner, 3);
+            }
+            12 => {
+                let endpoint = (self.below(3) > 0).then_some(elsewhere);
+                self.nodes[at].set_endpoint(now, peer, endpoint);
+                return (at, 3);
+            }
+            13 if self.below(50) == 0 => {
+                let key = crate::SymmetricKey([self.below(2) as u8; 32]);
+                self.nodes[at].set_preshared_key(now, peer, Some(key));
+                return (at, 3);
+            }
+            14 => self.nodes[at].handle_upcall(now, &Upcall::NeedSession { peer }),
+            _ => {
+                let span = [20, 5000, 20_000, 100_000][self.below(4)];
+                self.now = now.advanced(Duration::from_millis(span));
+                self.nodes[at].handle_timeout(self.now);
+            }
+        }
+        (at, 7 * peers)
+    }
+
+    fn take_all(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        while let Some(command) = node.poll_command() {
+            if let Command::InstallSession(install) = command {
+                self.sessions.push((at, install.session_id));
+            }
+        }
+        while node.poll_event().is_some() {}
+        while let Some(transmit) = node.poll_transmit() {
+            let to = (0..Self::SIZE).find(|&to| Self::address(to) == transmit.destination);
+            self.under_way
+                .extend(to.map(|to| (at, to, transmit.payload)));
+        }
+    }
+}
+
+#[test]
+fn every_queue_and_table_keeps_its_bound() {
+    let mut crowd = Crowd::new();
+    for at in 0..Crowd::SIZE {
+        crowd.take_all(at);
+    }
+    let mut most = 0;
+    for _ in 0..20_000 {
+        let (at, allowed) = crowd.happen();
+        let node = &crowd.nodes[at];
+        let peers = node.peers.len();
+        assert!(node.commands.len() <= allowed, "{:?}", node.commands);
+        assert!(node.events.len() <= peers);
+        assert!(node.by_endpoint.len() <= peers);
+        assert!(node.indices.len() <= 6 * peers);
+        let known = node
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.endpoint.is_some());
+        let known: BTreeSet<_> = known
+            .filter_map(|(&id, peer)| Some((peer.endpoint?, id)))
+            .collect();
+        assert_eq!(node.by_endpoint, known);
+        most = most.max(node.indices.len());
+        crowd.take_all(at);
+    }
+    let sessions = crowd.sessions.len();
+    assert!(
+        sessions > 500 && most > 4,
+        "{sessions} sessions, {most} indices at once"
+    );
 }

@@ -1,12 +1,12 @@
-use core::time::Duration;
-
 use omni_wire::Instant;
 use serde::Deserialize;
 
 use super::*;
 use crate::cookie::ReceiverKeys;
 use crate::key::PrivateKey;
+use crate::message::{Command, InstallSession, PeerId};
 use crate::noise::tests::{unhex, unhex_key};
+use crate::{GanglionConfig, PeerConfig};
 
 #[derive(Deserialize)]
 struct Vectors {
@@ -137,68 +137,165 @@ fn the_protocols_handshakes_come_out_octet_by_octet() {
     }
 }
 
-const fn wall(seconds: u64) -> WallTime {
-    WallTime(1_750_000_000_000_000_000 + seconds * 1_000_000_000)
+/// Two identities, and the initiation of the first with this payload.
+fn exchange(payload: [u8; 28]) -> ([Identity; 2], Initiator, [u8; INITIATION_LEN]) {
+    let identities = [1, 2].map(|octet| Identity::new("lab", PrivateKey([octet; 32])));
+    let [a, b] = &identities;
+    let (psk, ephemeral) = (SymmetricKey([0; 32]), SymmetricKey([3; 32]));
+    let (noise, message) =
+        Initiator::start(a, b.public(), &psk, &ephemeral, &payload).expect("sound keys");
+    (identities, noise, handshake::initiation(7, &message))
 }
 
 #[test]
-fn timestamps_grow_even_when_the_clock_does_not() {
-    let mut clock = TimestampClock::default();
-    let times = [
-        wall(10),
-        wall(10),
-        wall(5),
-        wall(0),
-        wall(11),
-        WallTime(u64::MAX),
-    ];
-    let stamps = times.map(|wall| clock.next(wall));
-    assert!(stamps.is_sorted_by(|a, b| a < b), "{stamps:?}");
+fn lanes_of_0_or_over_256_are_refused_on_both_sides() {
+    let ephemeral = SymmetricKey([4; 32]);
+    for (lanes, is_sound) in [(0_u16, false), (1, true), (256, true), (257, false)] {
+        let mut payload = [0; 28];
+        payload[12..14].copy_from_slice(&lanes.to_be_bytes());
+        let ([_, b], noise, message) = exchange(payload);
+        let initiation = Initiation::parse(&message).expect("an initiation");
+        let consumed = ConsumedInitiation::consume(&b, &ephemeral, &initiation);
+        match consumed {
+            Ok(consumed) => assert_eq!((is_sound, consumed.payload.lanes), (true, lanes)),
+            Err(reason) => assert_eq!((is_sound, reason), (false, DropReason::HandshakeBadPayload)),
+        }
+
+        let mut payload = [0; 20];
+        payload[..2].copy_from_slice(&lanes.to_be_bytes());
+        let (responder, _, _) =
+            Responder::read(&b, &ephemeral, initiation.noise()).expect("it verifies");
+        let (answer, _) = responder
+            .respond(&SymmetricKey([0; 32]), &payload)
+            .expect("sound keys");
+        let answer = handshake::response(8, 7, &answer);
+        let response = Response::parse(&answer).expect("a response");
+        let mut created = CreatedInitiation {
+            session_id: 7,
+            noise,
+        };
+        match created.consume_response(&response) {
+            Ok(consumed) => {
+                assert_eq!((is_sound, consumed.agreement.peer_lanes), (true, lanes));
+            }
+            Err(reason) => assert_eq!((is_sound, reason), (false, DropReason::HandshakeBadPayload)),
+        }
+    }
+}
+
+/// Fails when `printed` holds a run of the secret's octets, in hex or as a list of numbers.
+fn assert_hides(printed: &str, secret: &[u8; 32]) {
+    let printed = printed.to_lowercase();
+    for run in secret.chunks(4) {
+        let hex: String = run.iter().map(|octet| format!("{octet:02x}")).collect();
+        let list = run.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+        let hexes = run
+            .iter()
+            .map(|octet| format!("{octet:x}"))
+            .collect::<Vec<_>>();
+        for text in [hex, list, hexes.join(", ")] {
+            assert!(!printed.contains(&text), "{text} in {printed}");
+        }
+    }
 }
 
 #[test]
-fn a_clock_that_was_years_ahead_for_a_while_locks_nobody_out() {
-    let mut clock = TimestampClock::default();
-    let before = clock.next(wall(0));
-    let ten_years = 10 * 365 * 24 * 3600;
-    let ahead = clock.next(wall(ten_years));
-    let now = Now {
-        instant: Instant(1),
-        wall: wall(100),
+fn no_type_with_a_secret_prints_it() {
+    let secret = |seed: u8| core::array::from_fn(|at| seed ^ (at as u8).wrapping_mul(37));
+    let [private, psk, ephemeral]: [[u8; 32]; 3] = [0xa7, 0x5b, 0xc3].map(secret);
+    let a = Identity::new("lab", PrivateKey(private));
+    let b = Identity::new("lab", PrivateKey([2; 32]));
+    let [psk, ephemeral] = [psk, ephemeral].map(SymmetricKey);
+    let mut payload = [0; 28];
+    payload[13] = 1;
+    let payload = InitiationPayload::parse(&payload).expect("one lane");
+    let (mut created, message) =
+        CreatedInitiation::create(&a, (b.public(), &psk), &ephemeral, 7, &payload)
+            .expect("sound keys");
+    let initiation = Initiation::parse(&message).expect("an initiation");
+    let consumed = ConsumedInitiation::consume(&b, &ephemeral, &initiation).expect("it verifies");
+    let mut printed = vec![format!("{created:?} {consumed:?}")];
+    let announced = ResponsePayload {
+        lanes: 1,
+        max_frame: 1440,
+        capabilities: 0,
     };
-    assert!(!timestamp_is_acceptable(ahead, Some(before), now));
-    assert!(timestamp_is_acceptable(
-        clock.next(wall(100)),
-        Some(before),
-        now
+    let answer = consumed
+        .create_response(&psk, 8, &announced)
+        .expect("sound keys");
+    printed.push(format!("{answer:?}"));
+    let response = Response::parse(&answer.message).expect("a response");
+    let done = created.consume_response(&response).expect("it verifies");
+    printed.push(format!(
+        "{done:?} {:?}",
+        TransportKeys {
+            initiator_to_responder: done.agreement.send_key.clone(),
+            responder_to_initiator: done.agreement.receive_key.clone(),
+        }
     ));
-}
-
-#[test]
-fn timestamps_tell_the_time_to_17_ms_only() {
-    let mut clock = TimestampClock::default();
-    let stamp = clock.next(WallTime(wall(0).0 + 123_456)).to_wall();
-    assert_eq!(stamp.0 % TIMESTAMP_GRAIN, 0);
-    assert!(wall(0).0 - stamp.0 < TIMESTAMP_GRAIN);
-}
-
-#[test]
-fn timestamps_are_refused_when_not_newer_or_a_day_ahead() {
-    let now = Now {
-        instant: Instant(1),
-        wall: wall(0),
+    let install = InstallSession {
+        peer: PeerId(0),
+        session_id: 7,
+        remote_session_id: 8,
+        role: Role::Initiator,
+        receive_key: done.agreement.receive_key.clone(),
+        send_key: done.agreement.send_key.clone(),
+        peer_lanes: 1,
+        peer_max_frame: 1440,
+        established_at: Instant(0),
     };
-    let at = |seconds| Tai64n::from_wall(wall(seconds));
-    let day = TIMESTAMP_MAX_AHEAD.as_secs();
-    assert!(timestamp_is_acceptable(at(0), None, now));
-    assert!(timestamp_is_acceptable(at(0), Some(Tai64n([0; 12])), now));
-    assert!(!timestamp_is_acceptable(at(0), Some(at(0)), now));
-    assert!(!timestamp_is_acceptable(at(0), Some(at(1)), now));
-    assert!(timestamp_is_acceptable(at(day), Some(at(1)), now));
-    assert!(!timestamp_is_acceptable(at(day + 1), None, now));
-    assert!(!timestamp_is_acceptable(Tai64n([0xff; 12]), None, now));
-    let later = now.advanced(Duration::from_secs(1));
-    assert!(timestamp_is_acceptable(at(day + 1), None, later));
+    printed.push(format!(
+        "{install:?} {:?}",
+        Command::InstallSession(Box::new(install.clone()))
+    ));
+    let peer = PeerConfig {
+        public_key: *b.public(),
+        preshared_key: Some(psk.clone()),
+        endpoint: None,
+    };
+    let config = GanglionConfig {
+        fabric: "lab".to_owned(),
+        private_key: PrivateKey(private),
+        lanes: 1,
+        max_frame: 1440,
+        capabilities: 0,
+        workers: 1,
+        remembered: None,
+    };
+    printed.push(format!(
+        "{peer:?} {config:?} {psk:?} {:?}",
+        PrivateKey(private)
+    ));
+
+    let printed = printed.concat();
+    let keys = [&done.agreement.receive_key, &done.agreement.send_key];
+    for secret in [&private, &psk.0, &ephemeral.0]
+        .into_iter()
+        .chain(keys.map(|key| &key.0))
+    {
+        assert_hides(&printed, secret);
+    }
+}
+
+#[test]
+fn the_search_for_secrets_finds_them_in_every_form() {
+    let secret: [u8; 32] = core::array::from_fn(|at| at as u8 * 7);
+    for printed in [
+        format!("{secret:?}"),
+        format!("{secret:x?}"),
+        format!("{secret:02x?}"),
+    ] {
+        let found = std::panic::catch_unwind(|| assert_hides(&printed, &secret));
+        assert!(found.is_err(), "{printed}");
+    }
+}
+
+#[test]
+fn secrets_of_our_own_types_are_wiped_when_dropped() {
+    const fn assert_wiped<T: zeroize::ZeroizeOnDrop>() {}
+    assert_wiped::<PrivateKey>();
+    assert_wiped::<SymmetricKey>();
+    assert_wiped::<crate::cookie::ReceivedCookie>();
 }
 
 #[test]

@@ -4,6 +4,8 @@ use serde::Deserialize;
 
 use super::*;
 
+mod forged;
+
 thread_local! {
     static DH_COUNT: Cell<usize> = const { Cell::new(0) };
 }

@@ -1,6 +1,6 @@
 //! Where peers are: provisional endpoints, roaming, paths.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use omni_control::GanglionEvent;
@@ -59,7 +59,8 @@ fn a_peer_without_an_endpoint_is_unreachable_until_it_speaks() {
         node.events,
         [GanglionEvent::ResolvePath {
             peer: PEER,
-            endpoint: address(1)
+            endpoint: address(1),
+            source: Some(address(0).ip()),
         }]
     );
     pair.send(0, 2);
@@ -107,6 +108,7 @@ fn a_verified_message_from_elsewhere_moves_the_peer() {
     let event = GanglionEvent::ResolvePath {
         peer: PEER,
         endpoint: elsewhere(),
+        source: None,
     };
     assert_eq!(pair.nodes[1].events.last(), Some(&event));
     pair.send(1, 2);
@@ -146,6 +148,7 @@ fn a_message_in_an_older_session_moves_nothing() {
             peer: PEER,
             session_id: old,
             source: elsewhere(),
+            local: address(1).ip(),
         },
     );
     assert_eq!(pair.nodes[1].status().endpoint, Some(address(0)));
@@ -156,6 +159,7 @@ fn a_message_in_an_older_session_moves_nothing() {
             peer: PEER,
             session_id: newest,
             source: elsewhere(),
+            local: address(1).ip(),
         },
     );
     assert_eq!(pair.nodes[1].status().endpoint, Some(elsewhere()));
@@ -168,6 +172,7 @@ fn an_unknown_session_or_peer_moves_nothing() {
         peer,
         session_id,
         source: elsewhere(),
+        local: address(1).ip(),
     };
     pair.upcall(1, &moved(PEER, 12345));
     pair.upcall(1, &moved(omni_control::message::PeerId(9), 12345));
@@ -179,17 +184,19 @@ fn a_path_is_passed_on_when_it_changes_and_only_for_the_endpoint_of_today() {
     let mut pair = Pair::established(8);
     pair.nodes[1].resolves = false;
     let now = pair.now;
+    let path_to = |endpoint| Some(pair.nodes[1].path_to(endpoint, None));
+    let (there, gone) = (path_to(address(0)), path_to(elsewhere()));
     let ganglion = &mut pair.nodes[1].ganglion;
-    ganglion.handle_path(now, PEER, address(0), Some(path_to(address(0))));
+    ganglion.handle_path(now, PEER, address(0), there);
     assert!(ganglion.poll_command().is_none(), "known already");
-    ganglion.handle_path(now, PEER, elsewhere(), Some(path_to(elsewhere())));
+    ganglion.handle_path(now, PEER, elsewhere(), gone);
     assert!(ganglion.poll_command().is_none(), "the peer is not there");
     ganglion.handle_path(now, PEER, address(0), None);
     assert!(matches!(
         ganglion.poll_command(),
         Some(Command::SetPath { path: None, .. })
     ));
-    ganglion.handle_path(now, PEER, address(0), Some(path_to(address(0))));
+    ganglion.handle_path(now, PEER, address(0), there);
     assert!(matches!(
         ganglion.poll_command(),
         Some(Command::SetPath { path: Some(_), .. })
@@ -210,6 +217,7 @@ fn only_the_latest_endpoint_of_a_peer_waits_to_be_resolved() {
                 peer: PEER,
                 session_id,
                 source,
+                local: address(1).ip(),
             },
         );
     }
@@ -217,6 +225,7 @@ fn only_the_latest_endpoint_of_a_peer_waits_to_be_resolved() {
     let event = GanglionEvent::ResolvePath {
         peer: PEER,
         endpoint,
+        source: None,
     };
     assert_eq!(ganglion.poll_event(), Some(event));
     assert_eq!(ganglion.poll_event(), None);
@@ -243,4 +252,140 @@ fn a_path_that_is_found_after_the_handshake_confirms_the_session() {
         .handle_path(now, PEER, address(1), found);
     pair.run(second());
     pair.assert_established();
+}
+
+/// Another address of the second node's host.
+fn second_address() -> IpAddr {
+    "198.51.100.2".parse().expect("an address")
+}
+
+/// A pair whose first node speaks to the second one's second address.
+fn spoken_to_at_the_second_address(seed: u64) -> Pair {
+    let deaf = Setup {
+        knows_endpoint: false,
+        ..Setup::default()
+    };
+    let mut pair = Pair::with([deaf.clone(), deaf], seed);
+    pair.nodes[1].further.push(second_address());
+    let endpoint = SocketAddr::new(second_address(), address(1).port());
+    pair.operate(0, |ganglion, now| {
+        assert!(ganglion.set_endpoint(now, PEER, Some(endpoint)));
+    });
+    pair.run(second());
+    pair.assert_established();
+    pair
+}
+
+/// Where the messages of the second node came from, since `skip`.
+fn sources(pair: &Pair, skip: usize) -> Vec<IpAddr> {
+    let sent = pair.sent[skip..].iter().filter(|(_, from, _)| *from == 1);
+    let mut sources: Vec<_> = sent.map(|(_, _, datagram)| datagram.source.ip()).collect();
+    sources.dedup();
+    sources
+}
+
+#[test]
+fn handshakes_and_data_leave_from_the_address_that_the_peer_spoke_to() {
+    let mut pair = spoken_to_at_the_second_address(20);
+    assert_eq!(pair.nodes[1].status().local, Some(second_address()));
+    pair.chat(
+        &[0, 1],
+        Duration::from_millis(200),
+        Duration::from_secs(10),
+        0,
+    );
+    pair.upcall(1, &Upcall::RekeySoon { peer: PEER });
+    pair.run(second());
+    assert!(pair.handshakes(1).iter().any(|(_, from)| *from == 1));
+    assert_eq!(sources(&pair, 0), [second_address()]);
+    let endpoint = pair.nodes[0].status().endpoint.expect("known");
+    assert_eq!(endpoint.ip(), second_address());
+}
+
+#[test]
+fn a_peer_that_turns_to_another_address_of_ours_is_answered_from_there() {
+    let mut pair = spoken_to_at_the_second_address(21);
+    pair.operate(0, |ganglion, now| {
+        ganglion.set_endpoint(now, PEER, Some(address(1)))
+    });
+    pair.run(second());
+    let skip = pair.sent.len();
+    pair.chat(&[0, 1], Duration::from_millis(200), second(), 0);
+    assert_eq!(sources(&pair, skip), [address(1).ip()]);
+    let status = pair.nodes[1].status();
+    assert_eq!(status.local, Some(address(1).ip()));
+    assert_eq!(status.endpoint, Some(address(0)));
+}
+
+#[test]
+fn an_address_that_is_gone_is_not_spoken_from_and_the_peer_follows() {
+    let mut pair = spoken_to_at_the_second_address(22);
+    pair.nodes[1].further.clear();
+    pair.operate(1, |ganglion, now| {
+        ganglion.handle_address_gone(now, second_address());
+    });
+    assert_eq!(pair.nodes[1].status().local, None);
+    let skip = pair.sent.len();
+    let next = pair.chat(&[1], Duration::from_millis(200), second(), 0);
+    pair.chat(&[0, 1], Duration::from_millis(200), second(), next);
+    pair.run(second());
+    assert_eq!(sources(&pair, skip), [address(1).ip()]);
+    assert_eq!(pair.nodes[0].status().endpoint, Some(address(1)));
+    assert!(!pair.nodes[1].worker.delivered.is_empty());
+}
+
+#[test]
+fn an_address_that_nobody_uses_may_go_unnoticed() {
+    let mut pair = Pair::established(23);
+    let events = pair.nodes[1].events.len();
+    pair.operate(1, |ganglion, now| {
+        ganglion.handle_address_gone(now, second_address());
+    });
+    assert_eq!(pair.nodes[1].events.len(), events);
+}
+
+#[test]
+fn an_address_that_cannot_be_spoken_from_is_given_up_and_not_asked_for_again() {
+    let mut pair = Pair::established(24);
+    let moved = Upcall::Moved {
+        peer: PEER,
+        session_id: newest_session(&pair, 1),
+        source: address(0),
+        local: second_address(),
+    };
+    let commands = pair.nodes[1].count("SetPath");
+    pair.upcall(1, &moved);
+    let event = pair.nodes[1].events.last().expect("an event");
+    let GanglionEvent::ResolvePath { source, .. } = event;
+    assert_eq!(*source, Some(second_address()), "asked for once");
+    assert_eq!(
+        pair.nodes[1].status().local,
+        None,
+        "the kernel chose another"
+    );
+    assert_eq!(
+        pair.nodes[1].count("SetPath"),
+        commands,
+        "the workers know it"
+    );
+}
+
+#[test]
+fn endpoint_and_own_address_change_by_one_command() {
+    let mut pair = Pair::established(25);
+    pair.nodes[1].further.push(second_address());
+    let before = pair.nodes[1].count("SetPath");
+    let source: SocketAddr = "203.0.113.7:7".parse().expect("an address and a port");
+    let moved = Upcall::Moved {
+        peer: PEER,
+        session_id: newest_session(&pair, 1),
+        source,
+        local: second_address(),
+    };
+    pair.upcall(1, &moved);
+    let node = &pair.nodes[1];
+    assert_eq!(node.count("SetPath"), before + 1);
+    let last = node.commands.last().expect("a command");
+    assert!(last.contains("source: 198.51.100.2"), "{last}");
+    assert!(last.contains("endpoint: 203.0.113.7:7"), "{last}");
 }

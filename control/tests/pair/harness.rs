@@ -1,13 +1,13 @@
 //! The world of the tests: nodes, their workers, the network between them, and a clock.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::BTreeMap;
 
 use omni_control::message::{PeerId, Upcall};
 use omni_control::{
     Ganglion, GanglionConfig, GanglionEvent, PeerConfig, PeerState, PeerStatus, PrivateKey,
-    PublicKey, Random, SymmetricKey, Timers,
+    PublicKey, Random, Remembered, SymmetricKey, Timers,
 };
 use omni_wire::outer::Path;
 use omni_wire::{DropReason, Instant, MacAddr, Now, WallTime};
@@ -68,6 +68,12 @@ pub(crate) struct Node {
     pub(crate) events: Vec<GanglionEvent>,
     /// Whether events are answered at once by a path to the endpoint.
     pub(crate) resolves: bool,
+    /// Addresses besides its own that it has and can be reached at.
+    pub(crate) further: Vec<IpAddr>,
+    /// How far its wall clock is ahead of the world's, in seconds.
+    pub(crate) skew: i64,
+    /// What was to be remembered last, as written.
+    pub(crate) disk: Option<String>,
 }
 
 /// How a node is made.
@@ -107,7 +113,8 @@ pub(crate) fn address(index: usize) -> SocketAddr {
 /// The peer that every node of a pair has.
 pub(crate) const PEER: PeerId = PeerId(0);
 
-fn config(setup: &Setup, index: usize) -> GanglionConfig {
+fn config(setup: &Setup, index: usize, disk: Option<&str>) -> GanglionConfig {
+    let remembered = disk.map(|text| Remembered::parse(text.as_bytes()).expect("what we wrote"));
     GanglionConfig {
         fabric: setup.fabric.to_owned(),
         private_key: private_key(index),
@@ -115,14 +122,25 @@ fn config(setup: &Setup, index: usize) -> GanglionConfig {
         max_frame: 1440,
         capabilities: 0b11 + (1 << (8 + index)),
         workers: 1,
+        remembered,
+    }
+}
+
+/// The same moment by a wall clock that is ahead.
+fn skewed(now: Now, seconds: i64) -> Now {
+    let skew = seconds * 1_000_000_000;
+    Now {
+        wall: WallTime(now.wall.0.saturating_add_signed(skew)),
+        ..now
     }
 }
 
 impl Node {
     /// A node that has the other one of its pair as its peer.
-    fn new(index: usize, setup: &Setup, seed: u64, now: Now) -> Self {
+    fn new(index: usize, setup: &Setup, seed: u64, now: Now, disk: Option<String>) -> Self {
         let rng = Box::new(Seeded(seed));
-        let mut ganglion = Ganglion::with_timers(config(setup, index), setup.timers, rng, now);
+        let config = config(setup, index, disk.as_deref());
+        let mut ganglion = Ganglion::with_timers(config, setup.timers, rng, now);
         let other = 1 - index;
         let added = ganglion.add_peer(
             now,
@@ -141,6 +159,29 @@ impl Node {
             commands: Vec::new(),
             events: Vec::new(),
             resolves: true,
+            further: Vec::new(),
+            skew: 0,
+            disk,
+        }
+    }
+
+    /// Whether what is sent there arrives here.
+    fn is_at(&self, destination: SocketAddr) -> bool {
+        let elsewhere = |ip: &IpAddr| SocketAddr::new(*ip, self.address.port()) == destination;
+        self.address == destination || self.further.iter().any(elsewhere)
+    }
+
+    /// The world's time as this node's clocks show it.
+    fn now(&self, now: Now) -> Now {
+        skewed(now, self.skew)
+    }
+
+    /// Plays the kernel: from the address asked for while there is one like that, to anywhere.
+    pub(crate) fn path_to(&self, endpoint: SocketAddr, source: Option<IpAddr>) -> Path {
+        let has = |ip: &IpAddr| self.further.contains(ip) || self.address.ip() == *ip;
+        Path {
+            source: source.filter(has).unwrap_or(self.address.ip()),
+            ..path_to(endpoint)
         }
     }
 
@@ -210,8 +251,8 @@ impl Pair {
         };
         let [a, b] = &setups;
         let nodes = [
-            Node::new(0, a, seed ^ 0xa, now),
-            Node::new(1, b, seed ^ 0xb, now),
+            Node::new(0, a, seed ^ 0xa, now, None),
+            Node::new(1, b, seed ^ 0xb, now, None),
         ];
         let net = Network {
             latency: Duration::from_millis(20),
@@ -252,8 +293,30 @@ impl Pair {
 
     /// A node loses all it knew, and starts again.
     pub(crate) fn restart(&mut self, index: usize, setup: &Setup) {
+        self.nodes[index].disk = None;
+        self.restart_with_memory(index, setup);
+    }
+
+    /// A node starts again, with what it wrote to disk.
+    pub(crate) fn restart_with_memory(&mut self, index: usize, setup: &Setup) {
         self.seed += 0x100;
-        self.nodes[index] = Node::new(index, setup, self.seed, self.now);
+        let node = &self.nodes[index];
+        let (skew, disk) = (node.skew, node.disk.clone());
+        let node = Node::new(index, setup, self.seed, skewed(self.now, skew), disk);
+        self.nodes[index] = Node { skew, ..node };
+    }
+
+    /// The operator changes something at a node.
+    pub(crate) fn operate<T>(
+        &mut self,
+        node: usize,
+        change: impl FnOnce(&mut Ganglion, Now) -> T,
+    ) -> T {
+        let node = &mut self.nodes[node];
+        let now = node.now(self.now);
+        let result = change(&mut node.ganglion, now);
+        self.settle();
+        result
     }
 
     /// A host behind the node sends a frame.
@@ -265,15 +328,17 @@ impl Pair {
 
     /// Something arrives at a node.
     pub(crate) fn inject(&mut self, to: usize, source: SocketAddr, datagram: &[u8]) {
-        self.nodes[to]
-            .ganglion
-            .handle_datagram(self.now, source, datagram);
+        let node = &mut self.nodes[to];
+        let (now, local) = (node.now(self.now), Some(node.address.ip()));
+        node.ganglion.handle_datagram(now, source, local, datagram);
         self.settle();
     }
 
     /// A worker says something.
     pub(crate) fn upcall(&mut self, to: usize, upcall: &Upcall) {
-        self.nodes[to].ganglion.handle_upcall(self.now, upcall);
+        let node = &mut self.nodes[to];
+        let now = node.now(self.now);
+        node.ganglion.handle_upcall(now, upcall);
         self.settle();
     }
 
@@ -285,9 +350,11 @@ impl Pair {
             self.advance_to(at);
             self.deliver();
             for index in 0..self.nodes.len() {
-                let due = self.nodes[index].ganglion.poll_timeout();
+                let node = &mut self.nodes[index];
+                let due = node.ganglion.poll_timeout();
                 if due.is_some_and(|due| due <= self.now.instant) {
-                    self.nodes[index].ganglion.handle_timeout(self.now);
+                    let now = node.now(self.now);
+                    node.ganglion.handle_timeout(now);
                 }
             }
             self.settle();
@@ -364,15 +431,17 @@ impl Pair {
             let to = self
                 .nodes
                 .iter_mut()
-                .find(|node| node.address == datagram.destination);
+                .find(|node| node.is_at(datagram.destination));
             let Some(node) = to else { continue };
+            let (now, local) = (node.now(self.now), datagram.destination.ip());
             match &datagram.body {
                 Body::Handshake(message) => {
                     node.ganglion
-                        .handle_datagram(self.now, datagram.source, message);
+                        .handle_datagram(now, datagram.source, Some(local), message);
                 }
                 data @ Body::Data { .. } => {
-                    node.worker.receive(datagram.source, data, self.now.instant);
+                    let addresses = (datagram.source, local);
+                    node.worker.receive(addresses, data, now.instant);
                 }
             }
             self.settle();
@@ -387,20 +456,27 @@ impl Pair {
     }
 
     fn settle_node(&mut self, index: usize) -> bool {
-        let now = self.now;
         let node = &mut self.nodes[index];
+        let now = node.now(self.now);
         let mut busy = false;
+        if let Some(remembered) = node.ganglion.take_remembered() {
+            node.disk = Some(remembered.to_string());
+        }
         while let Some(command) = node.ganglion.poll_command() {
             node.commands.push(format!("{command:?}"));
             node.worker.apply(command, now.instant);
             busy = true;
         }
         while let Some(event) = node.ganglion.poll_event() {
-            let GanglionEvent::ResolvePath { peer, endpoint } = event;
+            let GanglionEvent::ResolvePath {
+                peer,
+                endpoint,
+                source,
+            } = event;
             node.events.push(event);
             if node.resolves {
-                node.ganglion
-                    .handle_path(now, peer, endpoint, Some(path_to(endpoint)));
+                let path = node.path_to(endpoint, source);
+                node.ganglion.handle_path(now, peer, endpoint, Some(path));
             }
             busy = true;
         }
@@ -410,10 +486,13 @@ impl Pair {
         }
         let mut out = std::mem::take(&mut node.worker.out);
         while let Some(transmit) = node.ganglion.poll_transmit() {
-            out.push((transmit.destination, Body::Handshake(transmit.payload)));
+            let body = Body::Handshake(transmit.payload);
+            out.push((transmit.source, transmit.destination, body));
         }
-        let source = node.address;
-        for (destination, body) in out {
+        let (address, further) = (node.address, node.further.clone());
+        for (source, destination, body) in out {
+            let source = source.filter(|ip| further.contains(ip));
+            let source = source.map_or(address, |ip| SocketAddr::new(ip, address.port()));
             self.post(
                 index,
                 Datagram {

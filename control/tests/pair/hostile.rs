@@ -220,6 +220,7 @@ fn messages_of_other_types_versions_flags_and_lengths_have_their_own_reasons() {
     let mut pair = Pair::established(12);
     let sent = pair.sent.len();
     let initiation = pair.last_handshake(INITIATION, 0);
+    let response = pair.last_handshake(RESPONSE, 1);
     let mut inject = |message: &[u8], reason| {
         let before = pair.nodes[1].drops(reason);
         pair.inject(1, address(0), message);
@@ -245,6 +246,10 @@ fn messages_of_other_types_versions_flags_and_lengths_have_their_own_reasons() {
     inject(&with(7, 2), DropReason::MessageVersion);
     let no_index = [&initiation[..8], &[0; 4], &initiation[12..]].concat();
     inject(&no_index, DropReason::HandshakeBadPayload);
+    let no_index = [&response[..8], &[0; 4], &response[12..]].concat();
+    inject(&no_index, DropReason::HandshakeBadPayload);
+    let swapped = [&response[..4], &[1], &response[5..]].concat();
+    inject(&swapped, DropReason::MessageMalformed);
     inject(&with(13, initiation[13] ^ 1), DropReason::HandshakeBadMac);
     assert_eq!(pair.sent.len(), sent, "nothing was answered");
 }
@@ -283,7 +288,7 @@ fn a_hundred_thousand_arbitrary_datagrams_are_not_answered() {
         let now = pair.now;
         pair.nodes[round % 2]
             .ganglion
-            .handle_datagram(now, address(7), &datagram);
+            .handle_datagram(now, address(7), None, &datagram);
     }
     pair.run(seconds(1));
     let answers = pair.sent[sent..]

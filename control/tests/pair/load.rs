@@ -1,13 +1,15 @@
 //! Floods: when cookies are asked for, and that those who answer them get through.
 
+use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 
 use omni_control::{
-    Ganglion, GanglionConfig, PeerConfig, PeerState, PrivateKey, PublicKey, Timers, Transmit,
+    Ganglion, GanglionConfig, PeerConfig, PeerState, PrivateKey, PublicKey, SymmetricKey, Timers,
+    Transmit,
 };
 use omni_wire::{DropReason, Now};
 
-use crate::harness::{Pair, Seeded, Setup, address};
+use crate::harness::{PEER, Pair, Seeded, Setup, address};
 
 const COOKIE_REPLY: u8 = 3;
 
@@ -25,6 +27,7 @@ fn stranger(pair: &Pair, now: Now) -> Ganglion {
         max_frame: 1440,
         capabilities: 0,
         workers: 1,
+        remembered: None,
     };
     let timers = Timers {
         handshake_retry: Duration::from_millis(1),
@@ -45,25 +48,140 @@ fn stranger(pair: &Pair, now: Now) -> Ganglion {
 /// Gives `count` initiations of the stranger to the victim, one every millisecond of the
 /// stranger's own time. With `answers`, cookies find their way back to it.
 fn flood(pair: &mut Pair, stranger: &mut Ganglion, time: &mut Now, count: usize, answers: bool) {
+    flood_from(pair, stranger, time, count, answers, || address(9));
+}
+
+/// The same, each from an address of its own.
+fn flood_from(
+    pair: &mut Pair,
+    stranger: &mut Ganglion,
+    time: &mut Now,
+    count: usize,
+    answers: bool,
+    mut from: impl FnMut() -> SocketAddr,
+) {
     let now = pair.now;
     for _ in 0..count {
         while let Some(Transmit { payload, .. }) = stranger.poll_transmit() {
+            let source = from();
             let node = &mut pair.nodes[1];
-            node.ganglion.handle_datagram(now, address(9), &payload);
+            node.ganglion.handle_datagram(now, source, None, &payload);
             while let Some(reply) = node.ganglion.poll_transmit() {
                 assert_eq!(
                     (reply.destination, reply.payload[4]),
-                    (address(9), COOKIE_REPLY)
+                    (source, COOKIE_REPLY)
                 );
                 assert!(reply.payload.len() <= payload.len(), "no amplification");
                 if answers {
-                    stranger.handle_datagram(*time, address(1), &reply.payload);
+                    stranger.handle_datagram(*time, address(1), None, &reply.payload);
                 }
             }
         }
         *time = time.advanced(Duration::from_millis(1));
         stranger.handle_timeout(*time);
     }
+}
+
+/// An endless supply of addresses.
+fn anywhere() -> impl FnMut() -> SocketAddr {
+    let mut rng = Seeded(0x5eed);
+    move || {
+        let number = rng.next();
+        let ip = Ipv4Addr::from_bits(number as u32 | 0x0100_0000);
+        SocketAddr::new(ip.into(), (number >> 32) as u16 | 1)
+    }
+}
+
+/// A pair of which both know where the other one is, but only `from` has begun. It floods the
+/// second node before the first message between them arrives.
+fn flooded(from: usize, seed: u64, source: impl FnMut() -> SocketAddr) -> (Pair, Ganglion, Now) {
+    let mut pair = Pair::new(seed);
+    pair.net.block = if from == 0 {
+        |from, datagram| from == 1 && datagram.is_handshake(1)
+    } else {
+        |from, datagram| from == 0 && datagram.is_handshake(1)
+    };
+    pair.run(Duration::ZERO);
+    let mut time = pair.now;
+    let mut attacker = stranger(&pair, time);
+    flood_from(&mut pair, &mut attacker, &mut time, 1000, false, source);
+    (pair, attacker, time)
+}
+
+#[test]
+fn a_known_peer_gets_through_a_flood_at_once_whoever_begins() {
+    for from in [0, 1] {
+        let (mut pair, mut attacker, mut time) = flooded(from, 5, anywhere());
+        let asked = pair.nodes[1].drops(DropReason::HandshakeNoCookie);
+        assert!((700..760).contains(&asked), "{asked} cookies asked for");
+        pair.run(Duration::from_millis(30));
+        flood_from(&mut pair, &mut attacker, &mut time, 1000, false, anywhere());
+        pair.run(Duration::from_millis(100));
+        pair.assert_established();
+        assert_eq!(pair.handshakes(COOKIE_REPLY).len(), 0);
+        let begun = pair.handshakes(1);
+        assert_eq!(begun.iter().filter(|(_, by)| *by == from).count(), 1);
+    }
+}
+
+#[test]
+fn a_known_peer_whose_address_is_forged_gets_through_with_a_cookie() {
+    let (mut pair, mut attacker, mut time) = flooded(0, 6, || address(0));
+    pair.run(Duration::from_millis(100));
+    assert_eq!(pair.nodes[0].status().state, PeerState::Handshaking);
+    assert_eq!(pair.handshakes(COOKIE_REPLY).len(), 1);
+    let mut source = anywhere();
+    for _ in 0..12 {
+        // Whoever forges it goes on doing so, and takes each permit as it comes.
+        flood_from(&mut pair, &mut attacker, &mut time, 100, false, || {
+            address(0)
+        });
+        flood_from(&mut pair, &mut attacker, &mut time, 130, false, &mut source);
+        pair.run(Duration::from_millis(460));
+    }
+    pair.assert_established();
+    let begun = pair.handshakes(1);
+    assert_eq!(begun.iter().filter(|(_, by)| *by == 0).count(), 2);
+    assert_ne!(
+        pair.last_handshake(1, 0)[152..],
+        [0; 16],
+        "it showed the cookie"
+    );
+}
+
+#[test]
+fn another_port_of_a_peers_address_is_no_known_endpoint() {
+    let elsewhere = SocketAddr::new(address(0).ip(), 1);
+    let (pair, ..) = flooded(0, 7, || elsewhere);
+    let asked = pair.nodes[1].drops(DropReason::HandshakeNoCookie);
+    let known = flooded(0, 7, || address(0)).0.nodes[1].drops(DropReason::HandshakeNoCookie);
+    assert_eq!(asked, known + 3, "the three permits of the known one");
+}
+
+#[test]
+fn cookie_replies_are_bounded_apart_and_hold_up_no_handshake() {
+    let mut pair = Pair::new(8);
+    pair.run(Duration::ZERO);
+    let mut time = pair.now;
+    let mut attacker = stranger(&pair, time);
+    let now = pair.now;
+    let ganglion = &mut pair.nodes[1].ganglion;
+    for _ in 0..800 {
+        while let Some(Transmit { payload, .. }) = attacker.poll_transmit() {
+            ganglion.handle_datagram(now, address(9), None, &payload);
+        }
+        time = time.advanced(Duration::from_millis(1));
+        attacker.handle_timeout(time);
+    }
+    let secret = Some(SymmetricKey([1; 32]));
+    assert!(ganglion.set_preshared_key(now, PEER, secret));
+    let first = ganglion.poll_transmit().expect("an initiation");
+    assert_eq!((first.destination, first.payload[4]), (address(0), 1));
+    let replies: Vec<_> = std::iter::from_fn(|| ganglion.poll_transmit()).collect();
+    assert_eq!(replies.len(), 256);
+    assert!(replies.iter().all(|reply| reply.payload[4] == COOKIE_REPLY));
+    let asked = ganglion.drops().get(DropReason::HandshakeNoCookie);
+    assert_eq!(ganglion.drops().get(DropReason::MailboxFull), asked - 256);
 }
 
 #[test]

@@ -2,11 +2,13 @@
 //! delays, repeats and reorders by a seed. Workers are played by a small model that has the rules
 //! of sessions but no cryptography.
 
+mod clocks;
 mod endpoints;
 mod first_contact;
 mod harness;
 mod hostile;
 mod load;
+mod reload;
 mod rotation;
 mod weather;
 mod worker;

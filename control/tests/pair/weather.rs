@@ -87,6 +87,11 @@ fn a_session_survives_a_blackout_of_60_seconds() {
     let next = pair.chat(&[0, 1], millis(250), Duration::from_secs(20), 0);
     pair.net.block = |_, _| true;
     let next = pair.chat(&[0, 1], millis(250), Duration::from_secs(60), next);
+    let during = pair.handshakes(INITIATION).len();
+    assert!(
+        during <= 1 + 2 * 10,
+        "no storm: 45 s of silence noticed, one in 5 s each: {during}"
+    );
     pair.net.block = |_, _| false;
     let next = pair.chat(&[0, 1], millis(250), Duration::from_secs(6), next);
     let last = pair.chat(&[0, 1], millis(250), Duration::from_secs(20), next);
@@ -97,6 +102,8 @@ fn a_session_survives_a_blackout_of_60_seconds() {
             .any(|node| node.worker.delivered.contains(&frame))
     };
     assert!((next..last).all(arrived));
+    let after = pair.handshakes(INITIATION).len() - during;
+    assert!(after <= 2, "nor afterwards: {after}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The model of a node's workers: sessions, staging, replay and traffic as the engine has them,
 //! one lane, and keys that are compared instead of used.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -52,7 +52,8 @@ pub(crate) struct Worker {
     peers: BTreeMap<PeerId, WorkerPeer>,
     sessions: BTreeMap<u32, WorkerSession>,
     pub(crate) upcalls: VecDeque<Upcall>,
-    pub(crate) out: Vec<(SocketAddr, Body)>,
+    /// From where, to where, and what.
+    pub(crate) out: Vec<(Option<IpAddr>, SocketAddr, Body)>,
     /// Frames that arrived, in order.
     pub(crate) delivered: Vec<u64>,
     /// How many frames had to wait for a session.
@@ -191,10 +192,15 @@ impl Worker {
             traffic.last_tx_data.store(now.0, Ordering::Relaxed);
             traffic.tx_frames.fetch_add(1, Ordering::Relaxed);
         }
-        self.out.push((path.endpoint, body));
+        self.out.push((Some(path.source), path.endpoint, body));
     }
 
-    pub(crate) fn receive(&mut self, source: SocketAddr, body: &Body, now: Instant) {
+    pub(crate) fn receive(
+        &mut self,
+        (source, local): (SocketAddr, IpAddr),
+        body: &Body,
+        now: Instant,
+    ) {
         let Body::Data {
             session_id,
             key,
@@ -231,13 +237,15 @@ impl Worker {
             traffic.last_rx_data.store(now.0, Ordering::Relaxed);
             traffic.rx_frames.fetch_add(1, Ordering::Relaxed);
         }
-        let moved = peer.path.is_none_or(|path| path.endpoint != source);
+        let here = peer.path.map(|path| (path.endpoint, path.source));
+        let moved = here != Some((source, local));
         if moved && is_newest {
             let session_id = *session_id;
             self.upcalls.push_back(Upcall::Moved {
                 peer: id,
                 session_id,
                 source,
+                local,
             });
         }
         self.delivered.extend(frame);

@@ -1,0 +1,150 @@
+//! Where peers are, and from which address of ours they are spoken to.
+//!
+//! Both change together, by what verified and is newest: the workers tell it. A message to a peer
+//! leaves from the address that the peer last spoke to, as a host with several addresses would
+//! otherwise answer from one that the peer, or what stands between, never heard of.
+
+use core::net::{IpAddr, SocketAddr};
+
+use omni_wire::Now;
+use omni_wire::outer::Path;
+
+use super::{Ganglion, GanglionEvent, Route};
+use crate::message::{Command, PeerId};
+use crate::peer::Peer;
+
+impl Ganglion {
+    /// Takes in how messages reach `endpoint`; `None` when they do not now.
+    ///
+    /// To be called when an event asked for it, and again whenever that changes. Ignored when the
+    /// peer is elsewhere by now. When the path does not leave from the address that the event
+    /// named, that address is no longer asked for.
+    pub fn handle_path(
+        &mut self,
+        _now: Now,
+        peer: PeerId,
+        endpoint: SocketAddr,
+        path: Option<Path>,
+    ) {
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        if known.endpoint != Some(endpoint) {
+            return;
+        }
+        if let Some(path) = path {
+            known.local.take_if(|local| *local != path.source);
+        }
+        if known.path == path {
+            return;
+        }
+        let first = known.path.is_none();
+        known.path = path;
+        self.commands.push_back(Command::SetPath { peer, path });
+        if first && known.sessions.current.is_some() {
+            // What should have confirmed the session had no way to leave before.
+            self.commands.push_back(Command::SendKeepalive { peer });
+        }
+    }
+
+    /// Takes in that we do not have this address any more. The ways of all that it was used for
+    /// are to be found anew.
+    pub fn handle_address_gone(&mut self, _now: Now, address: IpAddr) {
+        let uses = |peer: &Peer| {
+            let by_path = peer.path.is_some_and(|path| path.source == address);
+            by_path || peer.local == Some(address)
+        };
+        let touched = self.peers.iter().filter(|(_, peer)| uses(peer));
+        for id in touched.map(|(&id, _)| id).collect::<Vec<_>>() {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.local.take_if(|local| *local == address);
+            }
+            self.ask_for_path(id);
+        }
+    }
+
+    /// Messages for the peer go to `endpoint` from now on, and leave from `local`. The workers
+    /// keep the old path until the new one is known.
+    pub(super) fn move_to(&mut self, id: PeerId, endpoint: SocketAddr, local: Option<IpAddr>) {
+        let local = local.filter(|local| local.is_ipv4() == endpoint.is_ipv4());
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if (peer.endpoint, peer.local) == (Some(endpoint), local) {
+            return;
+        }
+        peer.local = local;
+        match peer.endpoint.replace(endpoint) {
+            Some(before) => {
+                self.by_endpoint.remove(&(before, id));
+            }
+            None => self.commands.push_back(Command::SetReachable {
+                peer: id,
+                reachable: true,
+            }),
+        }
+        self.by_endpoint.insert((endpoint, id));
+        self.ask_for_path(id);
+    }
+
+    /// It is not known where the peer is, and there is nothing to send to it.
+    pub(super) fn lose_sight(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        peer.local = None;
+        let Some(before) = peer.endpoint.take() else {
+            return;
+        };
+        if peer.path.take().is_some() {
+            self.commands.push_back(Command::SetPath {
+                peer: id,
+                path: None,
+            });
+        }
+        self.commands.push_back(Command::SetReachable {
+            peer: id,
+            reachable: false,
+        });
+        self.by_endpoint.remove(&(before, id));
+        self.forget_event(id);
+    }
+
+    /// The peer whose endpoint this is. Of several, the one that was added first.
+    pub(super) fn peer_at(&mut self, endpoint: SocketAddr) -> Option<&mut Peer> {
+        let from = (endpoint, PeerId(0));
+        let &(found, id) = self.by_endpoint.range(from..).next()?;
+        (found == endpoint).then(|| self.peers.get_mut(&id))?
+    }
+
+    /// How to speak to a peer at its endpoint: from the address that its messages in sessions
+    /// leave from.
+    pub(super) fn route_to(peer: &Peer) -> Option<Route> {
+        let remote = peer.endpoint?;
+        let path = peer.path.filter(|path| path.endpoint == remote);
+        Some(Route {
+            remote,
+            local: peer.local.or(path.map(|path| path.source)),
+        })
+    }
+
+    fn ask_for_path(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get(&id) else {
+            return;
+        };
+        let (source, Some(endpoint)) = (peer.local, peer.endpoint) else {
+            return;
+        };
+        self.forget_event(id);
+        self.events.push_back(GanglionEvent::ResolvePath {
+            peer: id,
+            endpoint,
+            source,
+        });
+    }
+
+    pub(super) fn forget_event(&mut self, id: PeerId) {
+        self.events
+            .retain(|GanglionEvent::ResolvePath { peer, .. }| *peer != id);
+    }
+}
