@@ -4,6 +4,8 @@
 mod ports;
 #[path = "netlink/resolution.rs"]
 mod resolution;
+#[path = "netlink/sources.rs"]
+mod sources;
 #[path = "netlink/world.rs"]
 mod world;
 

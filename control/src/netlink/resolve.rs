@@ -12,7 +12,7 @@ use omni_wire::outer::Path;
 use super::Netlink;
 use super::decode::{self, Neighbor, RTM_NEWNEIGH, RTM_NEWROUTE, Route};
 use super::error::{NetlinkError, errno};
-use super::link::Link;
+use super::link::{Link, all_addresses};
 use super::socket::request;
 
 /// IANA protocol number of UDP.
@@ -25,6 +25,10 @@ pub enum Resolution {
     Ready {
         /// How messages reach the endpoint.
         path: Path,
+        /// False when another source address was asked for, which this host cannot (or can no
+        /// longer) use for the endpoint: [`Path::source`] is the kernel's choice instead, and the
+        /// one asked for is best forgotten.
+        source_kept: bool,
         /// The longest outer IP packet, in octets: the smaller of the route's limit (path MTU
         /// discovery included) and the interface's MTU.
         mtu: u32,
@@ -66,9 +70,16 @@ impl Netlink {
     /// Finds the way to `endpoint`, which must leave by the interface `underlay` (an index) or by
     /// a VLAN sub-interface of it, for datagrams from our port `source_port`.
     ///
-    /// The kernel decides as for a datagram of its own, routing rules included. When it does not
-    /// know the next hop's MAC address, or has not confirmed it for a while, it is made to look.
-    /// An IPv4 address written as IPv6 (`::ffff:a.b.c.d`) is taken as IPv4.
+    /// The kernel decides as for a datagram of its own, routing rules included. Without a `source`
+    /// it also chooses our address, as for a socket that is not bound to one. With a `source` it
+    /// decides as for a socket bound to that address, rules for senders (`ip rule add from ...`)
+    /// included. A `source` that does not work is passed over, and the answer says so: one that is
+    /// not an address of the underlay or of its VLAN sub-interfaces (what is sent to others is not
+    /// steered to the engine), or from which no way leaves by the underlay.
+    ///
+    /// When the kernel does not know the next hop's MAC address, or has not confirmed it for a
+    /// while, it is made to look. An IPv4 address written as IPv6 (`::ffff:a.b.c.d`) is taken as
+    /// IPv4.
     ///
     /// # Errors
     /// What the kernel refuses. Unreachable endpoints are no error but
@@ -76,10 +87,12 @@ impl Netlink {
     pub async fn resolve(
         &self,
         endpoint: SocketAddr,
+        source: Option<IpAddr>,
         underlay: u32,
         source_port: u16,
     ) -> Result<Resolution, NetlinkError> {
-        match self.find(canonical(endpoint), underlay, source_port).await {
+        let endpoint = canonical(endpoint);
+        match self.decide(endpoint, source, underlay, source_port).await {
             Ok(resolution) => Ok(resolution),
             Err(Stop::Unresolvable(why)) => Ok(Resolution::Unresolvable { why }),
             Err(Stop::Failed(error)) => Err(error),
@@ -101,9 +114,10 @@ impl Netlink {
         }
     }
 
-    async fn find(
+    async fn decide(
         &self,
         endpoint: SocketAddr,
+        source: Option<IpAddr>,
         underlay: u32,
         source_port: u16,
     ) -> Result<Resolution, Stop> {
@@ -112,43 +126,149 @@ impl Netlink {
             return Err(Stop::Unresolvable(why));
         };
         check_endpoint(endpoint.ip())?;
-        let route = route(endpoint, &underlay, source_port).await?;
-        check_kind(endpoint.ip(), &underlay, &route)?;
+        if let Some(source) = source {
+            match self
+                .way_from(endpoint, source, &underlay, source_port)
+                .await
+            {
+                Ok(way) => return finish(way, endpoint, source_port, true).await,
+                Err(Stop::Unresolvable(_)) => {}
+                Err(failed) => return Err(failed),
+            }
+        }
+        let way = self.way(endpoint, None, &underlay, source_port).await?;
+        finish(way, endpoint, source_port, source.is_none()).await
+    }
+
+    /// The way for a socket that is bound to `source`.
+    async fn way_from(
+        &self,
+        endpoint: SocketAddr,
+        source: IpAddr,
+        underlay: &Link,
+        source_port: u16,
+    ) -> Result<Way, Stop> {
+        let unusable = || Err(Stop::Unresolvable(format!("{source} cannot be used")));
+        if !may_pair(source, endpoint.ip()) {
+            return unusable();
+        }
+        let Some(at) = self.interface_of(source, underlay).await? else {
+            return unusable();
+        };
+        let way = self
+            .way(endpoint, Some(source), underlay, source_port)
+            .await?;
+        // A link-local address means something on its own link only.
+        if is_link_local(source) && at != way.output.index {
+            return unusable();
+        }
+        Ok(way)
+    }
+
+    /// The interface that has the address: the underlay or a VLAN sub-interface of it.
+    async fn interface_of(
+        &self,
+        address: IpAddr,
+        underlay: &Link,
+    ) -> Result<Option<u32>, NetlinkError> {
+        let all = all_addresses().await?;
+        let having = all
+            .iter()
+            .filter(|one| one.usable && one.address == address);
+        for ifindex in having.map(|one| one.ifindex) {
+            if ifindex == underlay.index {
+                return Ok(Some(ifindex));
+            }
+            let link = self.link_by_index(ifindex).await?;
+            let parent = link.and_then(|link| link.vlan).map(|(parent, _)| parent);
+            if parent == Some(underlay.index) {
+                return Ok(Some(ifindex));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where datagrams to `endpoint` go, up to the next hop.
+    async fn way(
+        &self,
+        endpoint: SocketAddr,
+        source: Option<IpAddr>,
+        underlay: &Link,
+        source_port: u16,
+    ) -> Result<Way, Stop> {
+        let route = route(endpoint, source, underlay, source_port).await?;
+        check_kind(endpoint.ip(), underlay, &route)?;
         let output = match route.output {
             Some(index) if index == underlay.index => underlay.clone(),
             Some(index) => self
                 .link_by_index(index)
                 .await?
                 .ok_or_else(|| vanished(index))?,
-            None => return Err(no_route(endpoint.ip(), &underlay)),
+            None => return Err(no_route(endpoint.ip(), underlay)),
         };
-        let vlan = vlan_of(endpoint.ip(), &underlay, &output)?;
-        let source = route
-            .source
-            .filter(|source| source.is_ipv4() == endpoint.is_ipv4());
-        let source = source.ok_or_else(|| no_source(endpoint.ip(), &output))?;
-        let next_hop = route.gateway.unwrap_or(endpoint.ip());
-        let ifindex = output.index;
-        let Some(next_hop_mac) = next_hop_mac(next_hop, ifindex).await? else {
-            return Ok(Resolution::Pending { next_hop, ifindex });
-        };
-        let source_mac = output.mac;
-        let path = Path {
-            source_mac,
-            next_hop_mac,
+        let vlan = vlan_of(endpoint.ip(), underlay, &output)?;
+        // To a request with a source the answer names another one (IPv6), or none (IPv4).
+        let source = source
+            .or(route.source)
+            .filter(|source| source.is_ipv4() == endpoint.is_ipv4())
+            .ok_or_else(|| no_source(endpoint.ip(), &output))?;
+        Ok(Way {
             vlan,
             source,
-            source_port,
-            endpoint,
-        };
-        let mtu = route.mtu.map_or(output.mtu, |mtu| mtu.min(output.mtu));
-        Ok(Resolution::Ready {
-            path,
-            mtu,
-            next_hop,
-            ifindex,
+            next_hop: route.gateway.unwrap_or(endpoint.ip()),
+            mtu: route.mtu.map_or(output.mtu, |mtu| mtu.min(output.mtu)),
+            output,
         })
     }
+}
+
+/// The way to an endpoint, but for the next hop's MAC address.
+struct Way {
+    /// The underlay, or a VLAN sub-interface of it.
+    output: Link,
+    /// The tag that the latter stands for.
+    vlan: Option<u16>,
+    /// Our address.
+    source: IpAddr,
+    /// The gateway, or the endpoint itself.
+    next_hop: IpAddr,
+    /// The longest outer IP packet, in octets.
+    mtu: u32,
+}
+
+/// Adds the next hop's MAC address to a way.
+async fn finish(
+    way: Way,
+    endpoint: SocketAddr,
+    source_port: u16,
+    source_kept: bool,
+) -> Result<Resolution, Stop> {
+    let (next_hop, ifindex) = (way.next_hop, way.output.index);
+    let Some(next_hop_mac) = next_hop_mac(next_hop, ifindex).await? else {
+        return Ok(Resolution::Pending { next_hop, ifindex });
+    };
+    let path = Path {
+        source_mac: way.output.mac,
+        next_hop_mac,
+        vlan: way.vlan,
+        source: way.source,
+        source_port,
+        endpoint,
+    };
+    Ok(Resolution::Ready {
+        path,
+        source_kept,
+        mtu: way.mtu,
+        next_hop,
+        ifindex,
+    })
+}
+
+/// Whether datagrams from one address may go to the other at all: both of one family, and a
+/// link-local one reaches link-local ones only (RFC 4007 s.9).
+fn may_pair(source: IpAddr, destination: IpAddr) -> bool {
+    source.is_ipv4() == destination.is_ipv4()
+        && (!is_link_local(source) || is_link_local(destination))
 }
 
 fn canonical(endpoint: SocketAddr) -> SocketAddr {
@@ -162,10 +282,15 @@ fn is_link_local(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
-/// Asks the kernel how it would send to `endpoint`.
-async fn route(endpoint: SocketAddr, underlay: &Link, source_port: u16) -> Result<Route, Stop> {
+/// Asks the kernel how it would send to `endpoint`, from `source` if one is given.
+async fn route(
+    endpoint: SocketAddr,
+    source: Option<IpAddr>,
+    underlay: &Link,
+    source_port: u16,
+) -> Result<Route, Stop> {
     let action = format!("look up the route to {}", endpoint.ip());
-    let message = route_request(endpoint, underlay.index, source_port);
+    let message = route_request(endpoint, source, underlay.index, source_port);
     match request(&action, RouteNetlinkMessage::GetRoute(message), 0).await {
         Ok(replies) => {
             let reply = replies.iter().find(|reply| reply.kind == RTM_NEWROUTE);
@@ -191,16 +316,28 @@ async fn route(endpoint: SocketAddr, underlay: &Link, source_port: u16) -> Resul
     }
 }
 
-fn route_request(endpoint: SocketAddr, underlay: u32, source_port: u16) -> RouteMessage {
+fn route_request(
+    endpoint: SocketAddr,
+    source: Option<IpAddr>,
+    underlay: u32,
+    source_port: u16,
+) -> RouteMessage {
     let mut message = RouteMessage::default();
+    let bits = if endpoint.is_ipv4() { 32 } else { 128 };
     message.header.address_family = family(endpoint.ip());
-    message.header.destination_prefix_length = if endpoint.is_ipv4() { 32 } else { 128 };
+    message.header.destination_prefix_length = bits;
     message.attributes = vec![
         RouteAttribute::Destination(endpoint.ip().into()),
         RouteAttribute::IpProto(IPPROTO_UDP),
         RouteAttribute::Sport(source_port),
         RouteAttribute::Dport(endpoint.port()),
     ];
+    if let Some(source) = source {
+        message.header.source_prefix_length = bits;
+        message
+            .attributes
+            .push(RouteAttribute::Source(source.into()));
+    }
     if is_link_local(endpoint.ip()) {
         let scope = match endpoint {
             SocketAddr::V6(v6) if v6.scope_id() != 0 => v6.scope_id(),
@@ -396,6 +533,16 @@ mod tests {
         );
         let why = tag(&sub_interface(UNDERLAY, true)).expect_err("802.1ad");
         assert!(why.contains("802.1ad") && why.contains("eth0.7"), "{why}");
+    }
+
+    #[test]
+    fn addresses_of_one_family_pair_and_link_local_ones_stay_on_their_link() {
+        let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let (v4, v6) = (address("192.0.2.1"), address("2001:db8::1"));
+        let link_local = address("fe80::1");
+        assert!(may_pair(v4, address("198.51.100.1")) && may_pair(v6, address("2001:db8::2")));
+        assert!(may_pair(link_local, address("fe80::2")) && may_pair(v6, link_local));
+        assert!(!may_pair(v4, v6) && !may_pair(v6, v4) && !may_pair(link_local, v6));
     }
 
     #[test]

@@ -24,7 +24,7 @@ async fn resolve(netlink: &Netlink, endpoint: &str) -> Resolution {
     let underlay = link(netlink, "underlay").await.index;
     let endpoint: SocketAddr = endpoint.parse().expect("an endpoint");
     netlink
-        .resolve(endpoint, underlay, OUR_PORT)
+        .resolve(endpoint, None, underlay, OUR_PORT)
         .await
         .expect("an answer")
 }
@@ -277,7 +277,7 @@ fn what_does_not_leave_by_the_underlay_is_told_why() {
             assert!(why_not(&netlink, "0.0.0.0:1").await.contains("any address"));
             let endpoint = "192.0.2.2:1".parse().expect("an endpoint");
             let gone = netlink
-                .resolve(endpoint, 4711, OUR_PORT)
+                .resolve(endpoint, None, 4711, OUR_PORT)
                 .await
                 .expect("an answer");
             assert!(matches!(gone, Resolution::Unresolvable { why } if why.contains("4711")));
