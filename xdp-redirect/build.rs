@@ -5,21 +5,28 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const SOURCE: &str = "bpf/omni_redirect.bpf.c";
+const LAYOUT: &str = "bpf/layout.c";
 const HEADER: &str = "bpf/omni_redirect.h";
 
-/// The same programs twice: for kernels that know frames of several buffers, and for older ones.
-const OBJECTS: [(&str, &[&str]); 2] = [
-    ("omni_redirect.o", &[]),
-    ("omni_redirect_linear.o", &["-DOMNI_LINEAR_ONLY"]),
+/// What is made of which source, and how. The same programs twice: for kernels that know frames of
+/// several buffers, and for older ones. And the header's layout as text, for a test.
+const OUTPUTS: [(&str, &str, &[&str]); 3] = [
+    (SOURCE, "omni_redirect.o", &["-c"]),
+    (
+        SOURCE,
+        "omni_redirect_linear.o",
+        &["-c", "-DOMNI_LINEAR_ONLY"],
+    ),
+    (LAYOUT, "layout.s", &["-S"]),
 ];
 
 fn main() -> ExitCode {
-    for input in ["build.rs", SOURCE, HEADER] {
+    for input in ["build.rs", SOURCE, LAYOUT, HEADER] {
         println!("cargo::rerun-if-changed={input}");
     }
     println!("cargo::rerun-if-env-changed=CLANG");
-    for (object, defines) in OBJECTS {
-        if let Err(reason) = compile(object, defines) {
+    for (source, output, options) in OUTPUTS {
+        if let Err(reason) = compile(source, output, options) {
             for line in reason.lines() {
                 println!("cargo::error={line}");
             }
@@ -29,10 +36,10 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn compile(object: &str, defines: &[&str]) -> Result<(), String> {
+fn compile(source: &str, output: &str, options: &[&str]) -> Result<(), String> {
     let clang = env::var("CLANG").unwrap_or_else(|_| "clang".to_owned());
     let directory = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
-    let output = Command::new(&clang)
+    let run = Command::new(&clang)
         .args([
             "-O2",
             "-g",
@@ -50,17 +57,16 @@ fn compile(object: &str, defines: &[&str]) -> Result<(), String> {
                 .iter()
                 .flat_map(|path| [Path::new("-isystem"), path]),
         )
-        .args(defines)
-        .arg("-c")
-        .arg(directory.join(SOURCE))
+        .args(options)
+        .arg(directory.join(source))
         .arg("-o")
-        .arg(Path::new(&variable("OUT_DIR")?).join(object))
+        .arg(Path::new(&variable("OUT_DIR")?).join(output))
         .output()
         .map_err(|error| missing_clang(&clang, &error))?;
-    if output.status.success() {
+    if run.status.success() {
         return Ok(());
     }
-    Err(explain(&clang, &String::from_utf8_lossy(&output.stderr)))
+    Err(explain(&clang, &String::from_utf8_lossy(&run.stderr)))
 }
 
 /// XDP programs run in the byte order of the machine that the engine is built for.

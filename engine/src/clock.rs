@@ -3,10 +3,11 @@
 use omni_wire::{Instant, Now, WallTime};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Monotonic time, on the clock that XDP stamps frames with.
+/// Monotonic time, on the clock that XDP stamps frames with: `CLOCK_BOOTTIME`. It goes on while
+/// the machine is suspended, so that a session is no younger for having slept.
 #[must_use]
 pub fn instant() -> Instant {
-    Instant(nanoseconds(ClockId::Monotonic))
+    Instant(nanoseconds(ClockId::Boottime))
 }
 
 /// Both clocks.

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Steers frames into AF_XDP sockets, and nothing more.
+ * Steers frames into AF_XDP sockets, and drops what the engine would refuse anyhow.
  *
- *   omni_underlay   data messages of the fabric go to the socket of their receive queue; all
- *                   other traffic of the host continues to the kernel, untouched
+ *   omni_underlay   data messages of the fabric go to the socket of their receive queue, or end
+ *                   here when their session is to be checked and is not known; messages without
+ *                   a session end here when they are to be checked and are no handshakes, or too
+ *                   many; all other traffic of the host continues to the kernel, untouched
  *   omni_access     every frame goes to the socket of its receive queue, with room before it
  *                   for the headers that will carry it
  *
@@ -71,11 +73,47 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
+/* Takes memory for the sessions there are, not for all that there can be. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, OMNI_MAX_SESSIONS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __be32);
+	__type(value, struct omni_session_entry);
+} sessions SEC(".maps");
+
+/* Each peer's share of messages without a session, by where it is. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, OMNI_MAX_ENDPOINTS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct omni_endpoint);
+	__type(value, struct omni_share);
+} endpoints SEC(".maps");
+
+/* A core's share, for everyone else. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct omni_share);
+} shared SEC(".maps");
+
 /* The part of a frame that is not read yet. */
 struct cursor {
 	void *at;
 	void *end;
 };
+
+/* Messages without a session, and what they are long where that is fixed. */
+#define OMNI_INITIATION 1
+#define OMNI_INITIATION_LEN 168
+#define OMNI_RESPONSE 2
+#define OMNI_RESPONSE_LEN 116
+#define OMNI_COOKIE_REPLY 3
+#define OMNI_COOKIE_REPLY_LEN 68
+#define OMNI_REFLECT_PROBE 16
+#define OMNI_REFLECT_ANSWER 17
 
 /* A UDP header and the first field of the message behind it. */
 struct datagram {
@@ -83,11 +121,22 @@ struct datagram {
 	__be32 session_id;
 };
 
-/* Where a frame is going: what the underlay program decides by. */
+/* What follows the session's number in every message. */
+struct message_tail {
+	__u8 type;
+	__u8 flags;
+	__be16 lane;
+};
+
+/* Where a frame comes from and goes to: what the underlay program decides by. */
 struct destination {
+	struct omni_endpoint from;
 	struct omni_addr addr;
 	__be16 port;
+	__u16 lane;
 	__be32 session_id;
+	__u32 len;	/* octets of the message */
+	__u8 type;
 };
 
 static __always_inline void count(__u32 which)
@@ -187,6 +236,8 @@ static __always_inline __u32 take_ipv4(struct cursor *rest, struct destination *
 	total_len = bpf_ntohs(ip->tot_len);
 	if (total_len < header_len || !take_ipv4_options(rest, ip->ihl))
 		return 0;
+	to->from.addr.word[2] = bpf_htonl(0xffff);
+	to->from.addr.word[3] = ip->saddr;
 	to->addr.word[2] = bpf_htonl(0xffff);
 	to->addr.word[3] = ip->daddr;
 	return total_len - header_len;
@@ -201,11 +252,27 @@ static __always_inline __u32 take_ipv6(struct cursor *rest, struct destination *
 		return 0;
 	if (ip->nexthdr != IPPROTO_UDP)
 		return 0;
+	__builtin_memcpy(&to->from.addr, &ip->saddr, sizeof(to->from.addr));
 	__builtin_memcpy(&to->addr, &ip->daddr, sizeof(to->addr));
 	/* A mapped address on the wire is nobody's, and must not match our IPv4 address. */
 	if (!to->addr.word[0] && !to->addr.word[1] && to->addr.word[2] == bpf_htonl(0xffff))
 		return 0;
 	return bpf_ntohs(ip->payload_len);
+}
+
+/*
+ * Reads on in a message whose session's number was read. A message that ends before its lane
+ * counts as one of type 0 on lane 0, which every session has: the engine knows what to call it.
+ */
+static __always_inline void read_tail(struct cursor *rest, struct destination *to)
+{
+	struct message_tail *tail;
+
+	if (to->len < sizeof(to->session_id) + sizeof(*tail) ||
+	    !take(rest, sizeof(*tail), (void **)&tail))
+		return;
+	to->type = tail->type;
+	to->lane = bpf_ntohs(tail->lane);
 }
 
 /*
@@ -230,22 +297,77 @@ static __always_inline bool read_destination(struct cursor rest, struct destinat
 	if (!granted || !take(&rest, sizeof(*datagram), (void **)&datagram))
 		return false;
 	udp_len = bpf_ntohs(datagram->udp.len);
+	if (udp_len < sizeof(*datagram) || udp_len > granted)
+		return false;
+	to->from.port = datagram->udp.source;
 	to->port = datagram->udp.dest;
 	to->session_id = datagram->session_id;
-	return udp_len >= sizeof(*datagram) && udp_len <= granted;
+	to->len = udp_len - sizeof(datagram->udp);
+	read_tail(&rest, to);
+	return true;
 }
 
-/* Whether the engine's sockets are to have this frame, rather than the kernel. */
-static __always_inline bool is_data_for_us(struct xdp_md *ctx)
+/* Whether this is a message of the fabric to us. */
+static __always_inline bool is_for_us(struct xdp_md *ctx, const struct omni_settings *now,
+				      struct destination *to)
 {
 	struct cursor frame = { (void *)(long)ctx->data, (void *)(long)ctx->data_end };
-	const struct omni_settings *now = current_settings();
-	struct destination to = {};
 
-	if (!now || !read_destination(frame, &to))
+	if (!read_destination(frame, to))
 		return false;
-	return now->port && to.port == now->port && to.session_id &&
-	       bpf_map_lookup_elem(&local_addrs, &to.addr) != NULL;
+	return now->port && to->port == now->port &&
+	       bpf_map_lookup_elem(&local_addrs, &to->addr) != NULL;
+}
+
+/* Whether a message without a session has a type, and the length that belongs to it. */
+static __always_inline bool is_handshake(const struct destination *to)
+{
+	switch (to->type) {
+	case OMNI_INITIATION:
+		return to->len == OMNI_INITIATION_LEN;
+	case OMNI_RESPONSE:
+		return to->len == OMNI_RESPONSE_LEN;
+	case OMNI_COOKIE_REPLY:
+		return to->len == OMNI_COOKIE_REPLY_LEN;
+	case OMNI_REFLECT_PROBE:
+	case OMNI_REFLECT_ANSWER:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/*
+ * Takes one message out of a share, if anything is left in it. Cores that do this at once may
+ * take one too many, which does no harm.
+ */
+static __always_inline bool take_share(struct omni_share *share, __u64 cost, __u64 most)
+{
+	__u64 now = bpf_ktime_get_boot_ns(), spent = share->spent_until;
+
+	if (spent < now)
+		spent = now;
+	if (spent + cost > now + most)
+		return false;
+	share->spent_until = spent + cost;
+	return true;
+}
+
+/* What becomes of a message without a session. */
+static __always_inline int admit(const struct destination *to)
+{
+	struct omni_share *share;
+	__u32 only = 0;
+
+	if (!is_handshake(to))
+		return drop(OMNI_NOT_HANDSHAKE);
+	share = bpf_map_lookup_elem(&endpoints, &to->from);
+	if (share && take_share(share, OMNI_ENDPOINT_COST, OMNI_ENDPOINT_MOST))
+		return XDP_PASS;
+	share = bpf_map_lookup_elem(&shared, &only);
+	if (!share || take_share(share, OMNI_SHARED_COST, OMNI_SHARED_MOST))
+		return XDP_PASS;
+	return drop(OMNI_TOO_MANY);
 }
 
 /* Writes the metadata before the frame and hands it to the socket of its receive queue. */
@@ -267,7 +389,7 @@ static __always_inline int steer(struct xdp_md *ctx, __u16 room)
 	barrier_var(meta);
 	if ((void *)(meta + 1) < (void *)(long)ctx->data)
 		return drop(OMNI_NO_HEADROOM);
-	meta->stamp_ns = bpf_ktime_get_ns();
+	meta->stamp_ns = bpf_ktime_get_boot_ns();
 	meta->room = room;
 	meta->flags = 0;
 	meta->rx_queue = queue;
@@ -281,8 +403,23 @@ static __always_inline int steer(struct xdp_md *ctx, __u16 room)
 OMNI_SECTION
 int omni_underlay(struct xdp_md *ctx)
 {
+	const struct omni_settings *now = current_settings();
+	const struct omni_session_entry *session;
+	struct destination to = {};
+
+	if (!now || !is_for_us(ctx, now, &to))
+		return XDP_PASS;
+	if (!to.session_id)
+		return now->flags & OMNI_CHECK_HANDSHAKES ? admit(&to) : XDP_PASS;
+	if (now->flags & OMNI_CHECK_SESSIONS) {
+		session = bpf_map_lookup_elem(&sessions, &to.session_id);
+		if (!session)
+			return drop(OMNI_NO_SESSION);
+		if (to.lane >= session->lanes)
+			return drop(OMNI_NO_LANE);
+	}
 	/* Without a socket the kernel gets the message, and the control thread counts it. */
-	if (!is_data_for_us(ctx) || !has_socket(ctx->rx_queue_index))
+	if (!has_socket(ctx->rx_queue_index))
 		return XDP_PASS;
 	return steer(ctx, 0);
 }

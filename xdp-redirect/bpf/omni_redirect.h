@@ -2,8 +2,8 @@
 /*
  * What the steering programs and their loader agree on: limits, layouts, counters.
  *
- * src/layout.rs repeats these values for Rust; a test there compares the two, so a change here
- * that is not made there does not pass.
+ * src/layout.rs repeats these values for Rust. bpf/layout.c lists them for a test there, which
+ * compares the two: a change here that is not made there does not pass.
  */
 #ifndef OMNI_REDIRECT_H
 #define OMNI_REDIRECT_H
@@ -16,6 +16,9 @@
 /* Addresses of the underlay interface: the size of the address map. */
 #define OMNI_MAX_LOCAL_ADDRS 256
 
+/* Live sessions that the underlay program can know: the size of the session map. */
+#define OMNI_MAX_SESSIONS 65536
+
 /*
  * Octets that may be made free before a frame. The kernel leaves 256 (XDP_PACKET_HEADROOM),
  * of which its own frame record takes up to 64 and the metadata below 16.
@@ -25,14 +28,37 @@
 /* Octets of metadata before a frame: a multiple of four, at most 32 (bpf_xdp_adjust_meta). */
 #define OMNI_META_LEN 16
 
-/* Octets of a session's number, the first field of every message. */
-#define OMNI_SESSION_ID_LEN 4
+/* A flag of the settings: data is dropped that belongs to no session in the session map. */
+#define OMNI_CHECK_SESSIONS 1
+
+/* A flag of the settings: messages without a session are looked at before the kernel gets them. */
+#define OMNI_CHECK_HANDSHAKES 2
+
+/*
+ * Peers whose endpoint is known: the size of their map.
+ *
+ * A message without a session costs the control thread microseconds, and the host a walk through
+ * its network stack. All that come from elsewhere share what a core lets through; each known
+ * endpoint has a share of its own, which nobody else can use up unless they forge its address.
+ */
+#define OMNI_MAX_ENDPOINTS 16384
+
+/* Nanoseconds of a core's share that a message from elsewhere takes: 2500 a second. */
+#define OMNI_SHARED_COST 400000
+
+/* As many nanoseconds may be saved: 500 messages at once. */
+#define OMNI_SHARED_MOST 200000000
+
+/* The same for a known endpoint: 8 messages a second, 16 at once. */
+#define OMNI_ENDPOINT_COST 125000000
+#define OMNI_ENDPOINT_MOST 2000000000
 
 /* What user space can change while the programs run. */
 struct omni_settings {
 	__be16 port;	/* UDP port of the fabric, as on the wire; 0 steers nothing */
 	__u16 room;	/* octets to make free before each frame from an access port */
-	__u32 reserved;	/* zero */
+	__u16 flags;	/* OMNI_CHECK_SESSIONS, OMNI_CHECK_HANDSHAKES, both or none */
+	__u16 reserved;	/* zero */
 };
 
 /* An address of this host; IPv4 in its mapped form, ::ffff:a.b.c.d (RFC 4291 s.2.5.5.2). */
@@ -40,9 +66,28 @@ struct omni_addr {
 	__be32 word[4];
 };
 
+/* What is known of a live session. The key is its number, as on the wire. */
+struct omni_session_entry {
+	__u16 lanes;	/* lanes that the peer announced: it uses 0 to one less than this */
+	__u16 flags;	/* none defined: zero */
+	__u32 reserved;	/* zero */
+};
+
+/* Where a peer is: the key of the map of endpoints. */
+struct omni_endpoint {
+	struct omni_addr addr;
+	__be16 port;
+	__u16 reserved;	/* zero */
+};
+
+/* A share of messages without a session. */
+struct omni_share {
+	__u64 spent_until;	/* nanoseconds of CLOCK_BOOTTIME */
+};
+
 /* Stands right before the first octet of every frame handed to a socket; host byte order. */
 struct omni_meta {
-	__u64 stamp_ns;	/* when the driver handed the frame over, CLOCK_MONOTONIC */
+	__u64 stamp_ns;	/* when the driver handed the frame over, CLOCK_BOOTTIME */
 	__u16 room;	/* octets made free before the frame, counted in the frame's length */
 	__u16 flags;	/* none defined: zero */
 	__u32 rx_queue;	/* receive queue that the frame came in on */
@@ -50,6 +95,9 @@ struct omni_meta {
 
 _Static_assert(sizeof(struct omni_settings) == 8, "settings are 8 octets");
 _Static_assert(sizeof(struct omni_addr) == 16, "an address is 16 octets");
+_Static_assert(sizeof(struct omni_session_entry) == 8, "a session's entry is 8 octets");
+_Static_assert(sizeof(struct omni_endpoint) == 20, "an endpoint is 20 octets");
+_Static_assert(sizeof(struct omni_share) == 8, "a share is 8 octets");
 _Static_assert(sizeof(struct omni_meta) == OMNI_META_LEN, "metadata is 16 octets");
 
 /* Places in the counter map. */
@@ -57,7 +105,11 @@ enum omni_counter {
 	OMNI_STEERED = 0,	/* frames handed to a socket */
 	OMNI_NO_SOCKET = 1,	/* frames dropped: no socket serves their receive queue */
 	OMNI_NO_HEADROOM = 2,	/* frames dropped: no room for headers or metadata */
-	OMNI_COUNTERS = 3,
+	OMNI_NO_SESSION = 3,	/* frames dropped: data of a session that is not known */
+	OMNI_NO_LANE = 4,	/* frames dropped: data on a lane that the peer did not announce */
+	OMNI_NOT_HANDSHAKE = 5,	/* messages dropped: no session, and no handshake */
+	OMNI_TOO_MANY = 6,	/* messages dropped: more without a session than may pass */
+	OMNI_COUNTERS = 7,
 };
 
 #endif /* OMNI_REDIRECT_H */

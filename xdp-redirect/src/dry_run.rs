@@ -1,5 +1,7 @@
 //! Runs a loaded program on a frame, without interface or traffic.
 
+use std::time::Duration;
+
 use aya::{TestRun, TestRunOptions};
 
 use crate::error::{self, RedirectError};
@@ -106,6 +108,45 @@ impl Redirect {
             action,
             frame,
             meta: ours.map(|octets| Meta::parse(&octets)),
+        })
+    }
+}
+
+/// How long a program took for a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timed {
+    /// What the program decided in the last run.
+    pub action: Action,
+    /// The mean of all runs as the kernel measured it, in whole nanoseconds.
+    pub mean: Duration,
+}
+
+impl Redirect {
+    /// Runs the program `times` times on a frame and measures. Counters count every run.
+    ///
+    /// All runs get the same frame: what one puts before it, the next finds there. So only
+    /// verdicts that leave the frame alone, to drop it or to let it pass, can be repeated.
+    ///
+    /// # Errors
+    ///
+    /// As [`Redirect::dry_run`].
+    pub fn time_runs(&self, frame: &[u8], times: u32) -> Result<Timed, RedirectError> {
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            repeat: times,
+            ..TestRunOptions::new()
+        };
+        let failed = |reason: String| RedirectError::DryRun {
+            len: frame.len(),
+            reason,
+        };
+        let outcome = self
+            .xdp()?
+            .test_run(options)
+            .map_err(|refusal| failed(error::explain(&refusal)))?;
+        Ok(Timed {
+            action: outcome.return_value.into(),
+            mean: outcome.duration,
         })
     }
 }

@@ -8,7 +8,7 @@ use aya::maps::MapError;
 use aya::programs::ProgramError;
 use thiserror::Error;
 
-use crate::layout::{MAX_LOCAL_ADDRS, MAX_QUEUES, MAX_ROOM};
+use crate::layout::{MAX_ENDPOINTS, MAX_LOCAL_ADDRS, MAX_QUEUES, MAX_ROOM, MAX_SESSIONS};
 use crate::loader::Mode;
 
 pub(crate) const EPERM: i32 = 1;
@@ -133,6 +133,14 @@ pub enum RedirectError {
     /// The table of addresses is full.
     #[error("more than {MAX_LOCAL_ADDRS} addresses on the underlay interface")]
     TooManyAddresses,
+
+    /// The table of sessions is full.
+    #[error("more than {MAX_SESSIONS} live sessions for the XDP program")]
+    TooManySessions,
+
+    /// The table of endpoints is full.
+    #[error("more than {MAX_ENDPOINTS} endpoints of peers for the XDP program")]
+    TooManyEndpoints,
 
     /// A map of the program could not be read or written.
     #[error("cannot access {what} of the XDP program: {reason}")]

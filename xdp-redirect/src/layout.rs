@@ -1,6 +1,6 @@
 //! What the programs and user space agree on, as `bpf/omni_redirect.h` has it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Octets of [`Meta`] before a frame.
 pub const META_LEN: usize = 16;
@@ -14,10 +14,26 @@ pub const MAX_ROOM: u16 = 128;
 /// Most addresses that the underlay program can know.
 pub const MAX_LOCAL_ADDRS: u32 = 256;
 
+/// Most live sessions that the underlay program can know.
+pub const MAX_SESSIONS: u32 = 65_536;
+
+/// Most endpoints of peers that the underlay program can know.
+pub const MAX_ENDPOINTS: u32 = 16_384;
+
 /// Places in the map of counters: `enum omni_counter`.
 pub(crate) const STEERED: u32 = 0;
 pub(crate) const NO_SOCKET: u32 = 1;
 pub(crate) const NO_HEADROOM: u32 = 2;
+pub(crate) const NO_SESSION: u32 = 3;
+pub(crate) const NO_LANE: u32 = 4;
+pub(crate) const NOT_HANDSHAKE: u32 = 5;
+pub(crate) const TOO_MANY: u32 = 6;
+
+/// A flag of [`Settings`]: data is dropped that belongs to no known session.
+const CHECK_SESSIONS: u16 = 1;
+
+/// A flag of [`Settings`]: of messages without a session, only handshakes pass, and not too many.
+const CHECK_HANDSHAKES: u16 = 2;
 
 /// What a program writes right before the first octet of every frame that it steers.
 ///
@@ -33,7 +49,7 @@ pub(crate) const NO_HEADROOM: u32 = 2;
 /// | 12 | 4 | `rx_queue` |
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Meta {
-    /// When the driver handed the frame over: nanoseconds of `CLOCK_MONOTONIC`.
+    /// When the driver handed the frame over: nanoseconds of `CLOCK_BOOTTIME`.
     pub stamp_ns: u64,
     /// Octets made free before the frame; they count in the length of the descriptor.
     pub room: u16,
@@ -82,15 +98,44 @@ pub(crate) struct Settings {
     pub(crate) port: u16,
     /// Octets to make free before a frame from an access port.
     pub(crate) room: u16,
+    /// Whether data of unknown sessions and on lanes not announced is dropped.
+    pub(crate) check_sessions: bool,
+    /// Whether messages without a session are dropped that are no handshakes, or too many.
+    pub(crate) check_handshakes: bool,
 }
 
 impl Settings {
-    /// Port as on the wire, room in host order, four zero octets.
+    /// Port as on the wire, room and flags in host order, two zero octets.
     pub(crate) const fn to_octets(self) -> [u8; 8] {
+        let flags = CHECK_SESSIONS * self.check_sessions as u16
+            | CHECK_HANDSHAKES * self.check_handshakes as u16;
         let [p0, p1] = self.port.to_be_bytes();
         let [r0, r1] = self.room.to_ne_bytes();
-        [p0, p1, r0, r1, 0, 0, 0, 0]
+        let [f0, f1] = flags.to_ne_bytes();
+        [p0, p1, r0, r1, f0, f1, 0, 0]
     }
+}
+
+/// The key of a session: its number, as on the wire.
+pub(crate) const fn session_key(session_id: u32) -> [u8; 4] {
+    session_id.to_be_bytes()
+}
+
+/// What the program knows of a session: `struct omni_session_entry`, lanes in host order, the
+/// rest zero.
+pub(crate) const fn session_entry(lanes: u16) -> [u8; 8] {
+    let [l0, l1] = lanes.to_ne_bytes();
+    [l0, l1, 0, 0, 0, 0, 0, 0]
+}
+
+/// The key of an endpoint: its address, its port as on the wire, two zero octets.
+pub(crate) const fn endpoint_key(endpoint: SocketAddr) -> [u8; 20] {
+    let mut key = [0; 20];
+    let (address, rest) = key.split_at_mut(16);
+    address.copy_from_slice(&address_key(endpoint.ip()));
+    let (port, _) = rest.split_at_mut(2);
+    port.copy_from_slice(&endpoint.port().to_be_bytes());
+    key
 }
 
 /// The key of an address: IPv4 in its mapped form (RFC 4291 s.2.5.5.2).
@@ -103,53 +148,111 @@ pub(crate) const fn address_key(address: IpAddr) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
-    const HEADER: &str = include_str!("../bpf/omni_redirect.h");
+    /// What clang made of `bpf/layout.c`, which lists the header's numbers.
+    const LAYOUT: &str = include_str!(concat!(env!("OUT_DIR"), "/layout.s"));
 
-    /// The number that the C header gives a name, by `#define` or in the `enum`.
+    /// All numbers of the header with their names: limits, sizes, and `STRUCT.FIELD` for where a
+    /// field begins.
+    fn numbers() -> impl Iterator<Item = (&'static str, u64)> {
+        LAYOUT.lines().filter_map(|line| {
+            let line = line.trim().strip_prefix(".ascii \"= ")?;
+            let (name, number) = line.strip_suffix('"')?.split_once(' ')?;
+            Some((name, number.parse().expect("a number")))
+        })
+    }
+
     fn in_header(name: &str) -> u64 {
-        HEADER
-            .lines()
-            .filter_map(|line| {
-                let mut words = line
-                    .split([' ', '\t', '=', ','])
-                    .filter(|word| !word.is_empty());
-                let first = words.next()?;
-                let found = if first == "#define" {
-                    words.next()?
-                } else {
-                    first
-                };
-                (found == name)
-                    .then(|| words.next()?.parse().ok())
-                    .flatten()
-            })
-            .next()
-            .unwrap_or_else(|| panic!("the header gives no number for {name}"))
+        let found = numbers().find(|(other, _)| *other == name);
+        found
+            .unwrap_or_else(|| panic!("bpf/layout.c does not list {name}"))
+            .1
+    }
+
+    /// The octets of a struct that a field takes.
+    fn place(field: &str) -> Range<usize> {
+        let start = in_header(field) as usize;
+        start..start + in_header(&format!("{field}.len")) as usize
+    }
+
+    /// What the octets of a struct are when its fields have these values, and the rest zero.
+    fn filled<const LEN: usize>(name: &str, fields: &[(&str, &[u8])]) -> [u8; LEN] {
+        assert_eq!(in_header(name), LEN as u64, "{name}");
+        let mut octets = [0; LEN];
+        for (field, value) in fields {
+            octets[place(&format!("{name}.{field}"))].copy_from_slice(value);
+        }
+        octets
     }
 
     #[test]
-    fn limits_and_counters_are_those_of_the_c_header() {
-        assert_eq!(in_header("OMNI_META_LEN"), META_LEN as u64);
-        assert_eq!(in_header("OMNI_MAX_QUEUES"), u64::from(MAX_QUEUES));
-        assert_eq!(in_header("OMNI_MAX_ROOM"), u64::from(MAX_ROOM));
-        assert_eq!(
-            in_header("OMNI_MAX_LOCAL_ADDRS"),
-            u64::from(MAX_LOCAL_ADDRS)
+    fn limits_flags_and_counters_are_those_of_the_c_header() {
+        for (name, number) in [
+            ("OMNI_META_LEN", META_LEN as u64),
+            ("OMNI_MAX_QUEUES", MAX_QUEUES.into()),
+            ("OMNI_MAX_ROOM", MAX_ROOM.into()),
+            ("OMNI_MAX_LOCAL_ADDRS", MAX_LOCAL_ADDRS.into()),
+            ("OMNI_MAX_SESSIONS", MAX_SESSIONS.into()),
+            ("OMNI_MAX_ENDPOINTS", MAX_ENDPOINTS.into()),
+            ("OMNI_CHECK_SESSIONS", CHECK_SESSIONS.into()),
+            ("OMNI_CHECK_HANDSHAKES", CHECK_HANDSHAKES.into()),
+            ("OMNI_STEERED", STEERED.into()),
+            ("OMNI_NO_SOCKET", NO_SOCKET.into()),
+            ("OMNI_NO_HEADROOM", NO_HEADROOM.into()),
+            ("OMNI_NO_SESSION", NO_SESSION.into()),
+            ("OMNI_NO_LANE", NO_LANE.into()),
+            ("OMNI_NOT_HANDSHAKE", NOT_HANDSHAKE.into()),
+            ("OMNI_TOO_MANY", TOO_MANY.into()),
+            ("OMNI_COUNTERS", 7),
+        ] {
+            assert_eq!(in_header(name), number, "{name}");
+        }
+    }
+
+    /// A field that `bpf/layout.c` leaves out, and padding, would show as a gap.
+    #[test]
+    fn the_fields_that_are_compared_are_all_there_are() {
+        for (name, fields) in [
+            ("omni_settings", 4),
+            ("omni_addr", 1),
+            ("omni_session_entry", 3),
+            ("omni_endpoint", 3),
+            ("omni_share", 1),
+            ("omni_meta", 4),
+        ] {
+            let starts = numbers().filter_map(|(other, _)| {
+                let field = other.strip_prefix(name)?.strip_prefix('.')?;
+                (!field.ends_with(".len")).then_some(other)
+            });
+            let mut places: Vec<_> = starts.map(place).collect();
+            places.sort_by_key(|place| place.start);
+            assert_eq!(places.len(), fields, "fields of {name}");
+            let end = places.iter().fold(0, |end, place| {
+                assert_eq!(place.start, end, "{name}: a gap, or two in one place");
+                place.end
+            });
+            assert_eq!(
+                end as u64,
+                in_header(name),
+                "{name} goes on after its fields"
+            );
+        }
+    }
+
+    #[test]
+    fn metadata_is_read_from_where_the_programs_write_it() {
+        let octets = filled(
+            "omni_meta",
+            &[
+                ("stamp_ns", &0x0102_0304_0506_0708_u64.to_ne_bytes()),
+                ("room", &74_u16.to_ne_bytes()),
+                ("flags", &0x8001_u16.to_ne_bytes()),
+                ("rx_queue", &63_u32.to_ne_bytes()),
+            ],
         );
-        assert_eq!(in_header("OMNI_STEERED"), u64::from(STEERED));
-        assert_eq!(in_header("OMNI_NO_SOCKET"), u64::from(NO_SOCKET));
-        assert_eq!(in_header("OMNI_NO_HEADROOM"), u64::from(NO_HEADROOM));
-    }
-
-    #[test]
-    fn meta_reads_each_field_from_its_own_octets() {
-        let mut octets = [0; META_LEN];
-        octets[0..8].copy_from_slice(&0x0102_0304_0506_0708_u64.to_ne_bytes());
-        octets[8..10].copy_from_slice(&74_u16.to_ne_bytes());
-        octets[10..12].copy_from_slice(&0x8001_u16.to_ne_bytes());
-        octets[12..16].copy_from_slice(&63_u32.to_ne_bytes());
         let expected = Meta {
             stamp_ns: 0x0102_0304_0506_0708,
             room: 74,
@@ -159,16 +262,56 @@ mod tests {
         assert_eq!(Meta::parse(&octets), expected);
     }
 
+    /// The port in network order, all else in the host's.
     #[test]
-    fn the_port_is_in_network_order_and_the_room_is_not() {
-        let octets = Settings {
-            port: 0x1234,
-            room: 0x5678,
+    fn settings_are_written_where_the_programs_read_them() {
+        for flags in 0..4_u16 {
+            let settings = Settings {
+                port: 0x1234,
+                room: 0x5678,
+                check_sessions: flags & CHECK_SESSIONS != 0,
+                check_handshakes: flags & CHECK_HANDSHAKES != 0,
+            };
+            let expected = filled(
+                "omni_settings",
+                &[
+                    ("port", &[0x12, 0x34]),
+                    ("room", &0x5678_u16.to_ne_bytes()),
+                    ("flags", &flags.to_ne_bytes()),
+                    ("reserved", &[0; 2]),
+                ],
+            );
+            assert_eq!(settings.to_octets(), expected);
         }
-        .to_octets();
-        assert_eq!(octets[0..2], [0x12, 0x34]);
-        assert_eq!(octets[2..4], 0x5678_u16.to_ne_bytes());
-        assert_eq!(octets[4..8], [0; 4]);
+    }
+
+    #[test]
+    fn a_session_is_written_where_the_programs_read_it() {
+        assert_eq!(session_key(0x0102_0304), [1, 2, 3, 4]);
+        let expected = filled(
+            "omni_session_entry",
+            &[
+                ("lanes", &0x1234_u16.to_ne_bytes()),
+                ("flags", &[0; 2]),
+                ("reserved", &[0; 4]),
+            ],
+        );
+        assert_eq!(session_entry(0x1234), expected);
+    }
+
+    #[test]
+    fn an_endpoint_is_written_where_the_programs_look_for_it() {
+        let endpoint: SocketAddr = "192.0.2.1:4660".parse().unwrap();
+        let expected = filled(
+            "omni_endpoint",
+            &[
+                ("addr", &address_key(endpoint.ip())),
+                ("port", &[0x12, 0x34]),
+                ("reserved", &[0; 2]),
+            ],
+        );
+        assert_eq!(endpoint_key(endpoint), expected);
+        assert_eq!(filled::<8>("omni_share", &[]), [0; 8]);
     }
 
     #[test]
@@ -176,6 +319,11 @@ mod tests {
         let plain: IpAddr = "192.0.2.1".parse().unwrap();
         let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
         assert_eq!(address_key(plain), address_key(mapped));
-        assert_eq!(address_key(plain)[10..], [0xff, 0xff, 192, 0, 2, 1]);
+        let mut expected = [0; 16];
+        expected[10..].copy_from_slice(&[0xff, 0xff, 192, 0, 2, 1]);
+        assert_eq!(
+            address_key(plain),
+            filled("omni_addr", &[("word", &expected)])
+        );
     }
 }

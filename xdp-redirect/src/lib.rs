@@ -5,15 +5,19 @@
 //!      | frame                                        | frame
 //!  omni_underlay -- not ours --> kernel           omni_access
 //!      | UDP, our address and port,                   | everything
-//!      | session not zero                             |
+//!      | session not zero, and known if checked       |
 //!      v                                              v
 //!  socket of the receive queue                    socket of the receive queue
 //!  | meta 16 | frame                              | meta 16 | room | frame
 //! ```
 //!
-//! What a program steers by can change while it runs: the port, the addresses, the room before
-//! frames, the sockets. An attachment is a `bpf_link`: it ends with the [`Redirect`] that made
-//! it, and with the process, however that ends.
+//! What a program steers by can change while it runs: the port, the addresses, the live sessions,
+//! the room before frames, the sockets. With [`Redirect::set_session_check`] data of unknown
+//! sessions ends in the driver and costs no copy, no ring and no wake-up. That is no more than a
+//! sieve: whoever saw a message knows the number of a live session.
+//!
+//! An attachment is a `bpf_link`: it ends with the [`Redirect`] that made it, and with the process,
+//! however that ends.
 //!
 //! XDP sees a frame without the VLAN tag that a driver keeps beside it, and what is steered has
 //! lost it. Whoever owns an interface switches that off: inserting tags on the sending side of a
@@ -30,7 +34,9 @@ mod error;
 mod layout;
 mod loader;
 
-pub use dry_run::{Action, DryRun};
+pub use dry_run::{Action, DryRun, Timed};
 pub use error::RedirectError;
-pub use layout::{MAX_LOCAL_ADDRS, MAX_QUEUES, MAX_ROOM, META_LEN, Meta};
+pub use layout::{
+    MAX_ENDPOINTS, MAX_LOCAL_ADDRS, MAX_QUEUES, MAX_ROOM, MAX_SESSIONS, META_LEN, Meta,
+};
 pub use loader::{BUSY_RETRY, Counters, Kind, Mode, Redirect};

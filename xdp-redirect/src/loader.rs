@@ -1,7 +1,7 @@
 //! Loads a program, attaches it, and changes what it steers by.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
 use crate::error::{self, RedirectError};
-use crate::layout::{self, MAX_ROOM, Settings};
+use crate::layout::{self, MAX_ENDPOINTS, MAX_ROOM, MAX_SESSIONS, Settings};
 
 /// How long [`Redirect::attach`] waits for an interface that another program still holds.
 ///
@@ -82,6 +82,17 @@ pub struct Counters {
     pub no_socket: u64,
     /// Frames dropped because nothing could be put before them.
     pub no_headroom: u64,
+    /// Data dropped because its session is not known ([`Redirect::set_session_check`]).
+    pub no_session: u64,
+    /// Data dropped because its lane is not among those announced for its session
+    /// ([`Redirect::set_session_check`]).
+    pub no_lane: u64,
+    /// Messages without a session dropped because they are no handshakes
+    /// ([`Redirect::set_handshake_check`]).
+    pub not_handshake: u64,
+    /// Messages without a session dropped because they were too many
+    /// ([`Redirect::set_handshake_check`]).
+    pub too_many: u64,
 }
 
 /// A loaded program with maps of its own; attached to at most one interface.
@@ -103,6 +114,8 @@ struct Maps {
     local_addrs: HashMap<MapData, [u8; 16], u8>,
     settings: Array<MapData, [u8; 8]>,
     counters: PerCpuArray<MapData, u64>,
+    sessions: HashMap<MapData, [u8; 4], [u8; 8]>,
+    endpoints: HashMap<MapData, [u8; 20], [u8; 8]>,
 }
 
 impl fmt::Debug for Maps {
@@ -137,6 +150,8 @@ impl Redirect {
         let mut ebpf = EbpfLoader::new()
             // The programs read no kernel structures, so there is nothing to relocate.
             .btf(None)
+            .map_max_entries("sessions", places(kind, MAX_SESSIONS))
+            .map_max_entries("endpoints", places(kind, MAX_ENDPOINTS))
             .load(object)
             .map_err(|refusal| LoadFailure::new(name, &refusal))?;
         xdp_mut(&mut ebpf, kind)?
@@ -233,6 +248,97 @@ impl Redirect {
         ignore_missing(removed).map_err(|refusal| RedirectError::map("the addresses", &refusal))
     }
 
+    /// Lets data of a session pass the check that [`Redirect::set_session_check`] turns on.
+    /// `session_id` is the number that this host gave the session, `lanes` how many lanes the
+    /// peer announced: those from 0 on. Adding a session twice sets its lanes anew. Takes effect
+    /// with the next frame.
+    ///
+    /// Only the underlay program looks at sessions.
+    ///
+    /// # Errors
+    ///
+    /// [`RedirectError::TooManySessions`] beyond [`MAX_SESSIONS`], [`RedirectError::Map`] when
+    /// the kernel refuses.
+    pub fn add_session(&mut self, session_id: u32, lanes: u16) -> Result<(), RedirectError> {
+        let key = layout::session_key(session_id);
+        let added = self
+            .maps
+            .sessions
+            .insert(key, layout::session_entry(lanes), 0);
+        added.map_err(|refusal| match error::errno(&refusal) {
+            Some(error::E2BIG) => RedirectError::TooManySessions,
+            _ => RedirectError::map("the sessions", &refusal),
+        })
+    }
+
+    /// Removes a session. Removing one that is not there changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`RedirectError::Map`] when the kernel refuses.
+    pub fn remove_session(&mut self, session_id: u32) -> Result<(), RedirectError> {
+        let removed = self.maps.sessions.remove(&layout::session_key(session_id));
+        ignore_missing(removed).map_err(|refusal| RedirectError::map("the sessions", &refusal))
+    }
+
+    /// Whether the underlay program drops data of sessions that were not added, and on lanes that
+    /// the peer did not announce; off at first. What is dropped is counted
+    /// ([`Counters::no_session`], [`Counters::no_lane`]). Takes effect with the next frame.
+    ///
+    /// # Errors
+    ///
+    /// [`RedirectError::Map`] when the kernel refuses.
+    pub fn set_session_check(&mut self, check_sessions: bool) -> Result<(), RedirectError> {
+        self.change(Settings {
+            check_sessions,
+            ..self.settings
+        })
+    }
+
+    /// Gives an endpoint of a peer its own share of messages without a session, which the check
+    /// that [`Redirect::set_handshake_check`] turns on lets pass: 8 a second, 16 at once. What is
+    /// more counts with those of everyone else. Adding one twice fills its share up.
+    ///
+    /// Only the underlay program looks at endpoints.
+    ///
+    /// # Errors
+    ///
+    /// [`RedirectError::TooManyEndpoints`] beyond [`MAX_ENDPOINTS`], [`RedirectError::Map`] when
+    /// the kernel refuses.
+    pub fn add_endpoint(&mut self, endpoint: SocketAddr) -> Result<(), RedirectError> {
+        let key = layout::endpoint_key(endpoint);
+        let added = self.maps.endpoints.insert(key, [0; 8], 0);
+        added.map_err(|refusal| match error::errno(&refusal) {
+            Some(error::E2BIG) => RedirectError::TooManyEndpoints,
+            _ => RedirectError::map("the endpoints", &refusal),
+        })
+    }
+
+    /// Removes an endpoint. Removing one that is not there changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`RedirectError::Map`] when the kernel refuses.
+    pub fn remove_endpoint(&mut self, endpoint: SocketAddr) -> Result<(), RedirectError> {
+        let removed = self.maps.endpoints.remove(&layout::endpoint_key(endpoint));
+        ignore_missing(removed).map_err(|refusal| RedirectError::map("the endpoints", &refusal))
+    }
+
+    /// Whether the underlay program drops messages without a session that have no type and length
+    /// of a handshake, and of the others, what a core gets of them beyond 2500 a second, 500 at
+    /// once, and beyond the shares of endpoints; off at first. What is dropped is counted
+    /// ([`Counters::not_handshake`], [`Counters::too_many`]). Takes effect with the next frame.
+    ///
+    /// # Errors
+    ///
+    /// [`RedirectError::Map`] when the kernel refuses.
+    pub fn set_handshake_check(&mut self, check_handshakes: bool) -> Result<(), RedirectError> {
+        self.change(Settings {
+            check_handshakes,
+            ..self.settings
+        })
+    }
+
     /// Hands frames of a receive queue to an `AF_XDP` socket, in place of the one before. The
     /// socket must be bound to this interface and queue: the kernel drops what others would get,
     /// and counts it at the socket. A socket that closes leaves its place by itself.
@@ -280,6 +386,10 @@ impl Redirect {
             steered: sum(layout::STEERED)?,
             no_socket: sum(layout::NO_SOCKET)?,
             no_headroom: sum(layout::NO_HEADROOM)?,
+            no_session: sum(layout::NO_SESSION)?,
+            no_lane: sum(layout::NO_LANE)?,
+            not_handshake: sum(layout::NOT_HANDSHAKE)?,
+            too_many: sum(layout::TOO_MANY)?,
         })
     }
 
@@ -381,7 +491,18 @@ impl Maps {
             local_addrs: typed(named("local_addrs")?, "the addresses")?,
             settings: typed(named("settings")?, "the settings")?,
             counters: typed(named("counters")?, "the counters")?,
+            sessions: typed(named("sessions")?, "the sessions")?,
+            endpoints: typed(named("endpoints")?, "the endpoints")?,
         })
+    }
+}
+
+/// The size of a map that only the underlay program asks. Both come with it, and its table of 16
+/// octets for each place the kernel makes at once: the access program gets the least.
+const fn places(kind: Kind, most: u32) -> u32 {
+    match kind {
+        Kind::Underlay => most,
+        Kind::Access => 1,
     }
 }
 
@@ -450,6 +571,7 @@ mod tests {
         let underlay = load(Kind::Underlay);
         assert!(!underlay.multi_buffer());
         assert_eq!(underlay.dry_run(&frame).unwrap().action, Action::Pass);
+        check_an_unknown_session(underlay);
         let access = load(Kind::Access);
         assert_eq!(access.dry_run(&frame).unwrap().action, Action::Drop);
         let expected = Counters {
@@ -457,6 +579,37 @@ mod tests {
             ..Counters::default()
         };
         assert_eq!(access.counters().unwrap(), expected);
+    }
+
+    fn check_an_unknown_session(mut underlay: Redirect) {
+        let mut frame = [0; 14 + 20 + 8 + 32];
+        frame[12] = 0x08;
+        frame[14..18].copy_from_slice(&[0x45, 0, 0, 60]);
+        frame[23] = 17;
+        frame[30..34].copy_from_slice(&[192, 0, 2, 1]);
+        frame[36..40].copy_from_slice(&[0x12, 0xb5, 0, 40]);
+        frame[42..50].copy_from_slice(&[1, 2, 3, 4, 4, 0, 0, 1]);
+        underlay.set_port(0x12b5).unwrap();
+        underlay.add_local("192.0.2.1".parse().unwrap()).unwrap();
+        underlay.set_session_check(true).unwrap();
+        for (lanes, action) in [
+            (None, Action::Drop),
+            (Some(1), Action::Drop),
+            // As there is no socket.
+            (Some(2), Action::Pass),
+        ] {
+            if let Some(lanes) = lanes {
+                underlay.add_session(0x0102_0304, lanes).unwrap();
+            }
+            let decided = underlay.dry_run(&frame).unwrap().action;
+            assert_eq!(decided, action, "{lanes:?} lanes");
+        }
+        let expected = Counters {
+            no_session: 1,
+            no_lane: 1,
+            ..Counters::default()
+        };
+        assert_eq!(underlay.counters().unwrap(), expected);
     }
 
     #[test]

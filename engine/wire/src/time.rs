@@ -9,7 +9,8 @@ use core::time::Duration;
 
 /// A point in monotonic time, in nanoseconds since an arbitrary start.
 ///
-/// In production the start is that of `CLOCK_MONOTONIC`, the clock that XDP stamps frames with.
+/// In production the start is that of `CLOCK_BOOTTIME`, the clock that XDP stamps frames with. It
+/// goes on while the machine is suspended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(pub u64);
 

@@ -3,7 +3,9 @@
 
 mod access;
 mod attach;
+mod handshakes;
 mod prog_run;
+mod sessions;
 mod settings;
 mod traffic;
 

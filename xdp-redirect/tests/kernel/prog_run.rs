@@ -4,7 +4,7 @@
 
 use omni_xdp_redirect::{Action, Kind};
 
-use crate::support::bench::{Bench, PORT, address, monotonic_ns, v4, v6};
+use crate::support::bench::{Bench, PORT, address, boottime_ns, v4, v6};
 use crate::support::frame::{CUSTOMER_TAG, Frame, SERVICE_TAG};
 
 /// A frame, and what is to become of it.
@@ -39,17 +39,14 @@ fn check_underlay(bench: &Bench, cases: &[Case]) {
         expected: action,
     } in cases
     {
-        let before = monotonic_ns();
+        let before = boottime_ns();
         let after = bench.program.dry_run(frame).unwrap();
         assert_eq!(after.action, *action, "{about}");
         assert_eq!(after.frame, *frame, "{about}: the frame was changed");
         match after.meta {
             Some(meta) => {
                 assert_eq!((meta.room, meta.flags, meta.rx_queue), (0, 0, 0), "{about}");
-                assert!(
-                    (before..=monotonic_ns()).contains(&meta.stamp_ns),
-                    "{about}"
-                );
+                assert!((before..=boottime_ns()).contains(&meta.stamp_ns), "{about}");
             }
             None => assert_ne!(*action, Action::Redirect, "{about}: no metadata"),
         }

@@ -83,7 +83,7 @@ fn frames_from_an_access_port_arrive_with_room_and_metadata() {
             let expected = Counters {
                 steered: rooms.len() as u64,
                 no_socket: 1,
-                no_headroom: 0,
+                ..Counters::default()
             };
             assert_eq!(program.counters().unwrap(), expected, "{mode}");
         });
@@ -134,6 +134,65 @@ fn the_underlay_program_parts_data_from_what_the_host_is_to_get() {
             );
             let expected = Counters {
                 steered: 1,
+                ..Counters::default()
+            };
+            assert_eq!(program.counters().unwrap(), expected, "{mode}");
+        });
+    }
+}
+
+#[test]
+fn data_of_unknown_sessions_ends_in_the_driver() {
+    for mode in [Mode::Native, Mode::Generic] {
+        in_namespace(move || {
+            make_veth("near", "far", 1);
+            ip_ok("link set dev near address 02:00:00:00:00:01");
+            ip_ok(&format!("address add {V4}/24 dev near"));
+            let host = UdpSocket::bind((V4, PORT)).unwrap();
+            host.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+
+            let mut program = Redirect::load(Kind::Underlay).unwrap();
+            program.set_port(PORT).unwrap();
+            program.add_local(address(V4)).unwrap();
+            program.add_session(7, 2).unwrap();
+            program.set_session_check(true).unwrap();
+            program.attach("near", mode).unwrap();
+            let mut receiver = Receiver::bind("near", 0);
+            program.set_socket(0, receiver.socket()).unwrap();
+
+            let sender = Sender::on("far");
+            let send = |session: u8, lane: u8| {
+                let mut payload = vec![0, 0, 0, session, 4, 0, 0, lane];
+                payload.resize(100, session);
+                let frame = Frame { payload, ..v4() }.octets();
+                sender.send(&frame);
+                frame
+            };
+            // What is dropped goes before what is not, so that it would arrive first.
+            send(8, 0);
+            send(7, 2);
+            let expected = send(7, 1);
+            let steered = receiver
+                .receive()
+                .unwrap_or_else(|| panic!("{mode}: no data"));
+            assert_eq!(steered.frame, expected, "{mode}");
+
+            program.remove_session(7).unwrap();
+            send(7, 1);
+            let initiation = vec![0; 168];
+            sender.send(
+                &Frame {
+                    payload: initiation,
+                    ..v4()
+                }
+                .octets(),
+            );
+            let mut message = [0xff; 2048];
+            assert_eq!(host.recv(&mut message).unwrap(), 168, "{mode}: initiation");
+            let expected = Counters {
+                steered: 1,
+                no_session: 2,
+                no_lane: 1,
                 ..Counters::default()
             };
             assert_eq!(program.counters().unwrap(), expected, "{mode}");

@@ -50,13 +50,13 @@ impl Bench {
 }
 
 /// The clock that frames are stamped by.
-pub(crate) fn monotonic_ns() -> u64 {
+pub(crate) fn boottime_ns() -> u64 {
     let mut now = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: the kernel writes one timespec, which `now` is.
-    let read = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    let read = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
     assert_eq!(read, 0);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
