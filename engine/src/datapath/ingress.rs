@@ -3,7 +3,7 @@
 //! The order of the checks is WireGuard's: everything that is cheap and needs no key first; then
 //! the tag; and only after the tag verified is anything believed, counted or changed.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering;
 
 use arrayvec::ArrayVec;
@@ -29,6 +29,8 @@ struct Claim {
     /// Where the header begins in the frame.
     header_offset: usize,
     source: SocketAddr,
+    /// The address of ours that it came to.
+    local: IpAddr,
     verified: bool,
 }
 
@@ -94,12 +96,13 @@ impl<F: Frame> Datapath<F> {
             .ok_or(DropReason::UnknownSession)?;
         let session = self.sessions.get(slot).ok_or(DropReason::UnknownSession)?;
         session.shared.check(now, header.lane, header.nonce)?;
-        let (header_offset, source) = (outer.payload, outer.source);
+        let (header_offset, source, local) = (outer.payload, outer.source, outer.destination.ip());
         Ok(Claim {
             session: slot,
             header,
             header_offset,
             source,
+            local,
             verified: false,
         })
     }
@@ -170,16 +173,16 @@ impl<F: Frame> Datapath<F> {
         Ok(Delivery::Access)
     }
 
-    /// Reports a peer that speaks from another address than the one we send to.
+    /// Reports a peer that speaks from another address than the one we send to, or to another one
+    /// than we send from.
     fn follow(&mut self, id: PeerId, claim: &Claim) {
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
-        let here = peer
-            .template
-            .as_ref()
-            .map(omni_wire::outer::Template::endpoint);
-        if here == Some(claim.source) || peer.moved_to == Some(claim.source) {
+        let template = peer.template.as_ref();
+        let here = template.map(|template| (template.endpoint(), template.source()));
+        let there = Some((claim.source, claim.local));
+        if here == there || peer.moved_to == there {
             return;
         }
         let current = peer.current.and_then(|slot| self.sessions.get(slot));
@@ -195,9 +198,10 @@ impl<F: Frame> Datapath<F> {
             peer: id,
             session_id,
             source: claim.source,
+            local: claim.local,
         };
         if raise(&mut self.upcalls, moved).is_ok() {
-            peer.moved_to = Some(claim.source);
+            peer.moved_to = there;
         }
     }
 

@@ -14,12 +14,12 @@ pub mod fdb;
 mod hash;
 mod ingress;
 mod peer;
-pub mod replay;
 pub mod session;
 
 use std::sync::Arc;
 
 use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId, Role, Upcall};
+use omni_wire::outer::Path;
 use omni_wire::{DropCounters, DropReason, Instant};
 
 use crate::io::{Frame, FramePool};
@@ -43,6 +43,20 @@ pub struct DatapathConfig {
     pub complete_checksums: bool,
     /// The most frames staged by this worker, for all peers together.
     pub staged_max: usize,
+    /// Lanes but the first send from UDP source ports of their own, by which routers and receive
+    /// queues deal them out. Not for paths with address translation.
+    pub spread_ports: bool,
+}
+
+impl DatapathConfig {
+    /// The UDP source port of this worker's messages on a path.
+    fn source_port(&self, path: &Path) -> u16 {
+        if self.spread_ports {
+            path.spread_source_port(self.worker)
+        } else {
+            path.source_port
+        }
+    }
 }
 
 /// A change of the tables, for one worker.
@@ -180,7 +194,8 @@ impl<F: Frame> Datapath<F> {
                 self.discard(staged, DropReason::StagedExpired, out);
             }
             Command::SetPath { peer, path } => {
-                self.peers.set_path(peer, path);
+                let source_port = path.map_or(0, |path| self.config.source_port(&path));
+                self.peers.set_path(peer, path, source_port);
                 self.send_staged(now, peer, out);
             }
             // Sessions come expanded; one that is not yet is expanded here.

@@ -8,7 +8,7 @@ use omni_wire::limits::STAGED_MIN;
 use omni_wire::outer::{Path, Template};
 
 use super::session::SessionSlot;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 /// A peer in one worker's table.
 #[derive(Debug)]
@@ -19,14 +19,15 @@ pub(super) struct Peer<F> {
     pub(super) current: Option<SessionSlot>,
     /// Outer headers, prepared; `None` while the next hop is not known.
     pub(super) template: Option<Template>,
-    /// UDP source port of the path.
+    /// UDP source port of this worker's messages.
     pub(super) source_port: u16,
     /// A handshake can be started.
     pub(super) reachable: bool,
     /// The Ganglion was asked for a session and none came yet.
     pub(super) asked: bool,
-    /// The address that a move was last reported to, until the path follows.
-    pub(super) moved_to: Option<SocketAddr>,
+    /// The addresses, the peer's and ours, that a move was last reported to, until the path
+    /// follows.
+    pub(super) moved_to: Option<(SocketAddr, IpAddr)>,
     staged: VecDeque<F>,
 }
 
@@ -95,10 +96,10 @@ impl<F> PeerTable<F> {
         known.map(|(at, _)| PeerId(at as u16))
     }
 
-    pub(super) fn set_path(&mut self, id: PeerId, path: Option<Path>) {
+    pub(super) fn set_path(&mut self, id: PeerId, path: Option<Path>, source_port: u16) {
         if let Some(peer) = self.get_mut(id) {
             peer.template = path.as_ref().and_then(Template::new);
-            peer.source_port = path.map_or(0, |path| path.source_port);
+            peer.source_port = source_port;
             peer.moved_to = None;
         }
     }

@@ -1,16 +1,16 @@
 //! Sessions as the workers see them: what all share, and what each has for itself.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use omni_control::message::{InstallSession, PeerId, Role};
+use omni_replay::Lane;
 use omni_wire::limits::{
     HANDSHAKE_RETRY, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES,
 };
 use omni_wire::{DropReason, Instant};
 
 use super::hash::BuildIdHasher;
-use super::replay::ReplayWindow;
 use crate::aead::Key;
 
 /// The part of a session that all workers share. Nothing in it changes but the replay windows.
@@ -32,8 +32,8 @@ pub struct SharedSession {
     pub rejected_at: Instant,
     receive_key: Key,
     send_key: Key,
-    /// One per lane that the peer announced, made when the lane carries its first message.
-    windows: Box<[OnceLock<Box<ReplayWindow>>]>,
+    /// Those that the peer announced, each with its replay window.
+    lanes: Box<[Lane]>,
 }
 
 impl SharedSession {
@@ -50,7 +50,7 @@ impl SharedSession {
             rejected_at: install.established_at + REJECT_AFTER_TIME,
             receive_key: Key::new(&install.receive_key.0),
             send_key: Key::new(&install.send_key.0),
-            windows: (0..install.peer_lanes).map(|_| OnceLock::new()).collect(),
+            lanes: (0..install.peer_lanes).map(|_| Lane::default()).collect(),
         }
     }
 
@@ -83,14 +83,11 @@ impl SharedSession {
         if now >= self.rejected_at {
             return Err(DropReason::SessionExpired);
         }
-        let window = self
-            .windows
-            .get(usize::from(lane))
-            .ok_or(DropReason::LaneUnknown)?;
+        let lane = self.lane(lane)?;
         if nonce >= REJECT_AFTER_MESSAGES {
             return Err(DropReason::NonceLimit);
         }
-        window.get().map_or(Ok(()), |window| window.check(nonce))
+        lane.check(nonce)
     }
 
     /// Accepts a message whose tag verified, once; says whether it is the lane's newest.
@@ -99,11 +96,14 @@ impl SharedSession {
     /// As [`SharedSession::check`]: another worker may have accepted the same message meanwhile.
     #[inline]
     pub fn commit(&self, lane: u16, nonce: u64) -> Result<bool, DropReason> {
-        let window = self
-            .windows
+        self.lane(lane)?.commit(nonce)
+    }
+
+    #[inline]
+    fn lane(&self, lane: u16) -> Result<&Lane, DropReason> {
+        self.lanes
             .get(usize::from(lane))
-            .ok_or(DropReason::LaneUnknown)?;
-        window.get_or_init(Box::default).commit(nonce)
+            .ok_or(DropReason::LaneUnknown)
     }
 }
 

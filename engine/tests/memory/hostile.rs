@@ -134,6 +134,7 @@ fn arbitrary_octets_from_both_sides() {
         world.hosts[0].ganglion.handle_datagram(
             world.now,
             "203.0.113.9:999".parse().expect("an address"),
+            None,
             &octets,
         );
         world.settle();

@@ -2,6 +2,7 @@
 //! time as a number. Nothing here depends on a kernel, and a run repeats exactly.
 
 mod hostile;
+mod ports;
 mod sessions;
 mod switching;
 mod vectors;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use omni_control::PeerState;
 use omni_wire::limits::STAGED_MIN;
+use omni_wire::outer::Outer;
 use omni_wire::{DropReason, MacAddr};
 
 use crate::world::{Seeded, Shape, World, frame, mac};
@@ -177,6 +178,36 @@ fn a_peer_that_moved_is_followed() {
         .expect("known");
     assert_eq!(seen.ip(), new.ip());
     assert_eq!(world.all_drops(0), 0);
+}
+
+#[test]
+fn a_peer_that_speaks_to_another_address_of_ours_is_answered_from_there() {
+    let mut world = World::established(Shape::default());
+    world.cut = true;
+    world.recorded = Some(Vec::new());
+    world.push(0, &frame(MacAddr::BROADCAST, mac(0, 1), b"to elsewhere"));
+    world.settle();
+    let sent = world.recorded.take().expect("recording").remove(0);
+    world.cut = false;
+    // Outer headers are not authenticated; the IPv4 header's checksum is the kernel's to check.
+    let mut message = sent.frame;
+    let destination = 14 + 16;
+    message[destination..destination + 4].copy_from_slice(&[192, 0, 2, 77]);
+    world.inject(1, &message);
+    world.settle();
+    assert_eq!(world.take(1).len(), 1);
+    let local = |world: &World| world.hosts[1].ganglion.peers().next().expect("one").local;
+    assert_eq!(local(&world), "192.0.2.77".parse().ok());
+
+    world.recorded = Some(Vec::new());
+    world.push(1, &frame(MacAddr::BROADCAST, mac(1, 1), b"from elsewhere"));
+    world.settle();
+    let sent = world.recorded.take().expect("recording").remove(0);
+    let outer = Outer::parse(&sent.frame).expect("our own headers");
+    assert_eq!(Some(outer.source.ip()), local(&world));
+    assert_eq!(world.take(0).len(), 1);
+    let seen = world.hosts[0].ganglion.peers().next().expect("one");
+    assert_eq!(seen.endpoint, Some(outer.source), "the peer follows");
 }
 
 #[test]

@@ -105,6 +105,7 @@ pub(crate) struct Shape {
     pub(crate) max_frame: usize,
     /// Whether the kernel knows ways to endpoints.
     pub(crate) routes: bool,
+    pub(crate) spread_ports: bool,
 }
 
 impl Default for Shape {
@@ -115,6 +116,7 @@ impl Default for Shape {
             ipv6: false,
             max_frame: MAX_FRAME,
             routes: true,
+            spread_ports: false,
         }
     }
 }
@@ -340,7 +342,8 @@ impl World {
                 .iter_mut()
                 .find(|host| host.address == destination)
             {
-                host.ganglion.handle_datagram(self.now, source, &octets);
+                host.ganglion
+                    .handle_datagram(self.now, source, Some(destination.ip()), &octets);
             }
         }
         busy
@@ -386,6 +389,7 @@ fn host(node: usize, shape: &Shape, now: Now) -> Host {
         max_frame: shape.max_frame as u16,
         capabilities: 0,
         workers: shape.workers,
+        remembered: None,
     };
     let workers = (0..shape.workers as u16)
         .map(|worker| WorkerHalf {
@@ -394,6 +398,7 @@ fn host(node: usize, shape: &Shape, now: Now) -> Host {
                 max_frame: shape.max_frame,
                 complete_checksums: false,
                 staged_max: 256,
+                spread_ports: shape.spread_ports,
             }),
             io: MemIo::new(FRAMES, if shape.ipv6 { 94 } else { 74 }),
             out: Output::default(),
@@ -461,22 +466,37 @@ impl Host {
                 };
                 self.tell(now, Audience::All, &command);
             }
-            let Some(GanglionEvent::ResolvePath { peer, endpoint }) = self.ganglion.poll_event()
+            let Some(GanglionEvent::ResolvePath {
+                peer,
+                endpoint,
+                source,
+            }) = self.ganglion.poll_event()
             else {
                 return busy;
             };
             busy = true;
-            self.resolve(now, peer, endpoint);
+            self.resolve_from(now, peer, endpoint, source);
         }
     }
 
     /// Plays the kernel: every node is a neighbour.
     pub(crate) fn resolve(&mut self, now: Now, peer: PeerId, endpoint: SocketAddr) {
+        self.resolve_from(now, peer, endpoint, None);
+    }
+
+    /// The same, for messages that are to leave from a certain address.
+    fn resolve_from(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        endpoint: SocketAddr,
+        source: Option<IpAddr>,
+    ) {
         let path = self.routes.then(|| Path {
             source_mac: self.underlay_mac,
             next_hop_mac: MacAddr([6, 0, 0, 0, 0, 0xff]),
             vlan: None,
-            source: self.address.ip(),
+            source: source.unwrap_or(self.address.ip()),
             source_port: PORT,
             endpoint,
         });

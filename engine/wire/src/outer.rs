@@ -22,6 +22,14 @@ const TTL: u8 = 64;
 /// The largest VLAN id that a frame may carry.
 const VID_MAX: u16 = 4094;
 
+/// The first of the source ports over which lanes are spread: the dynamic ports (RFC 6335 s.6).
+pub const SPREAD_PORT_MIN: u16 = 49_152;
+/// How many there are: all up to 65535.
+const SPREAD_PORTS: u16 = u16::MAX - SPREAD_PORT_MIN + 1;
+/// From one lane's port to the next one's: odd, so that no two of 16384 lanes share a port, and
+/// near the golden section of the range, so that a few lanes are far apart.
+const SPREAD_STEP: u16 = 10_125;
+
 /// How messages reach a peer: outer addresses, resolved down to the next hop's MAC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Path {
@@ -33,7 +41,7 @@ pub struct Path {
     pub vlan: Option<u16>,
     /// Our address.
     pub source: IpAddr,
-    /// Our UDP port on lane 0.
+    /// Our UDP port on lane 0: the fabric port.
     pub source_port: u16,
     /// The peer's address and UDP port.
     pub endpoint: SocketAddr,
@@ -46,6 +54,47 @@ impl Path {
         self.source.is_ipv4() == self.endpoint.is_ipv4()
             && self.vlan.is_none_or(|vid| (1..=VID_MAX).contains(&vid))
     }
+
+    /// The UDP source port of a lane where lanes are spread over ports, so that routers and
+    /// receive queues which hash ports deal them out (`PROTOCOL` section 2): [`Path::source_port`]
+    /// for lane 0, and for any other one in [`SPREAD_PORT_MIN`]..=65535.
+    ///
+    /// It depends on the lane and the endpoint alone, so a lane stays on its way through the
+    /// network when sessions are renewed or the node restarts. No other lane up to 16383 has it,
+    /// and lane 0's is not among them.
+    #[must_use]
+    pub fn spread_source_port(&self, lane: u16) -> u16 {
+        if lane == 0 {
+            return self.source_port;
+        }
+        let start = hash(self.endpoint) as u16;
+        let port_of = |lane: u16| {
+            let place = start.wrapping_add(lane.wrapping_mul(SPREAD_STEP)) % SPREAD_PORTS;
+            SPREAD_PORT_MIN + place
+        };
+        let port = port_of(lane);
+        if port == self.source_port {
+            // Nobody has the port that lane 0 would have.
+            port_of(0)
+        } else {
+            port
+        }
+    }
+}
+
+/// The same number for the same address and port on every machine: a multiplication a word
+/// (Knuth, The Art of Computer Programming, s.6.4).
+fn hash(endpoint: SocketAddr) -> u64 {
+    let address = match endpoint.ip() {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    let (address, port) = (address.to_bits(), endpoint.port());
+    let words = [(address >> 64) as u64, address as u64, u64::from(port)];
+    words.into_iter().fold(0, |state, word| {
+        let product = (state ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        product ^ product >> 32
+    })
 }
 
 /// Outer headers prepared for one [`Path`], so that per frame only lengths, the source port and
@@ -61,6 +110,8 @@ pub struct Template {
     sum: u64,
     /// Where the messages go.
     endpoint: SocketAddr,
+    /// From which address of ours.
+    source: IpAddr,
 }
 
 impl Template {
@@ -123,6 +174,7 @@ impl Template {
             len: writer.len,
             sum,
             endpoint: path.endpoint,
+            source: path.source,
         })
     }
 
@@ -139,6 +191,13 @@ impl Template {
     #[must_use]
     pub const fn endpoint(&self) -> SocketAddr {
         self.endpoint
+    }
+
+    /// The address of ours that the messages leave from.
+    #[inline]
+    #[must_use]
+    pub const fn source(&self) -> IpAddr {
+        self.source
     }
 
     /// Whether the outer packet is IPv6, and its UDP checksum covers the message.

@@ -52,6 +52,7 @@ fn template_lengths_are_those_of_the_limits() {
         };
         assert_eq!(template(&tagged).len(), untagged + VLAN_TAG_LEN);
         assert_eq!(template(&tagged).endpoint(), path.endpoint);
+        assert_eq!(template(&tagged).source(), path.source);
         assert_eq!(template(&tagged).is_ipv6(), path.source.is_ipv6());
     }
 }
@@ -287,6 +288,47 @@ fn any_path() -> impl Strategy<Value = Path> {
                 endpoint: SocketAddr::new(destination, ports.1),
             },
         )
+}
+
+#[test]
+fn lanes_have_ports_of_their_own_beside_the_fabric_port() {
+    use std::collections::BTreeSet;
+    // Of a fabric port within the range, some lane's turn comes, whatever the endpoint is.
+    for source_port in [51820, 1, SPREAD_PORT_MIN, u16::MAX] {
+        for path in [path_v4(), path_v6()] {
+            let path = Path {
+                source_port,
+                ..path
+            };
+            let ports: Vec<u16> = (0..SPREAD_PORTS)
+                .map(|lane| path.spread_source_port(lane))
+                .collect();
+            assert_eq!(ports[0], source_port);
+            assert!(ports[1..].iter().all(|&port| port >= SPREAD_PORT_MIN));
+            let distinct: BTreeSet<_> = ports.iter().collect();
+            assert_eq!(distinct.len(), ports.len(), "two lanes share a port");
+        }
+    }
+}
+
+/// Other implementations need not agree, but a node that restarts must.
+#[test]
+fn a_lanes_port_is_the_same_always_and_another_one_to_another_peer() {
+    let ports = |path: Path| [1, 2, 3].map(|lane| path.spread_source_port(lane));
+    assert_eq!(ports(path_v4()), [57_859, 51_600, 61_725]);
+    assert_eq!(ports(path_v6()), [52_691, 62_816, 56_557]);
+    let mut starts = std::collections::BTreeSet::new();
+    for host in 0..=255 {
+        let endpoint = SocketAddr::new(Ipv4Addr::new(198, 51, 100, host).into(), 51820);
+        starts.insert(
+            Path {
+                endpoint,
+                ..path_v4()
+            }
+            .spread_source_port(1),
+        );
+    }
+    assert!(starts.len() > 240, "{} ports for 256 peers", starts.len());
 }
 
 proptest! {
