@@ -40,6 +40,7 @@ impl End {
             max_frame: 9000,
             complete_checksums: false,
             staged_max: 64,
+            spread_ports: false,
         };
         let mut end = Self {
             datapath: Datapath::new(config),

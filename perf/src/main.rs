@@ -1,16 +1,34 @@
-//! `omni-perf`: what the data path costs beside its primitive.
+//! `omni-perf`: what the data path costs beside its primitive, and what attacks are made of.
 //!
 //! On a shared machine absolute times say little. Every figure here is a ratio between things that
 //! ran in turn, in one go: the bare AEAD of `ring`, and the whole way of a frame through the data
-//! path in memory. The median over many short rounds is printed, and the spread beside it.
+//! path in memory; or what a frame of nobody's costs where the driver drops it, and where a worker
+//! does; or the replay window with and without atomics. The median over many short rounds is
+//! printed, and the spread beside it.
+//!
+//! `flood`, `record`, `connect` and `drop` are the tools of `lab/attack.py`, which measures in the
+//! same manner what a node under attack still carries.
 #![forbid(unsafe_code)]
 
+mod connect;
 mod datapath;
+mod drop;
+mod flood;
+mod keys;
+mod record;
+mod replay;
 mod rounds;
+mod steering;
+mod stranger;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Measurements of the OmniNervous data path.
+/// What keeps a subcommand from doing its work, in words for who called it.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Measurements of the OmniNervous data path, and the attacks to measure it under.
 #[derive(Debug, Parser)]
 #[command(name = "omni-perf", version)]
 struct Arguments {
@@ -22,6 +40,28 @@ struct Arguments {
 enum What {
     /// Nanoseconds a frame: bare AEAD, egress, ingress, and their ratios.
     Datapath {
+        /// Rounds of each contender, which take turns: 10 to 100000.
+        #[arg(long, default_value_t = 200, value_parser = parse_rounds)]
+        rounds: u32,
+    },
+    /// A flood of data that belongs to no session: CPU time a frame where the XDP program drops it
+    /// and where a worker does, between namespaces made for it, and nanoseconds a verdict. Needs
+    /// root.
+    Steering {
+        /// Rounds of each contender, which take turns: 10 to 100000. One takes about half a second.
+        #[arg(long, default_value_t = 30, value_parser = parse_rounds)]
+        rounds: u32,
+    },
+    /// Sends datagrams at a steady rate, as an attacker of a node does. In laboratories only.
+    Flood(flood::Arguments),
+    /// Delivers initiations of configured peers once, and records them to be replayed.
+    Record(record::Arguments),
+    /// Connects to a node as peers of it do, and measures how long that takes.
+    Connect(connect::Arguments),
+    /// Drops every frame that an interface receives in its driver, until standard input ends.
+    Drop(drop::Arguments),
+    /// Nanoseconds a check and commit of the replay window, with and without atomics.
+    Replay {
         /// Rounds of each contender, which take turns: 10 to 100000.
         #[arg(long, default_value_t = 200, value_parser = parse_rounds)]
         rounds: u32,
@@ -38,8 +78,27 @@ fn parse_rounds(text: &str) -> Result<u32, String> {
     }
 }
 
-fn main() {
-    match Arguments::parse().what {
-        What::Datapath { rounds } => datapath::run(rounds),
+fn main() -> ExitCode {
+    let done = match Arguments::parse().what {
+        What::Datapath { rounds } => {
+            datapath::run(rounds);
+            Ok(())
+        }
+        What::Replay { rounds } => {
+            replay::run(rounds);
+            Ok(())
+        }
+        What::Steering { rounds } => steering::run(rounds),
+        What::Flood(arguments) => flood::run(&arguments),
+        What::Record(arguments) => record::run(&arguments),
+        What::Connect(arguments) => connect::run(&arguments),
+        What::Drop(arguments) => drop::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("omni-perf: {failure}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -33,7 +33,8 @@ pub(crate) fn take_turns(
     times.into_iter().map(summary).collect()
 }
 
-fn summary(mut times: Vec<f64>) -> Measured {
+/// Median and quartiles of `times`, of which there is at least one.
+pub(crate) fn summary(mut times: Vec<f64>) -> Measured {
     times.sort_by(f64::total_cmp);
     let at = |share: usize| times[(times.len() - 1) * share / 4];
     Measured {
