@@ -24,6 +24,7 @@ demo: need-root build
 test: need-root need-cargo deps
 	cd lab && $(PYTHON) -m unittest discover -s tests -t .
 	$(CARGO) test --workspace --locked --no-fail-fast
+	$(CARGO) test -p omni-replay --locked --features loom --release --test loom
 
 build: need-cargo deps
 	$(CARGO) build --release --locked -p omni-engine
@@ -31,6 +32,7 @@ build: need-cargo deps
 check: need-cargo
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy -p omni-replay --locked --features loom --test loom -- -D warnings
 
 clean: need-cargo
 	$(CARGO) clean

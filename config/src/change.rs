@@ -21,8 +21,8 @@ pub struct Change {
     pub changed: Vec<PeerChange>,
     /// The access port's MTU.
     pub mtu: Option<Mtu>,
-    /// Whether the XDP program drops messages of unknown sessions.
-    pub session_filter: Option<bool>,
+    /// Whether the XDP program drops what the engine would refuse anyhow.
+    pub filter: Option<bool>,
 }
 
 /// What is different with a peer; `None` = not that.
@@ -68,7 +68,7 @@ impl Config {
             identity: self.fabric != next.fabric || self.node.private_key != next.node.private_key,
             name: self.node.name != next.node.name,
             mtu: changed(&self.access[0].mtu, &next.access[0].mtu),
-            session_filter: changed(&self.underlay.session_filter, &next.underlay.session_filter),
+            filter: changed(&self.underlay.filter, &next.underlay.filter),
             ..Change::default()
         };
         self.compare_peers(next, &mut change);
@@ -125,7 +125,7 @@ impl Config {
             driver,
             xdp,
             zero_copy,
-            session_filter: _,
+            filter: _,
             source_ports,
         } = underlay;
         let Workers { cores, poll } = workers;

@@ -100,7 +100,7 @@ fn underlay(field: &Field<'_>) -> Result<Underlay, Problem> {
         driver: underlay_driver(fields.optional("driver"))?,
         xdp: choice(fields.optional("xdp"), XdpMode::Auto, XDP_MODES)?,
         zero_copy: choice(fields.optional("zero_copy"), ZeroCopy::Auto, ZERO_COPY)?,
-        session_filter: choice(fields.optional("session_filter"), true, ON_OFF)?,
+        filter: choice(fields.optional("filter"), true, ON_OFF)?,
         source_ports: choice(
             fields.optional("source_ports"),
             SourcePorts::One,

@@ -58,8 +58,8 @@ pub struct Underlay {
     pub xdp: XdpMode,
     /// Whether the driver's buffers are shared with the engine.
     pub zero_copy: ZeroCopy,
-    /// Whether the XDP program drops messages of unknown sessions before they are copied.
-    pub session_filter: bool,
+    /// Whether the XDP program drops what the engine would refuse anyhow.
+    pub filter: bool,
     /// Where messages of the second and further lanes leave from.
     pub source_ports: SourcePorts,
 }

@@ -147,7 +147,7 @@ pub(crate) const UNDERLAY: Section = Section {
             allowed: "auto, on or off",
         },
         Key {
-            name: "session_filter",
+            name: "filter",
             default: "on",
             allowed: "on or off",
         },

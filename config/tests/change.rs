@@ -17,7 +17,9 @@ underlay: { interface: eth0, queues: [0, 1] }
 access: [{ interface: omni0, addresses: [10.7.0.1/24] }]
 workers: { cores: [1] }
 peers:
-  - { name: beta, public_key: \"sX1z7M9W+19umpu3qvAr2Dzv8dzs0J6LdNlu1QWA1qA=\", endpoint: \"192.0.2.2:51820\" }
+  - name: beta
+    public_key: \"sX1z7M9W+19umpu3qvAr2Dzv8dzs0J6LdNlu1QWA1qA=\"
+    endpoint: \"192.0.2.2:51820\"
   - { name: gamma, public_key: \"p0iSNj8QjJO3g19nSPmtLB4+kkBALoKu6Q+p0OPRemg=\" }
 control: { socket: alpha.sock }
 ";
@@ -95,7 +97,7 @@ fn only_what_differs_of_a_peer_is_named() {
         }]
     );
 
-    let silent = change(", endpoint: \"192.0.2.2:51820\"", "");
+    let silent = change("    endpoint: \"192.0.2.2:51820\"\n", "");
     let endpoint = Some(None);
     assert_eq!(
         silent.changed,
@@ -132,8 +134,8 @@ fn names_keys_and_limits_are_followed() {
     assert!(name.name && !name.identity);
     let mtu = change("omni0,", "omni0, mtu: 1300,");
     assert_eq!(mtu.mtu, Some(Mtu::Octets(1300)));
-    let filter = change("eth0,", "eth0, session_filter: off,");
-    assert_eq!(filter.session_filter, Some(false));
+    let filter = change("eth0,", "eth0, filter: off,");
+    assert_eq!(filter.filter, Some(false));
 }
 
 #[test]

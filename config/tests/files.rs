@@ -246,7 +246,7 @@ fn the_least_example_has_the_documented_defaults() {
         (&config.workers.cores, config.workers.poll),
         (&Cores::Auto, Poll::Adaptive)
     );
-    assert!(underlay.session_filter);
+    assert!(underlay.filter);
     assert_eq!(underlay.source_ports, SourcePorts::One);
     let state = Path::new("/var/lib/omni/alpha.state");
     assert_eq!(config.node.state_file, state);

@@ -1,13 +1,16 @@
-//! Which sessions the underlay's XDP program lets through.
+//! What the underlay's XDP program lets through.
 //!
-//! The program drops messages of all others before they are copied. So a session must be in its
-//! table before anybody can send in it: before our half of the handshake leaves.
+//! Data of sessions that there are, and handshakes: of peers at their endpoints, and of everyone
+//! else as many as a flood may cost. The program drops the rest before it is copied, or walks
+//! through the host's network stack. So a session must be in its table before anybody can send in
+//! it: before our half of the handshake leaves.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use omni_control::message::{Command, PeerId};
 use omni_xdp_redirect::{Redirect, RedirectError};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 /// A session that is to be let through.
 #[derive(Clone, Copy, Debug)]
@@ -16,20 +19,23 @@ struct Live {
     lanes: u16,
 }
 
-/// The sessions that there are, and whether the program is to look at them.
+/// What there is to be let through, and whether the program is to look.
 #[derive(Debug)]
-pub(super) struct SessionFilter {
+pub(super) struct Filter {
     wanted: bool,
-    live: BTreeMap<u32, Live>,
-    /// The program's table did not take a session: the check is off, or that one would be cut.
+    sessions: BTreeMap<u32, Live>,
+    endpoints: BTreeMap<PeerId, SocketAddr>,
+    /// The program's table did not take a session: sessions are not checked, or that one would be
+    /// cut.
     incomplete: bool,
 }
 
-impl SessionFilter {
+impl Filter {
     pub(super) fn new(wanted: bool) -> Self {
         Self {
             wanted,
-            live: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
             incomplete: false,
         }
     }
@@ -39,20 +45,25 @@ impl SessionFilter {
     /// # Errors
     /// What the kernel refuses.
     pub(super) fn prepare(&mut self, program: &mut Redirect) -> Result<(), RedirectError> {
-        self.incomplete = false;
-        for (&session_id, live) in &self.live {
+        for (&session_id, live) in &self.sessions {
             program.add_session(session_id, live.lanes)?;
         }
-        program.set_session_check(self.wanted)
+        for &endpoint in self.endpoints.values() {
+            add_endpoint(endpoint, program);
+        }
+        program.set_session_check(self.wanted)?;
+        program.set_handshake_check(self.wanted)
     }
 
-    /// Switches the check on or off.
+    /// Switches the checks on or off.
     pub(super) fn set_wanted(&mut self, wanted: bool, program: Option<&mut Redirect>) {
         self.wanted = wanted;
-        if let Some(program) = program
-            && let Err(error) = program.set_session_check(wanted && !self.incomplete)
-        {
-            error!(%error, "cannot switch the session filter");
+        let Some(program) = program else {
+            return;
+        };
+        let sessions = program.set_session_check(wanted && !self.incomplete);
+        if let Err(error) = sessions.and_then(|()| program.set_handshake_check(wanted)) {
+            error!(%error, "cannot switch the filter");
         }
     }
 
@@ -61,45 +72,91 @@ impl SessionFilter {
         match command {
             Command::InstallSession(install) => {
                 let (peer, lanes) = (install.peer, install.peer_lanes);
-                self.live.insert(install.session_id, Live { peer, lanes });
-                self.add(install.session_id, lanes, program);
+                self.sessions
+                    .insert(install.session_id, Live { peer, lanes });
+                self.add_session(install.session_id, lanes, program);
             }
             Command::EraseSession { session_id } => {
-                self.live.remove(session_id);
-                remove([*session_id], program);
+                self.sessions.remove(session_id);
+                remove_sessions([*session_id], program);
             }
-            Command::RemovePeer { peer } => {
-                let gone = self.live.iter().filter(|(_, live)| live.peer == *peer);
-                let gone: Vec<u32> = gone.map(|(&id, _)| id).collect();
-                self.live.retain(|_, live| live.peer != *peer);
-                remove(gone, program);
-            }
+            Command::RemovePeer { peer } => self.forget(*peer, program),
             _ => {}
         }
     }
 
-    fn add(&mut self, session_id: u32, lanes: u16, program: Option<&mut Redirect>) {
+    /// A peer is at `endpoint` from now on.
+    pub(super) fn set_endpoint(
+        &mut self,
+        peer: PeerId,
+        endpoint: SocketAddr,
+        program: Option<&mut Redirect>,
+    ) {
+        let before = self.endpoints.insert(peer, endpoint);
+        let Some(program) = program else {
+            return;
+        };
+        if let Some(before) = before.filter(|&before| before != endpoint) {
+            self.remove_endpoint(before, program);
+        }
+        if before != Some(endpoint) {
+            add_endpoint(endpoint, program);
+        }
+    }
+
+    fn forget(&mut self, peer: PeerId, program: Option<&mut Redirect>) {
+        let gone = self.sessions.iter().filter(|(_, live)| live.peer == peer);
+        let gone: Vec<u32> = gone.map(|(&id, _)| id).collect();
+        self.sessions.retain(|_, live| live.peer != peer);
+        let endpoint = self.endpoints.remove(&peer);
+        let Some(program) = program else {
+            return;
+        };
+        if let Some(endpoint) = endpoint {
+            self.remove_endpoint(endpoint, program);
+        }
+        remove_sessions(gone, Some(program));
+    }
+
+    fn add_session(&mut self, session_id: u32, lanes: u16, program: Option<&mut Redirect>) {
         let Some(program) = program else {
             return;
         };
         if let Err(error) = program.add_session(session_id, lanes) {
             if !self.incomplete {
-                warn!(%error, "the session filter is switched off: it cannot hold all sessions");
+                warn!(%error, "sessions are not checked in the driver any more");
             }
             self.incomplete = true;
             if let Err(error) = program.set_session_check(false) {
-                error!(%error, "cannot switch the session filter off");
+                error!(%error, "cannot switch the check of sessions off");
             }
+        }
+    }
+
+    /// Several peers may be behind one endpoint.
+    fn remove_endpoint(&self, endpoint: SocketAddr, program: &mut Redirect) {
+        if self.endpoints.values().any(|&other| other == endpoint) {
+            return;
+        }
+        if let Err(error) = program.remove_endpoint(endpoint) {
+            debug!(%endpoint, %error, "cannot take an endpoint out of the filter");
         }
     }
 }
 
-fn remove(gone: impl IntoIterator<Item = u32>, program: Option<&mut Redirect>) {
+/// A peer without a share of its own gets through with everyone else.
+fn add_endpoint(endpoint: SocketAddr, program: &mut Redirect) {
+    if let Err(error) = program.add_endpoint(endpoint) {
+        debug!(%endpoint, %error, "cannot put an endpoint into the filter");
+    }
+}
+
+/// One that stays costs a copy of a forged message, no more.
+fn remove_sessions(gone: impl IntoIterator<Item = u32>, program: Option<&mut Redirect>) {
     let Some(program) = program else {
         return;
     };
     for session_id in gone {
-        // One that stays costs a copy of a forged message, no more.
         if let Err(error) = program.remove_session(session_id) {
             warn!(%error, "cannot take a session out of the filter");
         }

@@ -13,6 +13,7 @@
 mod error;
 mod filter;
 mod notify;
+mod pace;
 mod paths;
 mod ports;
 mod reload;
@@ -27,10 +28,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use omni_config::{Config, Poll};
+use omni_config::{Config, Poll, SourcePorts};
 use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId, Upcall};
 use omni_control::netlink::{KernelEvent, Netlink};
-use omni_control::{Ganglion, GanglionConfig, GanglionEvent, PrivateKey, PublicKey, Random};
+use omni_control::{
+    Ganglion, GanglionConfig, GanglionEvent, PrivateKey, PublicKey, Random, Remembered, Transmit,
+};
 use omni_wire::limits::STAGED_MIN;
 use omni_wire::{DropCounters, DropReason};
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,7 +52,8 @@ use crate::mailbox::{ControlMailbox, Order, WorkerMailbox, mailboxes};
 use crate::stats::WorkerReport;
 use crate::switch::{Audience, Switch};
 use crate::worker::Worker;
-use filter::SessionFilter;
+use filter::Filter;
+use pace::Pace;
 use paths::Paths;
 use ports::Ports;
 use request::{ControlSocket, Request};
@@ -98,7 +102,7 @@ struct Node {
     ganglion: Ganglion,
     state: StateFile,
     switch: Switch,
-    filter: SessionFilter,
+    filter: Filter,
     paths: Paths,
     ports: Ports,
     netlink: Netlink,
@@ -143,6 +147,7 @@ impl Node {
             bound,
         } = started;
         let now = clock::now();
+        let state = StateFile::new(&config.node.state_file);
         let ganglion_config = GanglionConfig {
             fabric: config.fabric.clone(),
             private_key,
@@ -150,6 +155,7 @@ impl Node {
             max_frame: ports.max_frame() as u16,
             capabilities: 0,
             workers: mailbox.workers(),
+            remembered: state.load(Remembered::parse),
         };
         let mut node = Self {
             config_file: config_file.to_owned(),
@@ -158,7 +164,7 @@ impl Node {
             ganglion: Ganglion::new(ganglion_config, Box::new(SystemRandom), now),
             state,
             switch: Switch::default(),
-            filter: SessionFilter::new(config.underlay.session_filter),
+            filter: Filter::new(config.underlay.filter),
             paths: Paths::new(ports.underlay_index(), config.underlay.port),
             ports,
             netlink,
@@ -215,6 +221,7 @@ impl Node {
                 max_frame: ports.max_frame(),
                 complete_checksums: !ports.is_made(),
                 staged_max: staged_max(config),
+                spread_ports: config.underlay.source_ports == SourcePorts::PerLane,
             };
             let spawned = spawn_worker(io, end, datapath, config.workers.poll, cores[index]);
             workers.push(spawned.map_err(|source| EngineError::System {
@@ -241,6 +248,8 @@ impl Node {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ready = false;
+        let mut pace = Pace::new(clock::instant());
+        let mut looked = false;
         loop {
             let crowded = self.carry_out().await;
             if !ready {
@@ -249,7 +258,7 @@ impl Node {
                 info!(node = self.config.node.name, %key, "ready");
                 notify::ready();
             }
-            let timeout = self.next_timeout(crowded);
+            let timeout = self.next_timeout(&mut pace, looked, crowded);
             tokio::select! {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
@@ -266,15 +275,22 @@ impl Node {
                 _ = housekeeping.tick() => self.keep_house().await?,
                 () = tokio::time::sleep(timeout) => {}
             }
-            self.take_datagrams();
+            self.take_datagrams(&mut pace);
             self.take_upcalls();
-            self.ganglion.handle_timeout(clock::now());
+            let now = clock::now();
+            looked = pace.should_look(now.instant);
+            if looked {
+                self.ganglion.handle_timeout(now);
+            }
         }
     }
 
-    fn next_timeout(&self, crowded: bool) -> Duration {
-        let wanted = self.ganglion.poll_timeout();
-        let wanted = wanted.map_or(HOUSEKEEPING, |at| at.since(clock::instant()));
+    fn next_timeout(&self, pace: &mut Pace, looked: bool, crowded: bool) -> Duration {
+        let now = clock::instant();
+        if looked {
+            pace.looked(now, self.ganglion.poll_timeout());
+        }
+        let wanted = pace.patience(now, looked).unwrap_or(HOUSEKEEPING);
         if crowded {
             wanted.min(MAILBOX_RETRY)
         } else {
@@ -282,9 +298,19 @@ impl Node {
         }
     }
 
-    fn take_datagrams(&mut self) {
+    fn take_datagrams(&mut self, pace: &mut Pace) {
         let Self { udp, ganglion, .. } = self;
-        udp.receive(|source, datagram| ganglion.handle_datagram(clock::now(), source, datagram));
+        // One reading serves all of a call: they waited together.
+        let now = clock::now();
+        let mut taken = 0;
+        udp.receive(|source, local, datagram| {
+            taken += 1;
+            ganglion.handle_datagram(now, source, local, datagram);
+        });
+        if let Some(rest) = pace.rest_after(now.instant, taken) {
+            // Not the runtime's sleep, which every datagram would end.
+            std::thread::sleep(rest);
+        }
     }
 
     fn take_upcalls(&mut self) {
@@ -336,17 +362,28 @@ impl Node {
             let crowded = self.mailbox.flush();
             // A restart must not make us forget what these messages depend on.
             if let Some(remembered) = self.ganglion.take_remembered() {
-                self.state.save(remembered.to_text().as_bytes());
+                self.state.save(remembered.to_string().as_bytes());
             }
             // Last, so that nobody can send in a session before the workers have it.
             while let Some(transmit) = self.ganglion.poll_transmit() {
-                self.udp.send(transmit.destination, &transmit.payload);
+                let Transmit {
+                    source,
+                    destination,
+                    payload,
+                } = transmit;
+                self.udp.send(destination, source, &payload);
             }
-            let Some(GanglionEvent::ResolvePath { peer, endpoint }) = self.ganglion.poll_event()
+            let Some(GanglionEvent::ResolvePath {
+                peer,
+                endpoint,
+                source,
+            }) = self.ganglion.poll_event()
             else {
                 return crowded;
             };
-            self.paths.want(peer, endpoint);
+            self.filter
+                .set_endpoint(peer, endpoint, self.ports.underlay_program());
+            self.paths.want(peer, endpoint, source);
             self.resolve(peer).await;
         }
     }
@@ -385,14 +422,23 @@ impl Node {
         match &event {
             KernelEvent::LinkGone { ifindex, .. } => self.ports.check_gone(*ifindex)?,
             KernelEvent::LinkChanged {
-                ifindex, up, mtu, ..
+                ifindex,
+                name,
+                up,
+                mtu,
+                ..
             } => {
+                self.ports.follow_name(&self.netlink, *ifindex, name).await;
                 if self.ports.link_changed(*ifindex, *up, *mtu) {
                     self.fit_mtu().await;
                 }
             }
-            KernelEvent::AddressAdded { .. } | KernelEvent::AddressRemoved { .. } => {
+            KernelEvent::AddressAdded { .. } => {
                 self.ports.follow_addresses(&self.netlink).await;
+            }
+            KernelEvent::AddressRemoved { address, .. } => {
+                self.ports.follow_addresses(&self.netlink).await;
+                self.ganglion.handle_address_gone(clock::now(), *address);
             }
             KernelEvent::Resync => {
                 self.ports.follow_addresses(&self.netlink).await;

@@ -6,17 +6,17 @@ use std::net::IpAddr;
 use omni_config::{Config, Mtu, Queues, XdpMode, ZeroCopy};
 use omni_control::PublicKey;
 use omni_control::netlink::{AccessPortSpec, Link, Netlink};
-use omni_wire::{DropCounters, DropReason, MacAddr};
 use omni_wire::limits::{
     ENCAP_IPV4, ENCAP_IPV6, ETHERNET_LEN, HEADER_LEN, VLAN_TAG_LEN, inner_mtu,
 };
 use omni_wire::outer::{Path, Template};
+use omni_wire::{DropCounters, DropReason, MacAddr};
 use omni_xdp_redirect::{Kind, Mode, Redirect, RedirectError};
 use ring::digest::{SHA256, digest};
 use tracing::{error, info, warn};
 
 use super::EngineError;
-use super::filter::SessionFilter;
+use super::filter::Filter;
 use crate::io::Port;
 use crate::io::xsk::{
     BoundQueue, Promiscuous, SwitchedOff, XskPort, disable_receive_vlan_offload,
@@ -187,7 +187,7 @@ impl Ports {
         &mut self,
         netlink: &Netlink,
         bound: &[BoundQueue],
-        filter: &mut SessionFilter,
+        filter: &mut Filter,
     ) -> Result<(), EngineError> {
         let sockets = |port: Port| bound.iter().filter(move |queue| queue.port == port);
         let mut underlay = Redirect::load(Kind::Underlay)?;
@@ -299,17 +299,45 @@ impl Ports {
         Ok(())
     }
 
-    /// As after a loss of notifications: looks whether both interfaces are still there.
+    /// As after a loss of notifications: looks whether all interfaces are still there.
     pub(super) async fn recheck(&mut self, netlink: &Netlink) -> Result<(), EngineError> {
-        for index in [self.underlay.index, self.engine_side.index] {
+        let links = [&self.underlay, &self.engine_side, &self.access];
+        for index in links.map(|link| link.index) {
             match netlink.link_by_index(index).await? {
                 None => self.check_gone(index)?,
                 Some(link) => {
                     self.link_changed(index, link.is_running(), link.mtu);
+                    self.rename(index, &link.name);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Follows the name of an interface that was told to be `told`. What is told may be from before
+    /// the name that is known was read; then the kernel knows better.
+    pub(super) async fn follow_name(&mut self, netlink: &Netlink, ifindex: u32, told: &str) {
+        let links = [&self.underlay, &self.engine_side, &self.access];
+        let other = |link: &&Link| link.index == ifindex && link.name != told;
+        if !links.into_iter().any(|link| other(&link)) {
+            return;
+        }
+        match netlink.link_by_index(ifindex).await {
+            Ok(Some(link)) => self.rename(ifindex, &link.name),
+            // It has just gone, which is told next.
+            Ok(None) => {}
+            Err(error) => warn!(name = told, %error, "cannot read an interface's name"),
+        }
+    }
+
+    /// Programs and sockets are bound to the index: only what it is called changes.
+    fn rename(&mut self, ifindex: u32, name: &str) {
+        for link in [&mut self.underlay, &mut self.engine_side, &mut self.access] {
+            if link.index == ifindex && link.name != name {
+                info!(from = link.name, to = name, "interface renamed");
+                name.clone_into(&mut link.name);
+            }
+        }
     }
 
     /// Notes a change of an interface. Says whether limits may have changed with it.
@@ -415,6 +443,8 @@ impl Ports {
             drops.add(DropReason::XdpNoHeadroom, counted.no_headroom);
             drops.add(DropReason::UnknownSession, counted.no_session);
             drops.add(DropReason::LaneUnknown, counted.no_lane);
+            drops.add(DropReason::MessageMalformed, counted.not_handshake);
+            drops.add(DropReason::HandshakeRateLimited, counted.too_many);
         }
     }
 

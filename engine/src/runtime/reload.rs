@@ -68,9 +68,7 @@ impl Node {
             .map_err(|error| in_file(&error))?;
         check_peers(&next).map_err(|error| in_file(&error))?;
         if let Some(mtu) = change.mtu {
-            self.ports
-                .check_mtu(mtu)
-                .map_err(|error| in_file(&error))?;
+            self.ports.check_mtu(mtu).map_err(|error| in_file(&error))?;
         }
         let changes = self.follow(&change, &next).await;
         self.config = next;
@@ -100,10 +98,10 @@ impl Node {
                 done.push(format!("peer {} added", peer.name));
             }
         }
-        if let Some(on) = change.session_filter {
+        if let Some(on) = change.filter {
             self.filter.set_wanted(on, self.ports.underlay_program());
             let word = if on { "on" } else { "off" };
-            done.push(format!("underlay.session_filter: {word}"));
+            done.push(format!("underlay.filter: {word}"));
         }
         if let Some(mtu) = change.mtu {
             self.ports.want_mtu(mtu);
@@ -169,12 +167,16 @@ impl Node {
 
     fn remove_peer(&mut self, id: PeerId) {
         self.ganglion.remove_peer(id);
-        self.switch.remove_owner(omni_control::message::Owner::Peer(id));
+        self.switch
+            .remove_owner(omni_control::message::Owner::Peer(id));
         self.paths.forget(id);
         self.peer_names.remove(&id);
     }
 
     fn peer_by_key(&self, key: &[u8; 32]) -> Option<PeerId> {
-        self.ganglion.peer_by_key(&PublicKey(*key))
+        let mut peers = self.ganglion.peers();
+        peers
+            .find(|peer| peer.public_key.0 == *key)
+            .map(|peer| peer.id)
     }
 }

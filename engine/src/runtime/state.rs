@@ -132,7 +132,10 @@ mod tests {
         state.save(b"good one");
         state.save(b"good two");
         assert_eq!(state.load(parse).as_deref(), Some("two"));
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         let files = fs::read_dir(path.parent().unwrap()).unwrap().count();
         assert_eq!(files, 1, "nothing unfinished stays");
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use omni_engine::show::Show;
 use omni_wire::DropReason;
 
+use crate::support::dice::Dice;
 use crate::support::lab::{Lab, Plan, Side, Wire};
 use crate::support::ledger::{assert_memory_idle, is_complete};
 use crate::support::packet::PacketSocket;
@@ -26,26 +27,6 @@ const UDP: usize = 14 + 20;
 const MESSAGE: usize = UDP + 8;
 /// Octets of the message's header.
 const HEADER: usize = 32;
-
-/// Numbers that look random and are the same each time (xorshift64, Marsaglia 2003).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.roll() % limit as u64) as usize
-    }
-
-    fn octets(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.roll() as u8).collect()
-    }
-}
 
 /// The attacker: genuine data messages from b to a, and dice.
 struct Forger {

@@ -98,7 +98,7 @@ Examples:
 
 const RELOAD_EXAMPLES: &str = "\
 The engine follows peers (added, removed, names, endpoints, preshared keys), the fabric's name, its
-own name and key, access[].mtu and underlay.session_filter. Sessions with peers of which nothing
+own name and key, access[].mtu and underlay.filter. Sessions with peers of which nothing
 changed go on. A file that is wrong, or that changes anything else, changes nothing at all: what
 is wrong is said here, exit status 1. SIGHUP does the same and says it in the engine's log.
 

@@ -222,6 +222,8 @@ impl Lab {
             namespace: self.namespace(side).name().to_owned(),
             folder: self.folder().to_owned(),
             underlay: format!("u{}", side.name()),
+            spread_ports: false,
+            filter: true,
             private_key: private_key(side),
             peer: (other.name().to_owned(), public_key(other)),
             endpoint: SocketAddr::from((self.outer(other).0, PORT)),

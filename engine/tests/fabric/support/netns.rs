@@ -79,6 +79,32 @@ impl Namespace {
         written.unwrap_or_else(|error| panic!("{path}: {error}"));
     }
 
+    /// UDP datagrams of both families that its kernel received and refused: no room in the
+    /// socket, or no socket.
+    pub(crate) fn udp_refused(&self) -> u64 {
+        let read = |file: &str| {
+            let path = format!("/proc/thread-self/net/{file}");
+            let text = self.enter(|| fs::read_to_string(&path));
+            text.unwrap_or_else(|error| panic!("{path}: {error}"))
+        };
+        // A line of names, and one of values below it.
+        let ipv4 = read("snmp");
+        let mut lines = ipv4.lines().filter(|line| line.starts_with("Udp: "));
+        let (names, values) = (lines.next(), lines.next());
+        let columns = names.into_iter().flat_map(str::split_whitespace);
+        let columns = columns.zip(values.into_iter().flat_map(str::split_whitespace));
+        let ipv6 = read("snmp6");
+        let rows = ipv6
+            .lines()
+            .filter_map(|line| line.strip_prefix("Udp6")?.split_once(char::is_whitespace));
+        let refused = columns
+            .chain(rows)
+            .filter(|(name, _)| matches!(*name, "InErrors" | "NoPorts"));
+        refused
+            .map(|(_, value)| value.trim().parse::<u64>().expect("a number"))
+            .sum()
+    }
+
     /// All interfaces with their details, as `ip` prints them.
     pub(crate) fn links(&self) -> Vec<Value> {
         let text = self.ip("-s -j -d link show");

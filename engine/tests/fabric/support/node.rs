@@ -39,6 +39,10 @@ pub(crate) struct NodeSpec {
     /// Where its files are.
     pub(crate) folder: PathBuf,
     pub(crate) underlay: String,
+    /// Whether lanes have source ports of their own.
+    /// Whether the driver drops what the engine would refuse.
+    pub(crate) filter: bool,
+    pub(crate) spread_ports: bool,
     pub(crate) private_key: PrivateKey,
     /// Name and key of the one peer.
     pub(crate) peer: (String, PublicKey),
@@ -70,12 +74,15 @@ impl NodeSpec {
             ..
         } = self;
         let (peer, key) = &self.peer;
+        let ports = if self.spread_ports { "per_lane" } else { "one" };
+        let ports = format!("source_ports: {ports}");
+        let filter = if self.filter { "on" } else { "off" };
         let addresses: Vec<String> = self.addresses.iter().map(|a| format!("{a:?}")).collect();
         let addresses = addresses.join(", ");
         format!(
             "fabric: lab\n\
              node: {{ name: {name}, private_key_file: {name}.key, state_file: {name}.state }}\n\
-             underlay: {{ interface: {underlay} }}\n\
+             underlay: {{ interface: {underlay}, {ports}, filter: {filter} }}\n\
              access:\n  - interface: {access}\n    mtu: {mtu}\n    addresses: [{addresses}]\n\
              workers: {{ cores: {cores}, poll: {poll} }}\n\
              peers:\n  - {{ name: {peer}, public_key: \"{key}\", endpoint: \"{endpoint}\" }}\n\
