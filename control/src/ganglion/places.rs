@@ -21,7 +21,7 @@ impl Ganglion {
     /// named, that address is no longer asked for.
     pub fn handle_path(
         &mut self,
-        _now: Now,
+        now: Now,
         peer: PeerId,
         endpoint: SocketAddr,
         path: Option<Path>,
@@ -38,12 +38,20 @@ impl Ganglion {
         if known.path == path {
             return;
         }
-        let first = known.path.is_none();
+        let source = |path: &Path| (path.source, path.source_port);
+        let before = known.path.as_ref().map(source);
+        let speaks_from_elsewhere = path.is_some() && path.as_ref().map(source) != before;
         known.path = path;
         self.commands.push_back(Command::SetPath { peer, path });
-        if first && known.sessions.current.is_some() {
-            // What should have confirmed the session had no way to leave before.
+        if speaks_from_elsewhere && known.sessions.current.is_some() {
+            // What should have confirmed the session had no way to leave before, or the peer
+            // still sends to where we were: only a message on lane 0 tells it where we are.
             self.commands.push_back(Command::SendKeepalive { peer });
+        }
+        if speaks_from_elsewhere && before.is_some() && known.sessions.next.is_some() {
+            // The peer may already send in a session that it confirms to where we were. It would
+            // follow no message in an older one, and in this one nothing can be sent.
+            self.start_handshake(peer, now);
         }
     }
 

@@ -385,7 +385,13 @@ fn endpoint_and_own_address_change_by_one_command() {
     pair.upcall(1, &moved);
     let node = &pair.nodes[1];
     assert_eq!(node.count("SetPath"), before + 1);
+    let path = node.commands.iter().rfind(|it| it.contains("SetPath"));
+    let path = path.expect("a command");
+    assert!(path.contains("source: 198.51.100.2"), "{path}");
+    assert!(path.contains("endpoint: 203.0.113.7:7"), "{path}");
     let last = node.commands.last().expect("a command");
-    assert!(last.contains("source: 198.51.100.2"), "{last}");
-    assert!(last.contains("endpoint: 203.0.113.7:7"), "{last}");
+    assert!(
+        last.contains("SendKeepalive"),
+        "the peer is told at once: {last}"
+    );
 }
