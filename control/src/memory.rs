@@ -48,7 +48,7 @@ const STAMP_TEXT: usize = 24;
 pub struct Stamps {
     /// The greatest of its initiations that we accepted: nothing as old is accepted again.
     pub theirs: Option<Tai64n>,
-    /// The last of ours that it accepted: what we send next has to be newer.
+    /// The last of ours that it accepted, or may have: what we send next has to be newer.
     pub ours: Option<Tai64n>,
 }
 
@@ -268,6 +268,15 @@ impl Memory {
     pub(crate) fn accepted_theirs(&mut self, key: PublicKey, stamp: Tai64n, clock: WallTime) {
         self.now.peers.entry(key).or_default().theirs = Some(stamp);
         self.bear_out(stamp, clock);
+    }
+
+    /// We send up to `stamp` to the peer, and may never hear whether it accepted it.
+    pub(crate) fn gave(&mut self, key: PublicKey, stamp: Tai64n) {
+        let ours = &mut self.now.peers.entry(key).or_default().ours;
+        if *ours < Some(stamp) {
+            *ours = Some(stamp);
+            self.changed = true;
+        }
     }
 
     /// The peer accepted our `stamp`, and our own clock shows `clock`.

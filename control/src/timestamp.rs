@@ -148,6 +148,14 @@ impl Line {
             .or_else(|| beyond.filter(is_apart))
     }
 
+    /// The greatest timestamp that the peer may have accepted while its response was lost. One
+    /// that is too far ahead of the line was given by a wall clock that is likelier wrong.
+    pub(crate) fn promised(&self) -> WallTime {
+        let tolerated = advanced(self.last, TIMESTAMP_MAX_AHEAD);
+        let likely = Some(self.greatest).filter(|&greatest| greatest <= tolerated);
+        coarse(likely.unwrap_or(self.last))
+    }
+
     /// The peer accepted a timestamp that was given at `at`: the line goes on from there.
     pub(crate) const fn accepted(&mut self, stamp: WallTime, at: Instant) {
         self.last = stamp;

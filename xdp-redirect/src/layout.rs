@@ -107,8 +107,8 @@ pub(crate) struct Settings {
 impl Settings {
     /// Port as on the wire, room and flags in host order, two zero octets.
     pub(crate) const fn to_octets(self) -> [u8; 8] {
-        let flags = CHECK_SESSIONS * self.check_sessions as u16
-            | CHECK_HANDSHAKES * self.check_handshakes as u16;
+        let flags = (CHECK_SESSIONS * self.check_sessions as u16)
+            | (CHECK_HANDSHAKES * self.check_handshakes as u16);
         let [p0, p1] = self.port.to_be_bytes();
         let [r0, r1] = self.room.to_ne_bytes();
         let [f0, f1] = flags.to_ne_bytes();

@@ -260,6 +260,8 @@ impl Ganglion {
         attempt.send_at = now.instant + self.timers.handshake_retry + jitter;
         let stamp = peer.line.next(!attempt.has_begun, now);
         attempt.has_begun = true;
+        let promised = Tai64n::from_wall(peer.line.promised());
+        self.memory.gave(peer.public_key, promised);
         let payload = initiation_payload(&announced, stamp);
         let remote = (&peer.public_key, &peer.preshared_key);
         // Keys with which this fails are refused when a peer is added.

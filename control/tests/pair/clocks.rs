@@ -302,3 +302,20 @@ fn what_is_to_be_remembered_is_told_before_the_response_and_once() {
     ganglion.handle_datagram(now, address(0), None, &initiation);
     assert_eq!(ganglion.take_remembered(), None);
 }
+
+/// The peer accepted more than we ever heard of, under a clock that has been set back since.
+#[test]
+fn a_response_that_was_lost_before_a_restart_locks_nobody_out() {
+    let mut pair = Pair::with(begun_by(0), 12);
+    pair.nodes[0].skew = HOUR;
+    pair.restart(0, &Setup::default());
+    pair.net.block = |_, datagram| datagram.is_handshake(RESPONSE);
+    pair.run(seconds(8));
+    let unheard = pair.handshakes(RESPONSE).len();
+    assert!(unheard > 0, "responses were sent");
+    pair.nodes[0].skew = 0;
+    pair.restart_with_memory(0, &Setup::default());
+    pair.net.block = |_, _| false;
+    pair.run(seconds(6));
+    pair.assert_established();
+}
