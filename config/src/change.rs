@@ -128,7 +128,11 @@ impl Config {
             filter: _,
             source_ports,
         } = underlay;
-        let Workers { cores, poll } = workers;
+        let Workers {
+            cores,
+            poll,
+            priority,
+        } = workers;
         let Control { socket, metrics } = control;
         let mut keys = vec![
             (*state_file == next.node.state_file, "node.state_file"),
@@ -145,6 +149,7 @@ impl Config {
             (access.len() == next.access.len(), "access"),
             (*cores == next.workers.cores, "workers.cores"),
             (*poll == next.workers.poll, "workers.poll"),
+            (*priority == next.workers.priority, "workers.priority"),
             (*nucleus == next.nucleus, "nucleus"),
             (*authority == next.authority, "authority"),
             (*socket == next.control.socket, "control.socket"),

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::checked::{
     Access, AccessDriver, Authority, Config, Control, Cores, Driver, IpNet, Mtu, Node, Nucleus,
-    Peer, Poll, Queues, SourcePorts, Underlay, Workers, XdpMode, ZeroCopy,
+    Peer, Poll, Priority, Queues, SourcePorts, Underlay, Workers, XdpMode, ZeroCopy,
 };
 use crate::error::{At, Problem, shown, shown_path};
 use crate::fields::{Field, Fields};
@@ -134,6 +134,11 @@ const SOURCE_PORTS: &[(&str, SourcePorts)] = &[
     ("one", SourcePorts::One),
     ("per_lane", SourcePorts::PerLane),
 ];
+const PRIORITIES: &[(&str, Priority)] = &[
+    ("auto", Priority::Auto),
+    ("normal", Priority::Normal),
+    ("realtime", Priority::Realtime),
+];
 const POLLS: &[(&str, Poll)] = &[
     ("spin", Poll::Spin),
     ("adaptive", Poll::Adaptive),
@@ -207,12 +212,14 @@ fn workers(field: Option<Field<'_>>) -> Result<Workers, Problem> {
         return Ok(Workers {
             cores: Cores::Auto,
             poll: Poll::Adaptive,
+            priority: Priority::Auto,
         });
     };
     let fields = field.fields(&schema::WORKERS)?;
     Ok(Workers {
         cores: numbers(fields.optional("cores"), |n| n as usize)?.map_or(Cores::Auto, Cores::List),
         poll: choice(fields.optional("poll"), Poll::Adaptive, POLLS)?,
+        priority: choice(fields.optional("priority"), Priority::Auto, PRIORITIES)?,
     })
 }
 

@@ -158,6 +158,19 @@ pub struct Workers {
     pub cores: Cores,
     /// What they do while nothing arrives.
     pub poll: Poll,
+    /// What they run before.
+    pub priority: Priority,
+}
+
+/// What workers run before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Priority {
+    /// Realtime where it is allowed and workers do not spin all the time, else normal.
+    Auto,
+    /// Other programs' turns come as often as theirs.
+    Normal,
+    /// Before all ordinary programs on their cores (SCHED_FIFO), or the engine does not start.
+    Realtime,
 }
 
 /// Where workers run.

@@ -35,7 +35,7 @@ use std::path::Path;
 pub use crate::change::{Change, PeerChange, RestartNeeded};
 pub use crate::checked::{
     Access, AccessDriver, Authority, Config, Control, Cores, Driver, IpNet, Mtu, Node, Nucleus,
-    Peer, Poll, Queues, SourcePorts, Underlay, Workers, XdpMode, ZeroCopy,
+    Peer, Poll, Priority, Queues, SourcePorts, Underlay, Workers, XdpMode, ZeroCopy,
 };
 pub use crate::error::ConfigError;
 pub use crate::file::MAX_FILE_OCTETS;

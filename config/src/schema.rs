@@ -198,6 +198,11 @@ pub(crate) const WORKERS: Section = Section {
             default: "adaptive",
             allowed: "spin, adaptive or sleep",
         },
+        Key {
+            name: "priority",
+            default: "auto",
+            allowed: "auto, normal or realtime",
+        },
     ],
 };
 

@@ -155,6 +155,11 @@ fn what_takes_a_restart_is_refused_by_name() {
         ("10.7.0.1/24", "10.7.0.9/24", "access[].addresses"),
         ("cores: [1]", "cores: [0]", "workers.cores"),
         ("cores: [1]", "cores: [1], poll: spin", "workers.poll"),
+        (
+            "cores: [1]",
+            "cores: [1], priority: normal",
+            "workers.priority",
+        ),
         ("alpha.sock", "beta.sock", "control.socket"),
         ("alpha.state", "beta.state", "node.state_file"),
     ];

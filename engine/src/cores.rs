@@ -1,9 +1,14 @@
-//! Which cores the workers run on.
+//! Which cores the workers run on, and before whom.
 
 use std::collections::BTreeMap;
 use std::fs;
 
-use omni_config::Cores;
+use omni_config::{Cores, Poll, Priority, Workers};
+use thread_priority::{
+    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
+use tracing::info;
 
 /// What the workers' threads are called, so that engines on one host find each other's.
 pub const THREAD_NAME: &str = "omni-worker-";
@@ -19,6 +24,9 @@ pub enum CoreError {
         /// Those there are.
         available: Vec<usize>,
     },
+    /// Realtime priority was asked for and is not to be had.
+    #[error("workers.priority: cannot run before others: {0} (it takes CAP_SYS_NICE)")]
+    Priority(String),
     /// The system did not say.
     #[error("cannot find out which cores this process may use")]
     Unknown,
@@ -44,6 +52,43 @@ pub fn choose(wanted: &Cores) -> Result<Vec<usize>, CoreError> {
         },
         Cores::Auto => Ok(least_used(available, &pinned_workers())),
     }
+}
+
+/// Whether the workers are to run before all ordinary programs.
+///
+/// # Errors
+/// When that is configured and not possible.
+pub fn choose_priority(workers: &Workers) -> Result<bool, CoreError> {
+    let wanted = match (workers.priority, workers.poll) {
+        (Priority::Normal, _) => return Ok(false),
+        // It would take its core from everybody for good.
+        (Priority::Auto, Poll::Spin) => return Ok(false),
+        (wanted, _) => wanted,
+    };
+    // A thread that ends right away is what it costs to find out.
+    let tried = std::thread::spawn(run_before_others).join();
+    match tried.unwrap_or_else(|_| Err(CoreError::Unknown)) {
+        Ok(()) => Ok(true),
+        Err(error) if wanted == Priority::Realtime => Err(error),
+        Err(error) => {
+            info!(%error, "workers run at normal priority");
+            Ok(false)
+        }
+    }
+}
+
+/// Makes the calling thread run before all ordinary programs on its core (SCHED_FIFO, the lowest
+/// of its priorities). The kernel keeps a twentieth of each second for the others.
+///
+/// # Errors
+/// When it is not allowed.
+pub fn run_before_others() -> Result<(), CoreError> {
+    let refused = |why: &dyn std::fmt::Debug| CoreError::Priority(format!("{why:?}"));
+    let lowest = ThreadPriorityValue::try_from(1).map_err(|why| refused(&why))?;
+    let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
+    let priority = ThreadPriority::Crossplatform(lowest);
+    set_thread_priority_and_policy(thread_native_id(), priority, policy)
+        .map_err(|why| refused(&why))
 }
 
 /// Orders cores by how many workers are on them already.

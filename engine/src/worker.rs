@@ -21,6 +21,10 @@ use crate::stats::{Latency, QueueReport, WorkerReport};
 
 /// How long an adaptive worker looks again before it sleeps: about what a wake-up costs.
 const SPIN: Duration = Duration::from_micros(25);
+/// One part in so many of all time may be spent on that.
+const SPIN_SHARE: u64 = 8;
+/// The most that is saved up, in nanoseconds: forty pauses between requests and their answers.
+const SPIN_SAVED_MAX: u64 = 1_000_000;
 /// Sleep with nothing under way: only orders and frames end it, this is a safety net.
 const SLEEP_IDLE: Duration = Duration::from_secs(1);
 /// Sleep while sent frames have yet to come back.
@@ -83,23 +87,20 @@ impl<I: FrameIo> Worker<I> {
     /// Runs until it is ordered to stop.
     pub fn run(mut self) {
         let mut now = clock::instant();
-        let mut busy_until = now + SPIN;
+        let mut spin = Spin::new(now);
         while !self.stopped {
             let busy = self.poll_once(now);
             now = clock::instant();
-            if busy {
-                busy_until = now + SPIN;
-                continue;
-            }
+            let pays = spin.pays(now, busy);
             let sleep = match self.poll {
                 Poll::Spin => false,
-                Poll::Adaptive => now >= busy_until,
-                Poll::Sleep => true,
+                Poll::Adaptive => !busy && !pays,
+                Poll::Sleep => !busy,
             };
             if sleep {
                 self.sleep();
                 now = clock::instant();
-                busy_until = now + SPIN;
+                spin.woke(now);
             }
         }
     }
@@ -214,4 +215,97 @@ fn note_arrivals<F: Frame>(frames: &[F], first_queue: usize, stamps: &mut Vec<(u
         .iter()
         .map(|frame| (first_queue + frame.queue(), frame.arrived()));
     stamps.extend(arrived.filter_map(|(queue, at)| Some((queue, at?))));
+}
+/// Looking again at once after work is done spares the time of a wake-up, and costs a core.
+///
+/// Where frames come in ones and twos without end, as in a flood of short ones, there is always a
+/// moment to wait for the next: spinning through all of them would cost more than the frames, and
+/// take the core from those who want to use what arrives. So it has a budget.
+#[derive(Debug)]
+struct Spin {
+    /// When the worker last looked.
+    looked_at: Instant,
+    /// Until when another frame is worth waiting for.
+    until: Instant,
+    /// Nanoseconds that may still be spent.
+    saved: u64,
+}
+
+impl Spin {
+    fn new(now: Instant) -> Self {
+        Self {
+            looked_at: now,
+            until: now + SPIN,
+            saved: SPIN_SAVED_MAX,
+        }
+    }
+
+    /// Takes in a turn of the loop. Whether to look again rather than to sleep.
+    fn pays(&mut self, now: Instant, busy: bool) -> bool {
+        let turn = now.0.saturating_sub(self.looked_at.0);
+        self.looked_at = now;
+        self.earn(turn);
+        if busy {
+            self.until = now + SPIN;
+            return true;
+        }
+        self.saved = self.saved.saturating_sub(turn);
+        now < self.until && self.saved > 0
+    }
+
+    /// Takes in a sleep.
+    fn woke(&mut self, now: Instant) {
+        self.earn(now.0.saturating_sub(self.looked_at.0));
+        self.looked_at = now;
+        self.until = now + SPIN;
+    }
+
+    fn earn(&mut self, nanoseconds: u64) {
+        self.saved = (self.saved + nanoseconds / SPIN_SHARE).min(SPIN_SAVED_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How much of a second a worker spins when a frame comes every `gap` nanoseconds and takes
+    /// `work`.
+    fn spun(gap: u64, work: u64) -> f64 {
+        const LOOK: u64 = 200;
+        let mut now = Instant(1_000_000_000);
+        let mut spin = Spin::new(now);
+        let (end, mut next, mut spent) = (now.0 + 1_000_000_000, now.0, 0);
+        while now.0 < end {
+            let busy = now.0 >= next;
+            let turn = if busy { work } else { LOOK };
+            now = Instant(now.0 + turn);
+            next += if busy { gap } else { 0 };
+            if spin.pays(now, busy) {
+                spent += if busy { 0 } else { turn };
+            } else {
+                now = Instant(next.max(now.0));
+                spin.woke(now);
+            }
+        }
+        spent as f64 / 1e9
+    }
+
+    #[test]
+    fn spinning_takes_an_eighth_of_a_core_at_most() {
+        for gap in [1_000, 5_000, 20_000, 100_000, 1_000_000] {
+            let share = spun(gap, 400);
+            assert!(
+                share < 0.13,
+                "{share} of a core with a frame every {gap} ns"
+            );
+        }
+    }
+
+    #[test]
+    fn requests_and_answers_are_waited_for() {
+        // A pause after each of 2000 frames a second: all of them are spun through.
+        let share = spun(500_000, 2_000);
+        assert!((0.045..0.06).contains(&share), "{share}");
+    }
 }

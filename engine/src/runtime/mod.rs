@@ -214,6 +214,7 @@ impl Node {
             what: "make the mailboxes",
             source,
         })?;
+        let realtime = cores::choose_priority(&config.workers)?;
         let mut workers = Vec::new();
         for (index, (io, end)) in ios.into_iter().zip(ends).enumerate() {
             let datapath = DatapathConfig {
@@ -223,7 +224,12 @@ impl Node {
                 staged_max: staged_max(config),
                 spread_ports: config.underlay.source_ports == SourcePorts::PerLane,
             };
-            let spawned = spawn_worker(io, end, datapath, config.workers.poll, cores[index]);
+            let how = HowToRun {
+                poll: config.workers.poll,
+                realtime,
+                core: cores[index],
+            };
+            let spawned = spawn_worker(io, end, datapath, how);
             workers.push(spawned.map_err(|source| EngineError::System {
                 what: "start a worker",
                 source,
@@ -557,15 +563,30 @@ struct Started {
     bound: Vec<xsk::BoundQueue>,
 }
 
+/// How a worker's thread runs.
+#[derive(Clone, Copy)]
+struct HowToRun {
+    poll: Poll,
+    realtime: bool,
+    core: usize,
+}
+
 fn spawn_worker(
     io: XskIo,
     mailbox: WorkerMailbox,
     config: DatapathConfig,
-    poll: Poll,
-    core: usize,
+    how: HowToRun,
 ) -> std::io::Result<JoinHandle<()>> {
+    let HowToRun {
+        poll,
+        realtime,
+        core,
+    } = how;
     let name = format!("{}{}", cores::THREAD_NAME, config.worker);
     std::thread::Builder::new().name(name).spawn(move || {
+        if realtime && let Err(error) = cores::run_before_others() {
+            warn!(%error, "a worker runs at normal priority");
+        }
         let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: core });
         if !pinned {
             warn!(core, "cannot pin a worker to its core; it runs anywhere");

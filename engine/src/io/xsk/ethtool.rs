@@ -82,12 +82,7 @@ fn ethtool<T>(interface: &str, command: &mut T) -> io::Result<()> {
             "interface name is too long",
         ));
     }
-    let socket = UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| UdpSocket::bind(("::1", 0)));
-    let socket = match socket {
-        Ok(socket) => socket,
-        // A namespace whose loopback is down still lets one bind to the wildcard.
-        Err(_) => UdpSocket::bind(("0.0.0.0", 0))?,
-    };
+    let socket = any_socket()?;
     // SAFETY: all-zero octets are a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, &from) in request.ifr_name.iter_mut().zip(name) {
@@ -133,10 +128,19 @@ pub fn disable_receive_vlan_offload(interface: &str) -> io::Result<Option<Switch
     switch_off(interface, is_receive_vlan_offload)
 }
 
+/// Any socket: the kernel wants one to be asked about interfaces.
+fn any_socket() -> io::Result<UdpSocket> {
+    UdpSocket::bind(("127.0.0.1", 0))
+        .or_else(|_| UdpSocket::bind(("::1", 0)))
+        // A namespace whose loopback is down still lets one bind to the wildcard.
+        .or_else(|_| UdpSocket::bind(("0.0.0.0", 0)))
+}
+
 /// Features of an interface that were switched off.
 #[derive(Debug)]
 pub struct SwitchedOff {
-    interface: String,
+    /// Its name may change.
+    ifindex: u32,
     features: Features,
     size: u32,
 }
@@ -153,7 +157,8 @@ impl SwitchedOff {
             size: self.size,
             blocks,
         };
-        ethtool(&self.interface, &mut wanted)
+        let name = rustix::net::netdevice::index_to_name(any_socket()?, self.ifindex)?;
+        ethtool(&name, &mut wanted)
     }
 }
 
@@ -187,7 +192,7 @@ fn switch_off(interface: &str, unwanted: fn(&str) -> bool) -> io::Result<Option<
         ));
     }
     Ok(Some(SwitchedOff {
-        interface: interface.to_owned(),
+        ifindex: rustix::net::netdevice::name_to_index(any_socket()?, interface)?,
         features,
         size,
     }))
