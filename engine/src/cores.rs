@@ -67,7 +67,7 @@ pub fn choose_priority(workers: &Workers) -> Result<bool, CoreError> {
     };
     // A thread that ends right away is what it costs to find out.
     let tried = std::thread::spawn(run_before_others).join();
-    match tried.unwrap_or_else(|_| Err(CoreError::Unknown)) {
+    match tried.unwrap_or(Err(CoreError::Unknown)) {
         Ok(()) => Ok(true),
         Err(error) if wanted == Priority::Realtime => Err(error),
         Err(error) => {
