@@ -43,11 +43,11 @@
  */
 #define OMNI_MAX_ENDPOINTS 16384
 
-/* Nanoseconds of a core's share that a message from elsewhere takes: 2500 a second. */
-#define OMNI_SHARED_COST 400000
+/* Nanoseconds of a core's share that a message from elsewhere takes: 500 a second. */
+#define OMNI_SHARED_COST 2000000
 
 /* As many nanoseconds may be saved: 500 messages at once. */
-#define OMNI_SHARED_MOST 200000000
+#define OMNI_SHARED_MOST 1000000000
 
 /* The same for a known endpoint: 8 messages a second, 16 at once. */
 #define OMNI_ENDPOINT_COST 125000000

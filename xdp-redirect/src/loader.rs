@@ -325,7 +325,7 @@ impl Redirect {
     }
 
     /// Whether the underlay program drops messages without a session that have no type and length
-    /// of a handshake, and of the others, what a core gets of them beyond 2500 a second, 500 at
+    /// of a handshake, and of the others, what a core gets of them beyond 500 a second, 500 at
     /// once, and beyond the shares of endpoints; off at first. What is dropped is counted
     /// ([`Counters::not_handshake`], [`Counters::too_many`]). Takes effect with the next frame.
     ///
