@@ -20,7 +20,6 @@ import contextlib
 import io
 import json
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -28,7 +27,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from omni_lab import attack_figures, attack_tools, commands, netns, traffic
@@ -36,6 +34,7 @@ from omni_lab.attack_figures import ATTACKS, CLOSED, CONTROLS, DROPPED, REAL, At
 from omni_lab.attack_tap import Recorded
 from omni_lab.attack_tools import Attacker, Process, Tool
 from omni_lab.commands import CommandError
+from omni_lab.interrupt import Interrupted, catch_signals, ignore_signals
 from omni_lab.netns import Host, Namespace
 from omni_lab.node import PORT, Identity, Node, NodeError, Programs, render_config
 from omni_lab.traffic import TrafficError
@@ -65,24 +64,7 @@ REPLAYS = 4096
 PATIENCE = 11
 SETTLE_SECONDS = 0.5
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LabError = (CommandError, NodeError, TrafficError)
-
-
-class Interrupted(Exception):
-    """A signal asked for the end."""
-
-
-def ignore_signals() -> None:
-    """Lets nothing but SIGKILL end the clean-up."""
-    for each in SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
-
-
-def stop_once(number: int, _frame: FrameType | None) -> None:
-    """The first signal ends the lab; more of them must not cut its clean-up short."""
-    ignore_signals()
-    raise Interrupted(signal.Signals(number).name)
 
 
 class Siege:
@@ -342,8 +324,7 @@ def main() -> int:
         return 1
     if options.nice:
         attack_tools.favour(os.getpid(), options.nice)
-    for each in SIGNALS:
-        signal.signal(each, stop_once)
+    catch_signals()
     try:
         with ExitStack() as stack:
             siege = Siege(stack, programs, options)

@@ -10,19 +10,18 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from omni_lab import commands, netns, report, traffic
 from omni_lab.capture import CaptureError, Tally, Wiretap
 from omni_lab.classify import Kind
 from omni_lab.commands import CommandError
+from omni_lab.interrupt import Interrupted, catch_signals, ignore_signals
 from omni_lab.netns import Host, Underlay
 from omni_lab.node import ACCESS, PORT, Identity, Node, NodeError, Programs, render_config
 from omni_lab.report import Figures, NodeFigures, heading
@@ -46,24 +45,7 @@ BULK_SAMPLE = 64
 # Frames that the hosts may send between the last look at the nodes and their end.
 COUNT_SLACK = 32
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LabError = (CaptureError, CommandError, NodeError, TrafficError)
-
-
-class Interrupted(Exception):
-    """A signal asked for the end."""
-
-
-def ignore_signals() -> None:
-    """Lets nothing but SIGKILL end the demo from here on."""
-    for each in SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
-
-
-def stop_once(number: int, _frame: FrameType | None) -> None:
-    """The first signal ends the demo; more of them must not cut its clean-up short."""
-    ignore_signals()
-    raise Interrupted(signal.Signals(number).name)
 
 
 class Demo:
@@ -333,8 +315,7 @@ def main() -> int:
         print(f"demo: {obstacle}", file=sys.stderr)
     if found:
         return 1
-    for each in SIGNALS:
-        signal.signal(each, stop_once)
+    catch_signals()
     try:
         with ExitStack() as stack:
             demo = Demo(stack, programs, arguments.pause)

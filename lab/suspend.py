@@ -19,6 +19,7 @@ from pathlib import Path
 
 from omni_lab import commands, netns
 from omni_lab.commands import CommandError
+from omni_lab.interrupt import Interrupted, catch_signals, ignore_signals
 from omni_lab.netns import Host, Namespace
 from omni_lab.node import Identity, Node, NodeError, Programs, render_config
 
@@ -100,14 +101,20 @@ def main() -> int:
     arguments = parser.parse_args()
     folder = arguments.programs.resolve()
     late = 0
+    catch_signals()
     try:
         with ExitStack() as stack:
             nodes = start(stack, Programs(folder / "omni-engine", folder / "omni"))
+            # The first to be called when all is undone: nothing may cut that short.
+            stack.callback(ignore_signals)
             for seconds in arguments.seconds:
                 for first in NAMES:
                     took = suspend(nodes, first, seconds)
                     late += took > ALLOWED_SECONDS
                     print(f"stopped {seconds:g} s, {first} speaks first: {took:.2f} s", flush=True)
+    except Interrupted as signal_name:
+        print(f"interrupted by {signal_name}: all that was made is removed", flush=True)
+        return 130
     except (CommandError, NodeError) as error:
         print(f"FAILED: {error}", flush=True)
         return 1

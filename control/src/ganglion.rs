@@ -140,6 +140,12 @@ impl Ganglion {
         *self.identity.public()
     }
 
+    /// The peer with this key.
+    #[must_use]
+    pub fn peer(&self, public_key: &PublicKey) -> Option<PeerId> {
+        self.by_key.get(public_key).copied()
+    }
+
     /// Adds a peer, and starts a handshake with it when it is known where it is.
     ///
     /// # Errors
@@ -176,6 +182,7 @@ impl Ganglion {
         let peer = Peer::new(public_key, preshared_key, ours, traffic, line, now.instant);
         self.peers.insert(id, peer);
         self.by_key.insert(public_key, id);
+        self.set_candidates(id, endpoint);
         match endpoint {
             Some(endpoint) => {
                 self.move_to(id, endpoint, None);

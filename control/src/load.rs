@@ -10,8 +10,9 @@ use omni_wire::Instant;
 /// for. At half a millisecond of public-key work each, this is an eighth of a core.
 const HANDSHAKES_PER_SECOND: u32 = 256;
 
-/// As many at once before that: the peers of a whole fabric that start together.
-const HANDSHAKE_BURST: u32 = 256;
+/// As many at once before that: the peers of a whole fabric that start together, and no less than
+/// the driver's filter lets through of a flood from everywhere before it has only its rate.
+const HANDSHAKE_BURST: u32 = 512;
 
 /// How long load lasts after the last message that was too many.
 const LOAD_LINGERS: Duration = Duration::from_secs(1);

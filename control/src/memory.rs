@@ -4,7 +4,7 @@
 //! ```text
 //! omni-timestamps 1 <our public key>
 //! clock <timestamp or ->
-//! <a peer's public key> <its greatest timestamp or -> <the last of ours that it accepted or ->
+//! <a peer's public key> <its greatest timestamp or -> <the last of ours it may have accepted or ->
 //! ...
 //! ```
 //!

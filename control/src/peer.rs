@@ -24,6 +24,11 @@ pub(crate) struct Peer {
     /// All zeros where none is configured.
     pub(crate) preshared_key: SymmetricKey,
     pub(crate) endpoint: Option<SocketAddr>,
+    /// Where it may be found, should it not answer at its endpoint: what is configured.
+    pub(crate) candidates: Vec<SocketAddr>,
+    /// It answered elsewhere than messages went so far: once the way there is known, it is to hear
+    /// from us in the session that it made.
+    pub(crate) awaits_us: bool,
     /// The address of ours that it last spoke to, while that can be spoken from.
     pub(crate) local: Option<IpAddr>,
     /// What the workers were last told.
@@ -65,6 +70,8 @@ impl Peer {
             public_key,
             preshared_key: preshared_key.unwrap_or(Self::NO_SECRET),
             endpoint: None,
+            candidates: Vec::new(),
+            awaits_us: false,
             local: None,
             path: None,
             traffic,

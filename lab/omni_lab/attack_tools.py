@@ -18,8 +18,9 @@ from .netns import Namespace
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 # Of /proc/self/clear_refs: sets VmHWM back to what is resident now.
 CLEAR_PEAK = "5"
-# An attacker has a machine of its own in earnest: it does not wait for its victim's.
-ATTACKER_NICENESS = -20
+# An attacker has a machine of its own in earnest: it waits neither for its victim's programs nor for
+# workers with real-time priority, whose priority is 1.
+ATTACKER_PRIORITY = 10
 
 
 def favour(pid: int, niceness: int) -> None:
@@ -88,7 +89,8 @@ class Attacker:
         """Starts a flood."""
         command = [str(self.perf), "flood", "--seconds", str(round(seconds)), *options]
         tool = Tool(self.namespace.inside(*command))
-        favour(tool.process.pid, ATTACKER_NICENESS)
+        parameters = os.sched_param(ATTACKER_PRIORITY)
+        os.sched_setscheduler(tool.process.pid, os.SCHED_FIFO, parameters)
         return tool
 
 

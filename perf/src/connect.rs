@@ -4,18 +4,16 @@
 //! do not wait for each other: a handshake that takes seconds is measured beside the next ones.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::net::{IpAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use omni_control::{PrivateKey, PublicKey};
+use omni_control::PrivateKey;
 use omni_engine::clock;
 use serde::Serialize;
 
 use crate::Failure;
-use crate::keys;
-use crate::stranger::Stranger;
+use crate::stranger::Acquaintance;
 
 /// The longest that a peer waits before it looks at its timers again.
 const LOOK: Duration = Duration::from_millis(100);
@@ -24,18 +22,8 @@ const DATAGRAM_MAX: usize = 2048;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The peers' private keys, one a line.
-    #[arg(long, value_name = "FILE")]
-    keys: PathBuf,
-    /// The node.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    target: SocketAddr,
-    /// Its public key.
-    #[arg(long, value_name = "KEY", value_parser = keys::parse_public)]
-    target_key: PublicKey,
-    /// The fabric's name.
-    #[arg(long)]
-    fabric: String,
+    #[command(flatten)]
+    with: Acquaintance,
     /// The address that the peers speak from.
     #[arg(long, value_name = "ADDRESS")]
     from: IpAddr,
@@ -64,7 +52,7 @@ struct Report {
 
 /// Connects every peer once and prints the [`Report`].
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let keys = keys::read_private(&arguments.keys)?;
+    let keys = arguments.with.keys()?;
     let spread = Duration::try_from_secs_f64(arguments.spread)?;
     let between = spread / u32::try_from(keys.len())?;
     let started = Instant::now();
@@ -99,14 +87,13 @@ fn connect(
     let port = port.ok_or("more keys than ports from the first one on")?;
     let socket = UdpSocket::bind((arguments.from, port))?;
     let patience = Duration::try_from_secs_f64(arguments.patience)?;
-    let (fabric, peer) = (&arguments.fabric, arguments.target_key);
-    let mut stranger = Stranger::new(fabric, key.clone(), peer, arguments.target)?;
+    let mut stranger = arguments.with.stranger(key)?;
     let mut buffer = [0; DATAGRAM_MAX];
     let begun = Instant::now();
     while begun.elapsed() < patience {
         while let Some(datagram) = stranger.poll_transmit() {
             // What cannot be sent is sent again by the handshake's timer.
-            let _ = socket.send_to(&datagram, arguments.target);
+            let _ = socket.send_to(&datagram, arguments.with.target);
         }
         if stranger.is_established() {
             return Ok(Some(begun.elapsed()));

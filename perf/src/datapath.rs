@@ -122,23 +122,14 @@ pub(crate) fn run(rounds: u32) {
     for len in LENGTHS {
         let [bare, egress, ingress] = measure(rounds, len);
         println!(
-            "{len:>6}  {}  {}  {}  {:>7.2}  {:>7.2}",
-            show(bare),
-            show(egress),
-            show(ingress),
+            "{len:>6}  {:>22}  {:>22}  {:>22}  {:>7.2}  {:>7.2}",
+            bare.shown(0),
+            egress.shown(0),
+            ingress.shown(0),
             egress.median / bare.median,
             ingress.median / bare.median,
         );
     }
-}
-
-fn show(measured: Measured) -> String {
-    let Measured {
-        median,
-        lower,
-        upper,
-    } = measured;
-    format!("{:>22}", format!("{median:.0} [{lower:.0}-{upper:.0}]"))
 }
 
 /// The bare primitive, the way out and the way in, in turn. Only the data path is timed: making

@@ -5,12 +5,9 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use omni_control::PublicKey;
-
 use crate::Failure;
 use crate::flood::messages;
-use crate::keys;
-use crate::stranger::Stranger;
+use crate::stranger::Acquaintance;
 
 /// Between two initiations: under the rate from which cookies are asked for, so that each is
 /// worked on, and with enough keys above the least time between two of one peer.
@@ -18,18 +15,8 @@ const PAUSE: Duration = Duration::from_millis(6);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Private keys of peers that the node knows, one a line.
-    #[arg(long, value_name = "FILE")]
-    keys: PathBuf,
-    /// The node.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    target: SocketAddr,
-    /// Its public key.
-    #[arg(long, value_name = "KEY", value_parser = keys::parse_public)]
-    target_key: PublicKey,
-    /// The fabric's name.
-    #[arg(long)]
-    fabric: String,
+    #[command(flatten)]
+    with: Acquaintance,
     /// How many initiations.
     #[arg(long, default_value_t = 1000)]
     count: usize,
@@ -40,17 +27,16 @@ pub(crate) struct Arguments {
 
 /// Makes, delivers and writes them.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let keys = keys::read_private(&arguments.keys)?;
-    let unspecified = match arguments.target {
+    let keys = arguments.with.keys()?;
+    let unspecified = match arguments.with.target {
         SocketAddr::V4(_) => "0.0.0.0:0",
         SocketAddr::V6(_) => "[::]:0",
     };
     let socket = UdpSocket::bind(unspecified)?;
-    socket.connect(arguments.target)?;
+    socket.connect(arguments.with.target)?;
     let mut recorded = Vec::with_capacity(arguments.count);
     for key in keys.iter().cycle().take(arguments.count) {
-        let (fabric, peer) = (&arguments.fabric, arguments.target_key);
-        let mut stranger = Stranger::new(fabric, key.clone(), peer, arguments.target)?;
+        let mut stranger = arguments.with.stranger(key)?;
         if let Some(initiation) = stranger.poll_transmit() {
             // What cannot be delivered now is refused as a replay of nothing: no harm done.
             let _ = socket.send(&initiation);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant as Clock};
 use omni_replay::{ReplayWindow, Window, Word};
 use omni_wire::limits::REPLAY_WINDOW;
 
-use crate::rounds::{Measured, take_turns};
+use crate::rounds::take_turns;
 
 /// Messages of one round.
 const MESSAGES: u64 = 4096;
@@ -65,9 +65,9 @@ pub(crate) fn run(rounds: u32) {
         let mut plain = contender(PlainWindow::default(), order);
         let measured = take_turns(rounds, &mut [&mut atomic, &mut plain]);
         println!(
-            "{name:>20}  {}  {}  {:>6.2}",
-            show(measured[0]),
-            show(measured[1]),
+            "{name:>20}  {:>18}  {:>18}  {:>6.2}",
+            measured[0].shown(1),
+            measured[1].shown(1),
             measured[0].median / measured[1].median
         );
     }
@@ -108,13 +108,4 @@ fn shuffled() -> Vec<u64> {
         order.swap(at, (state % (at as u64 + 1)) as usize);
     }
     order
-}
-
-fn show(measured: Measured) -> String {
-    let Measured {
-        median,
-        lower,
-        upper,
-    } = measured;
-    format!("{:>18}", format!("{median:.1} [{lower:.1}-{upper:.1}]"))
 }

@@ -13,6 +13,18 @@ pub(crate) struct Measured {
     pub(crate) upper: f64,
 }
 
+impl Measured {
+    /// The median, and the quartiles beside it.
+    pub(crate) fn shown(self, decimals: usize) -> String {
+        let Self {
+            median,
+            lower,
+            upper,
+        } = self;
+        format!("{median:.decimals$} [{lower:.decimals$} to {upper:.decimals$}]")
+    }
+}
+
 /// Runs every contender once a round. A contender says how many operations it did and how long
 /// they took, without what it had to prepare.
 pub(crate) fn take_turns(

@@ -23,7 +23,7 @@ mod verdicts;
 
 use std::error::Error;
 
-use crate::rounds::{Measured, summary};
+use crate::rounds::summary;
 
 /// What ends a measurement early.
 type Failure = Box<dyn Error + Send + Sync>;
@@ -77,10 +77,5 @@ fn in_turn<C>(
 
 /// Median and quartiles, with so many decimals.
 fn show(times: impl IntoIterator<Item = f64>, decimals: usize) -> String {
-    let Measured {
-        median,
-        lower,
-        upper,
-    } = summary(times.into_iter().collect());
-    format!("{median:.decimals$} [{lower:.decimals$} to {upper:.decimals$}]")
+    summary(times.into_iter().collect()).shown(decimals)
 }

@@ -1,26 +1,51 @@
 //! A node reduced to its Ganglion: it has handshakes and sessions, but no frames to send in them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use omni_control::message::PeerId;
-use omni_control::{
-    Ganglion, GanglionConfig, PeerConfig, PeerState, PrivateKey, PublicKey, Random,
-};
+use omni_control::{Ganglion, GanglionConfig, PeerConfig, PeerState, PrivateKey, PublicKey};
 use omni_engine::clock;
+use omni_engine::random::SystemRandom;
 use omni_wire::Instant;
 
-use crate::Failure;
+use crate::{Failure, keys};
 
 /// The longest inner frame that it announces, in octets.
 const MAX_FRAME: u16 = 1440;
 
-/// The operating system's randomness.
-struct SystemRandom;
+/// Whom to speak to, and as whom.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Acquaintance {
+    /// Private keys of peers that the node knows, one a line.
+    #[arg(long, value_name = "FILE")]
+    keys: PathBuf,
+    /// The node.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) target: SocketAddr,
+    /// Its public key.
+    #[arg(long, value_name = "KEY", value_parser = keys::parse_public)]
+    target_key: PublicKey,
+    /// The fabric's name.
+    #[arg(long)]
+    fabric: String,
+}
 
-impl Random for SystemRandom {
-    fn fill(&mut self, out: &mut [u8]) {
-        // As in the engine: without randomness there are no keys, and nothing to measure.
-        getrandom::fill(out).expect("the kernel gives randomness");
+impl Acquaintance {
+    /// The peers' private keys.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds something else.
+    pub(crate) fn keys(&self) -> Result<Vec<PrivateKey>, Failure> {
+        keys::read_private(&self.keys)
+    }
+
+    /// One of the peers.
+    ///
+    /// # Errors
+    /// As [`Stranger::new`].
+    pub(crate) fn stranger(&self, key: &PrivateKey) -> Result<Stranger, Failure> {
+        Stranger::new(&self.fabric, key.clone(), self.target_key, self.target)
     }
 }
 

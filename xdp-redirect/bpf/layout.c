@@ -41,6 +41,7 @@ void layout(void)
 	FIELD(omni_settings, room);
 	FIELD(omni_settings, flags);
 	FIELD(omni_settings, reserved);
+	FIELD(omni_settings, secret);
 
 	STRUCT(omni_addr);
 	FIELD(omni_addr, word);

@@ -91,13 +91,13 @@ struct {
 	__type(value, struct omni_share);
 } endpoints SEC(".maps");
 
-/* A core's share, for everyone else. */
+/* The shares of everyone else, level by level. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, OMNI_SHARES);
 	__type(key, __u32);
 	__type(value, struct omni_share);
-} shared SEC(".maps");
+} shares SEC(".maps");
 
 /* The part of a frame that is not read yet. */
 struct cursor {
@@ -341,9 +341,9 @@ static __always_inline bool is_handshake(const struct destination *to)
  * Takes one message out of a share, if anything is left in it. Cores that do this at once may
  * take one too many, which does no harm.
  */
-static __always_inline bool take_share(struct omni_share *share, __u64 cost, __u64 most)
+static __always_inline bool take_share(struct omni_share *share, __u64 now, __u64 cost, __u64 most)
 {
-	__u64 now = bpf_ktime_get_boot_ns(), spent = share->spent_until;
+	__u64 spent = share->spent_until;
 
 	if (spent < now)
 		spent = now;
@@ -353,21 +353,78 @@ static __always_inline bool take_share(struct omni_share *share, __u64 cost, __u
 	return true;
 }
 
-/* What becomes of a message without a session. */
-static __always_inline int admit(const struct destination *to)
+/* Shares for sources of one width: a part of the table. */
+struct level {
+	__u32 first;	/* place in the table */
+	__u32 count;	/* a power of two */
+	__u64 cost;
+};
+
+/* Spreads what differs in `x` over all bits (the finalizer of MurmurHash3, public domain). */
+static __always_inline __u64 mix(__u64 x)
 {
-	struct omni_share *share;
-	__u32 only = 0;
+	x ^= x >> 33;
+	x *= 0xff51afd7ed558ccd;
+	x ^= x >> 33;
+	x *= 0xc4ceb9fe1a85ec53;
+	return x ^ (x >> 33);
+}
+
+static __always_inline bool take_nth(__u32 nth, const struct level *level, __u64 now)
+{
+	__u32 place = level->first + (nth & (level->count - 1));
+	struct omni_share *share = bpf_map_lookup_elem(&shares, &place);
+
+	return share && take_share(share, now, level->cost, OMNI_SHARE_MOST);
+}
+
+/* Takes a message of the network `high`, `low` out of either of its two shares. */
+static __always_inline bool take_of(__u64 secret, __u64 high, __u64 low, __u64 now,
+				    const struct level *level)
+{
+	__u64 hash = mix(mix(mix(secret + level->first) ^ high) ^ low);
+
+	return take_nth(hash, level, now) || take_nth(hash >> 32, level, now);
+}
+
+/* Takes a message out of any of the shares of where it comes from, the narrowest first. */
+static __always_inline bool take_any(const struct omni_endpoint *from, __u64 secret, __u64 now)
+{
+	const struct level endpoint = { 0, OMNI_ENDPOINT_SHARES, OMNI_ENDPOINT_SHARE_COST };
+	const struct level site = { endpoint.first + endpoint.count, OMNI_SITE_SHARES,
+				    OMNI_SITE_COST };
+	const struct level provider = { site.first + site.count, OMNI_PROVIDER_SHARES,
+					OMNI_PROVIDER_COST };
+	const struct level region = { provider.first + provider.count, OMNI_REGION_SHARES,
+				      OMNI_REGION_COST };
+	__u64 high = (__u64)bpf_ntohl(from->addr.word[0]) << 32 | bpf_ntohl(from->addr.word[1]);
+	__u64 low = (__u64)bpf_ntohl(from->addr.word[2]) << 32 | bpf_ntohl(from->addr.word[3]);
+
+	secret += mix(now >> OMNI_HASH_SHIFT);
+	if (take_of(secret ^ from->port, high, low, now, &endpoint))
+		return true;
+	/* An IPv4 address is the last 32 bits of its mapped form. */
+	if (!high && low >> 32 == 0xffff)
+		return take_of(secret, high, low >> 8, now, &site) ||
+		       take_of(secret, high, low >> 16, now, &provider) ||
+		       take_of(secret, high, low >> 24, now, &region);
+	return take_of(secret, high, 0, now, &site) ||
+	       take_of(secret, high >> 16, 0, now, &provider) ||
+	       take_of(secret, high >> 32, 0, now, &region);
+}
+
+/* What becomes of a message without a session. */
+static __always_inline int admit(const struct destination *to, __u64 secret)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct omni_share *own;
 
 	if (!is_handshake(to))
 		return drop(OMNI_NOT_HANDSHAKE);
-	share = bpf_map_lookup_elem(&endpoints, &to->from);
-	if (share && take_share(share, OMNI_ENDPOINT_COST, OMNI_ENDPOINT_MOST))
+	own = bpf_map_lookup_elem(&endpoints, &to->from);
+	if (own && take_share(own, now, OMNI_ENDPOINT_COST, OMNI_ENDPOINT_MOST))
 		return XDP_PASS;
-	share = bpf_map_lookup_elem(&shared, &only);
-	if (!share || take_share(share, OMNI_SHARED_COST, OMNI_SHARED_MOST))
-		return XDP_PASS;
-	return drop(OMNI_TOO_MANY);
+	return take_any(&to->from, secret, now) ? XDP_PASS : drop(OMNI_TOO_MANY);
 }
 
 /* Writes the metadata before the frame and hands it to the socket of its receive queue. */
@@ -410,7 +467,7 @@ int omni_underlay(struct xdp_md *ctx)
 	if (!now || !is_for_us(ctx, now, &to))
 		return XDP_PASS;
 	if (!to.session_id)
-		return now->flags & OMNI_CHECK_HANDSHAKES ? admit(&to) : XDP_PASS;
+		return now->flags & OMNI_CHECK_HANDSHAKES ? admit(&to, now->secret) : XDP_PASS;
 	if (now->flags & OMNI_CHECK_SESSIONS) {
 		session = bpf_map_lookup_elem(&sessions, &to.session_id);
 		if (!session)

@@ -38,20 +38,45 @@
  * Peers whose endpoint is known: the size of their map.
  *
  * A message without a session costs the control thread microseconds, and the host a walk through
- * its network stack. All that come from elsewhere share what a core lets through; each known
- * endpoint has a share of its own, which nobody else can use up unless they forge its address.
+ * its network stack. So there are shares of them. A known endpoint has one of its own, which
+ * nobody else can use up unless they forge its address: 8 messages a second, 16 at once.
  */
 #define OMNI_MAX_ENDPOINTS 16384
-
-/* Nanoseconds of a core's share that a message from elsewhere takes: 500 a second. */
-#define OMNI_SHARED_COST 2000000
-
-/* As many nanoseconds may be saved: 500 messages at once. */
-#define OMNI_SHARED_MOST 1000000000
-
-/* The same for a known endpoint: 8 messages a second, 16 at once. */
 #define OMNI_ENDPOINT_COST 125000000
 #define OMNI_ENDPOINT_MOST 2000000000
+
+/*
+ * Everyone else has the shares of where they come from: their endpoint, and the networks around
+ * it, each wider than the one before. At every level a keyed hash chooses two shares of a table,
+ * and a message passes that finds something left in any of them. A flood of whatever sources
+ * empties the shares of the networks that it claims to come from, and leaves those of others;
+ * only one that claims to come from everywhere takes all. Its messages then are 256 a second, 64
+ * by each level. Costs and savings are nanoseconds.
+ *
+ *   level       IPv4                IPv6                shares  a second  at once (of one share)
+ *   ENDPOINT    address and port    address and port       128       0.5        1
+ *   SITE        24 bits             64 bits                 64         1        2
+ *   PROVIDER    16 bits             48 bits                 32         2        4
+ *   REGION       8 bits             32 bits                 16         4        8
+ */
+#define OMNI_ENDPOINT_SHARES 128
+#define OMNI_ENDPOINT_SHARE_COST 2000000000
+#define OMNI_SITE_SHARES 64
+#define OMNI_SITE_COST 1000000000
+#define OMNI_PROVIDER_SHARES 32
+#define OMNI_PROVIDER_COST 500000000
+#define OMNI_REGION_SHARES 16
+#define OMNI_REGION_COST 250000000
+/* What any of them can save. */
+#define OMNI_SHARE_MOST 2000000000
+#define OMNI_SHARES \
+	(OMNI_ENDPOINT_SHARES + OMNI_SITE_SHARES + OMNI_PROVIDER_SHARES + OMNI_REGION_SHARES)
+
+/*
+ * The hash changes every 2^32 ns, 4.3 s: who shares with a flood by chance does not when it tries
+ * again, 5 s later.
+ */
+#define OMNI_HASH_SHIFT 32
 
 /* What user space can change while the programs run. */
 struct omni_settings {
@@ -59,6 +84,7 @@ struct omni_settings {
 	__u16 room;	/* octets to make free before each frame from an access port */
 	__u16 flags;	/* OMNI_CHECK_SESSIONS, OMNI_CHECK_HANDSHAKES, both or none */
 	__u16 reserved;	/* zero */
+	__u64 secret;	/* key of the hash that chooses shares */
 };
 
 /* An address of this host; IPv4 in its mapped form, ::ffff:a.b.c.d (RFC 4291 s.2.5.5.2). */
@@ -93,7 +119,7 @@ struct omni_meta {
 	__u32 rx_queue;	/* receive queue that the frame came in on */
 };
 
-_Static_assert(sizeof(struct omni_settings) == 8, "settings are 8 octets");
+_Static_assert(sizeof(struct omni_settings) == 16, "settings are 16 octets");
 _Static_assert(sizeof(struct omni_addr) == 16, "an address is 16 octets");
 _Static_assert(sizeof(struct omni_session_entry) == 8, "a session's entry is 8 octets");
 _Static_assert(sizeof(struct omni_endpoint) == 20, "an endpoint is 20 octets");

@@ -102,17 +102,22 @@ pub(crate) struct Settings {
     pub(crate) check_sessions: bool,
     /// Whether messages without a session are dropped that are no handshakes, or too many.
     pub(crate) check_handshakes: bool,
+    /// The key of the hash by which sources share what passes.
+    pub(crate) secret: u64,
 }
 
 impl Settings {
-    /// Port as on the wire, room and flags in host order, two zero octets.
-    pub(crate) const fn to_octets(self) -> [u8; 8] {
+    /// Port as on the wire, room and flags in host order, two zero octets, the secret.
+    pub(crate) const fn to_octets(self) -> [u8; 16] {
         let flags = (CHECK_SESSIONS * self.check_sessions as u16)
             | (CHECK_HANDSHAKES * self.check_handshakes as u16);
         let [p0, p1] = self.port.to_be_bytes();
         let [r0, r1] = self.room.to_ne_bytes();
         let [f0, f1] = flags.to_ne_bytes();
-        [p0, p1, r0, r1, f0, f1, 0, 0]
+        let [s0, s1, s2, s3, s4, s5, s6, s7] = self.secret.to_ne_bytes();
+        [
+            p0, p1, r0, r1, f0, f1, 0, 0, s0, s1, s2, s3, s4, s5, s6, s7,
+        ]
     }
 }
 
@@ -216,7 +221,7 @@ mod tests {
     #[test]
     fn the_fields_that_are_compared_are_all_there_are() {
         for (name, fields) in [
-            ("omni_settings", 4),
+            ("omni_settings", 5),
             ("omni_addr", 1),
             ("omni_session_entry", 3),
             ("omni_endpoint", 3),
@@ -271,6 +276,7 @@ mod tests {
                 room: 0x5678,
                 check_sessions: flags & CHECK_SESSIONS != 0,
                 check_handshakes: flags & CHECK_HANDSHAKES != 0,
+                secret: 0x0102_0304_0506_0708,
             };
             let expected = filled(
                 "omni_settings",
@@ -279,6 +285,7 @@ mod tests {
                     ("room", &0x5678_u16.to_ne_bytes()),
                     ("flags", &flags.to_ne_bytes()),
                     ("reserved", &[0; 2]),
+                    ("secret", &settings.secret.to_ne_bytes()),
                 ],
             );
             assert_eq!(settings.to_octets(), expected);

@@ -112,7 +112,7 @@ pub struct Redirect {
 struct Maps {
     xsks: XskMap<MapData>,
     local_addrs: HashMap<MapData, [u8; 16], u8>,
-    settings: Array<MapData, [u8; 8]>,
+    settings: Array<MapData, [u8; 16]>,
     counters: PerCpuArray<MapData, u64>,
     sessions: HashMap<MapData, [u8; 4], [u8; 8]>,
     endpoints: HashMap<MapData, [u8; 20], [u8; 8]>,
@@ -158,7 +158,11 @@ impl Redirect {
             .load()
             .map_err(|refusal| LoadFailure::new(name, &refusal))?;
         let maps = Maps::take(&mut ebpf)?;
-        let settings = Settings::default();
+        let secret = getrandom::u64().map_err(|refusal| LoadFailure::new(name, &refusal))?;
+        let settings = Settings {
+            secret,
+            ..Settings::default()
+        };
         Ok(Self {
             link: None,
             ebpf,
@@ -297,7 +301,7 @@ impl Redirect {
 
     /// Gives an endpoint of a peer its own share of messages without a session, which the check
     /// that [`Redirect::set_handshake_check`] turns on lets pass: 8 a second, 16 at once. What is
-    /// more counts with those of everyone else. Adding one twice fills its share up.
+    /// more has to find room with that of strangers. Adding one twice fills its share up.
     ///
     /// Only the underlay program looks at endpoints.
     ///
@@ -325,8 +329,8 @@ impl Redirect {
     }
 
     /// Whether the underlay program drops messages without a session that have no type and length
-    /// of a handshake, and of the others, what a core gets of them beyond 500 a second, 500 at
-    /// once, and beyond the shares of endpoints; off at first. What is dropped is counted
+    /// of a handshake, and of the others, those beyond the shares of endpoints and of where they
+    /// come from (`bpf/omni_redirect.h`); off at first. What is dropped is counted
     /// ([`Counters::not_handshake`], [`Counters::too_many`]). Takes effect with the next frame.
     ///
     /// # Errors

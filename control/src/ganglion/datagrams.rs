@@ -3,6 +3,8 @@
 //! Cheap checks come first. Nothing is answered but a verified initiation and, under load, a
 //! message with a valid mac1.
 
+use core::net::SocketAddr;
+
 use omni_wire::handshake::{
     self, CookieReply, Initiation, InitiationPayload, Response, ResponsePayload, Tai64n,
 };
@@ -10,7 +12,7 @@ use omni_wire::header::MessageType;
 use omni_wire::{DropReason, Now, WallTime};
 
 use super::{Ganglion, Route};
-use crate::cookie::Mac;
+use crate::cookie::{CookieKeeper, Mac};
 use crate::handshake::{Agreement, ConsumedInitiation, CreatedInitiation};
 use crate::message::{Command, InstallSession, PeerId, Role};
 use crate::peer::{SentInitiation, Session};
@@ -133,12 +135,7 @@ impl Ganglion {
             .ok_or(DropReason::HandshakeUnknownPeer)?;
         let created = consumed.create_response(&peer.preshared_key, session_id, &self.announced)?;
         let mut message = created.message;
-        let mac1 = peer.cookies.mac1(handshake::before_mac1(&message));
-        handshake::set_mac1(&mut message, &mac1);
-        let mac2 = peer
-            .cookies
-            .mac2(handshake::before_mac2(&message), now.instant);
-        handshake::set_mac2(&mut message, &mac2);
+        set_macs(&mut message, &mut peer.cookies, now);
         let is_homeless = peer.endpoint.is_none();
 
         self.transmit(route, &message);
@@ -191,6 +188,7 @@ impl Ganglion {
         let (stamp, clock) = (Tai64n::from_wall(stamp), self.clock.latest(now));
         self.memory.accepted_ours(key, stamp, clock);
         self.drop_attempt(id);
+        self.found_at(id, route);
         self.install(now, id, consumed.agreement);
         Ok(())
     }
@@ -244,7 +242,8 @@ impl Ganglion {
         Err(DropReason::HandshakeNoCookie)
     }
 
-    /// Sends the first or the next initiation of the handshake that we run with the peer.
+    /// Sends the first or the next initiation of the handshake that we run with the peer. From the
+    /// second on it is sent wherever the peer may be: what is known may be out of date.
     pub(super) fn send_initiation(&mut self, id: PeerId, now: Now) {
         let session_id = self.unused_index();
         let ephemeral = random::key(&mut *self.rng);
@@ -258,8 +257,8 @@ impl Ganglion {
             return;
         };
         attempt.send_at = now.instant + self.timers.handshake_retry + jitter;
-        let stamp = peer.line.next(!attempt.has_begun, now);
-        attempt.has_begun = true;
+        let is_first = !std::mem::replace(&mut attempt.has_begun, true);
+        let stamp = peer.line.next(is_first, now);
         let promised = Tai64n::from_wall(peer.line.promised());
         self.memory.gave(peer.public_key, promised);
         let payload = initiation_payload(&announced, stamp);
@@ -276,18 +275,18 @@ impl Ganglion {
             sent_at: now.instant,
         });
         peer.initiated_at = Some(now.instant);
-        let mac1 = peer.cookies.mac1(handshake::before_mac1(&message));
-        handshake::set_mac1(&mut message, &mac1);
-        let mac2 = peer
-            .cookies
-            .mac2(handshake::before_mac2(&message), now.instant);
-        handshake::set_mac2(&mut message, &mac2);
+        set_macs(&mut message, &mut peer.cookies, now);
 
         if let Some(index) = last_index {
             self.indices.remove(&index);
         }
+        let others = peer.candidates.iter().filter(|&&at| at != route.remote);
+        let others: Vec<SocketAddr> = others.filter(|_| !is_first).copied().collect();
         self.indices.insert(session_id, id);
         self.transmit(route, &message);
+        for remote in others {
+            self.transmit(Route { remote, local: None }, &message);
+        }
     }
 
     /// Gives a new session to the workers.
@@ -341,4 +340,12 @@ fn initiation_payload(announced: &ResponsePayload, stamp: WallTime) -> Initiatio
         max_frame: announced.max_frame,
         capabilities: announced.capabilities,
     }
+}
+
+/// Completes a message to a peer with both macs, of which the second covers the first.
+fn set_macs<const LEN: usize>(message: &mut [u8; LEN], cookies: &mut CookieKeeper, now: Now) {
+    let mac1 = cookies.mac1(handshake::before_mac1(message));
+    handshake::set_mac1(message, &mac1);
+    let mac2 = cookies.mac2(handshake::before_mac2(message), now.instant);
+    handshake::set_mac2(message, &mac2);
 }

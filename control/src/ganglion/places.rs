@@ -38,12 +38,13 @@ impl Ganglion {
         if known.path == path {
             return;
         }
+        let awaits_us = path.is_some() && std::mem::take(&mut known.awaits_us);
         let source = |path: &Path| (path.source, path.source_port);
         let before = known.path.as_ref().map(source);
         let speaks_from_elsewhere = path.is_some() && path.as_ref().map(source) != before;
         known.path = path;
         self.commands.push_back(Command::SetPath { peer, path });
-        if speaks_from_elsewhere && known.sessions.current.is_some() {
+        if (speaks_from_elsewhere || awaits_us) && known.sessions.current.is_some() {
             // What should have confirmed the session had no way to leave before, or the peer
             // still sends to where we were: only a message on lane 0 tells it where we are.
             self.commands.push_back(Command::SendKeepalive { peer });
@@ -93,6 +94,29 @@ impl Ganglion {
         }
         self.by_endpoint.insert((endpoint, id));
         self.ask_for_path(id);
+    }
+
+    /// Sets where else a peer is looked for when it does not answer at its endpoint.
+    pub(super) fn set_candidates(
+        &mut self,
+        id: PeerId,
+        candidates: impl IntoIterator<Item = SocketAddr>,
+    ) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.candidates = candidates.into_iter().collect();
+        }
+    }
+
+    /// The peer answered from `route`. That moves it only to a place where it was looked for; any
+    /// other is followed when a message in the session shows it.
+    pub(super) fn found_at(&mut self, id: PeerId, route: Route) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if peer.endpoint != Some(route.remote) && peer.candidates.contains(&route.remote) {
+            peer.awaits_us = true;
+            self.move_to(id, route.remote, route.local);
+        }
     }
 
     /// It is not known where the peer is, and there is nothing to send to it.

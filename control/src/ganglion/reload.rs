@@ -26,6 +26,7 @@ impl Ganglion {
         };
         let is_elsewhere = known.endpoint != endpoint;
         let has_session = known.sessions.current.is_some();
+        self.set_candidates(peer, endpoint);
         match endpoint {
             Some(endpoint) => {
                 self.move_to(peer, endpoint, None);

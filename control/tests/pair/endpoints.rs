@@ -122,6 +122,41 @@ fn a_verified_message_from_elsewhere_moves_the_peer() {
 }
 
 #[test]
+fn a_peer_that_went_back_to_where_it_is_configured_is_found_there() {
+    let mut pair = Pair::established(7);
+    pair.nodes[1].address = elsewhere();
+    pair.send(1, 1);
+    pair.run(second());
+    assert_eq!(pair.nodes[0].status().endpoint, Some(elsewhere()));
+    // It says nothing of its way back.
+    pair.nodes[1].address = address(1);
+    pair.send(0, 2);
+    // 15 s without an answer, a first try at the old place, a second at both.
+    pair.run(Duration::from_secs(22));
+    assert_eq!(pair.nodes[0].status().endpoint, Some(address(1)));
+    pair.send(0, 3);
+    pair.send(1, 4);
+    pair.run(second());
+    assert_eq!(pair.nodes[1].worker.delivered.last(), Some(&3));
+    assert_eq!(pair.nodes[0].worker.delivered, [1, 4]);
+}
+
+#[test]
+fn an_answer_from_where_nobody_looked_moves_nothing() {
+    let mut pair = Pair::established(8);
+    pair.run(Duration::from_secs(6));
+    pair.upcall(0, &Upcall::RekeySoon { peer: PEER });
+    let sessions = pair.nodes[0].count("InstallSession");
+    // The answer takes the peer's other way out.
+    pair.nodes[1].address = elsewhere();
+    let initiation = pair.last_handshake(1, 0);
+    pair.inject(1, address(0), &initiation);
+    pair.run(Duration::from_millis(500));
+    assert_eq!(pair.nodes[0].count("InstallSession"), sessions + 1);
+    assert_eq!(pair.nodes[0].status().endpoint, Some(address(1)));
+}
+
+#[test]
 fn both_sides_of_crossed_sessions_can_move() {
     let mut pair = Pair::new(5);
     pair.chat(&[0, 1], Duration::from_millis(100), second(), 0);

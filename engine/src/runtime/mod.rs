@@ -32,7 +32,7 @@ use omni_config::{Config, Poll, SourcePorts};
 use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId, Upcall};
 use omni_control::netlink::{KernelEvent, Netlink};
 use omni_control::{
-    Ganglion, GanglionConfig, GanglionEvent, PrivateKey, PublicKey, Random, Remembered, Transmit,
+    Ganglion, GanglionConfig, GanglionEvent, PrivateKey, PublicKey, Remembered, Transmit,
 };
 use omni_wire::limits::STAGED_MIN;
 use omni_wire::{DropCounters, DropReason};
@@ -49,6 +49,7 @@ use crate::datapath::{DatapathConfig, TableCommand};
 use crate::io::Port;
 use crate::io::xsk::{self, XskIo};
 use crate::mailbox::{ControlMailbox, Order, WorkerMailbox, mailboxes};
+use crate::random::SystemRandom;
 use crate::stats::WorkerReport;
 use crate::switch::{Audience, Switch};
 use crate::worker::Worker;
@@ -114,19 +115,9 @@ struct Node {
     requests: mpsc::Receiver<Request>,
 }
 
-/// The operating system's randomness.
-struct SystemRandom;
-
-impl Random for SystemRandom {
-    fn fill(&mut self, out: &mut [u8]) {
-        // Without randomness there are no keys; nothing good can come of going on.
-        getrandom::fill(out).expect("the kernel gives randomness");
-    }
-}
-
 impl Node {
     async fn start(config: Config, config_file: &Path) -> Result<Self, EngineError> {
-        reload::check_peers(&config)?;
+        reload::check_peers(&config, &config.peers)?;
         let private_key = PrivateKey(*config.node.private_key.expose());
         let public_key = PublicKey::from_private(&private_key);
         let netlink = Netlink::connect()?;
@@ -221,7 +212,7 @@ impl Node {
                 worker: index as u16,
                 max_frame: ports.max_frame(),
                 complete_checksums: !ports.is_made(),
-                staged_max: staged_max(config),
+                staged_max: staged,
                 spread_ports: config.underlay.source_ports == SourcePorts::PerLane,
             };
             let how = HowToRun {

@@ -4,7 +4,7 @@
 //! touched: its sessions and queues do not notice.
 
 use omni_config::{Change, Config, Peer, PeerChange};
-use omni_control::message::PeerId;
+use omni_control::message::{Owner, PeerId};
 use omni_control::{PeerConfig, PrivateKey, PublicKey, SymmetricKey};
 use tracing::{error, info, warn};
 
@@ -12,27 +12,27 @@ use super::{EngineError, Node};
 use crate::clock;
 use crate::show::Reloaded;
 
-/// Whether every peer of a configuration is one that there can be a session with.
+/// Whether there can be a session with every peer of a configuration. That takes a public-key
+/// operation for each, which the `new` ones alone still have to stand.
 ///
 /// # Errors
 /// `PeerIsSelf` or `PeerKeyWeak`.
-pub(super) fn check_peers(config: &Config) -> Result<(), EngineError> {
+pub(super) fn check_peers(config: &Config, new: &[Peer]) -> Result<(), EngineError> {
     let private_key = PrivateKey(*config.node.private_key.expose());
     let own = PublicKey::from_private(&private_key);
-    for peer in &config.peers {
-        let name = peer.name.clone();
-        if peer.public_key == own.0 {
-            return Err(EngineError::PeerIsSelf { name });
-        }
-        if private_key.agree(&PublicKey(peer.public_key)).is_none() {
-            return Err(EngineError::PeerKeyWeak { name });
-        }
+    let name = |peer: &Peer| peer.name.clone();
+    if let Some(peer) = config.peers.iter().find(|peer| peer.public_key == own.0) {
+        return Err(EngineError::PeerIsSelf { name: name(peer) });
     }
-    Ok(())
+    let is_weak = |peer: &&Peer| private_key.agree(&PublicKey(peer.public_key)).is_none();
+    match new.iter().find(is_weak) {
+        Some(peer) => Err(EngineError::PeerKeyWeak { name: name(peer) }),
+        None => Ok(()),
+    }
 }
 
 /// A configured peer, as the Ganglion takes it.
-pub(super) fn peer_config(peer: &Peer) -> PeerConfig {
+fn peer_config(peer: &Peer) -> PeerConfig {
     let secret = peer.preshared_key.as_ref();
     PeerConfig {
         public_key: PublicKey(peer.public_key),
@@ -66,7 +66,7 @@ impl Node {
             .config
             .change_to(&next)
             .map_err(|error| in_file(&error))?;
-        check_peers(&next).map_err(|error| in_file(&error))?;
+        check_peers(&next, &change.added).map_err(|error| in_file(&error))?;
         if let Some(mtu) = change.mtu {
             self.ports.check_mtu(mtu).map_err(|error| in_file(&error))?;
         }
@@ -79,7 +79,7 @@ impl Node {
     async fn follow(&mut self, change: &Change, next: &Config) -> Vec<String> {
         let mut done = Vec::new();
         for key in &change.removed {
-            if let Some(id) = self.peer_by_key(key) {
+            if let Some(id) = self.ganglion.peer(&PublicKey(*key)) {
                 done.push(format!("peer {} removed", self.peer_name(id)));
                 self.remove_peer(id);
             }
@@ -128,7 +128,7 @@ impl Node {
     }
 
     fn change_peer(&mut self, change: &PeerChange, done: &mut Vec<String>) {
-        let Some(id) = self.peer_by_key(&change.public_key) else {
+        let Some(id) = self.ganglion.peer(&PublicKey(change.public_key)) else {
             return;
         };
         if let Some(name) = &change.name {
@@ -167,16 +167,8 @@ impl Node {
 
     fn remove_peer(&mut self, id: PeerId) {
         self.ganglion.remove_peer(id);
-        self.switch
-            .remove_owner(omni_control::message::Owner::Peer(id));
+        self.switch.remove_owner(Owner::Peer(id));
         self.paths.forget(id);
         self.peer_names.remove(&id);
-    }
-
-    fn peer_by_key(&self, key: &[u8; 32]) -> Option<PeerId> {
-        let mut peers = self.ganglion.peers();
-        peers
-            .find(|peer| peer.public_key.0 == *key)
-            .map(|peer| peer.id)
     }
 }

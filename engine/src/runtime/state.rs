@@ -9,10 +9,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use omni_control::Remembered;
 use tracing::{info, warn};
-
-/// The longest content read, in octets: more than all peers that a node can have.
-const STATE_MAX: u64 = 16 << 20;
 
 /// The file. What cannot be written is said once, and tried again with the next change.
 #[derive(Debug)]
@@ -59,7 +57,9 @@ impl StateFile {
     fn read(&self) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
         let file = fs::File::open(&self.path)?;
-        file.take(STATE_MAX).read_to_end(&mut content)?;
+        // One octet more tells the parser that there is too much.
+        file.take(Remembered::MAX_LEN as u64 + 1)
+            .read_to_end(&mut content)?;
         Ok(content)
     }
 

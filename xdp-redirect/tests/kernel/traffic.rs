@@ -90,22 +90,29 @@ fn frames_from_an_access_port_arrive_with_room_and_metadata() {
     }
 }
 
+/// A veth pair in the calling thread's namespace; on its near end a host that listens on the
+/// fabric's port, the underlay program, and a socket that it steers to.
+fn underlay(mode: Mode) -> (UdpSocket, Redirect, Receiver) {
+    make_veth("near", "far", 1);
+    ip_ok("link set dev near address 02:00:00:00:00:01");
+    ip_ok(&format!("address add {V4}/24 dev near"));
+    let host = UdpSocket::bind((V4, PORT)).unwrap();
+    host.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+
+    let mut program = Redirect::load(Kind::Underlay).unwrap();
+    program.set_port(PORT).unwrap();
+    program.add_local(address(V4)).unwrap();
+    program.attach("near", mode).unwrap();
+    let receiver = Receiver::bind("near", 0);
+    program.set_socket(0, receiver.socket()).unwrap();
+    (host, program, receiver)
+}
+
 #[test]
 fn the_underlay_program_parts_data_from_what_the_host_is_to_get() {
     for mode in [Mode::Native, Mode::Generic] {
         in_namespace(move || {
-            make_veth("near", "far", 1);
-            ip_ok("link set dev near address 02:00:00:00:00:01");
-            ip_ok(&format!("address add {V4}/24 dev near"));
-            let host = UdpSocket::bind((V4, PORT)).unwrap();
-            host.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-
-            let mut program = Redirect::load(Kind::Underlay).unwrap();
-            program.set_port(PORT).unwrap();
-            program.add_local(address(V4)).unwrap();
-            program.attach("near", mode).unwrap();
-            let mut receiver = Receiver::bind("near", 0);
-            program.set_socket(0, receiver.socket()).unwrap();
+            let (host, mut program, mut receiver) = underlay(mode);
 
             let data = v4().octets();
             let initiation = Frame {
@@ -145,20 +152,9 @@ fn the_underlay_program_parts_data_from_what_the_host_is_to_get() {
 fn data_of_unknown_sessions_ends_in_the_driver() {
     for mode in [Mode::Native, Mode::Generic] {
         in_namespace(move || {
-            make_veth("near", "far", 1);
-            ip_ok("link set dev near address 02:00:00:00:00:01");
-            ip_ok(&format!("address add {V4}/24 dev near"));
-            let host = UdpSocket::bind((V4, PORT)).unwrap();
-            host.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-
-            let mut program = Redirect::load(Kind::Underlay).unwrap();
-            program.set_port(PORT).unwrap();
-            program.add_local(address(V4)).unwrap();
+            let (host, mut program, mut receiver) = underlay(mode);
             program.add_session(7, 2).unwrap();
             program.set_session_check(true).unwrap();
-            program.attach("near", mode).unwrap();
-            let mut receiver = Receiver::bind("near", 0);
-            program.set_socket(0, receiver.socket()).unwrap();
 
             let sender = Sender::on("far");
             let send = |session: u8, lane: u8| {

@@ -22,6 +22,7 @@ pub(crate) struct Frame {
     pub(crate) fragment: u16,
     pub(crate) protocol: u8,
     pub(crate) ip_len: Option<u16>,
+    pub(crate) source: Option<IpAddr>,
     pub(crate) destination: IpAddr,
     pub(crate) extension: Vec<u8>,
     pub(crate) source_port: u16,
@@ -43,6 +44,7 @@ impl Frame {
             fragment: 0x4000,
             protocol: UDP,
             ip_len: None,
+            source: None,
             destination,
             extension: Vec::new(),
             source_port: 51_000,
@@ -101,7 +103,11 @@ impl Frame {
         header.extend(self.ip_len.unwrap_or(natural).to_be_bytes());
         header.extend([0x12, 0x34]);
         header.extend(self.fragment.to_be_bytes());
-        header.extend([64, self.protocol, 0, 0, 192, 0, 2, 200]);
+        header.extend([64, self.protocol, 0, 0]);
+        header.extend(match self.source {
+            Some(IpAddr::V4(source)) => source.octets(),
+            _ => [192, 0, 2, 200],
+        });
         header.extend(destination);
         header.extend(&self.options);
         let checksum = ones_complement_sum(&header);
@@ -114,7 +120,10 @@ impl Frame {
         let mut header = vec![self.version.unwrap_or(6) << 4, 0, 0, 0];
         header.extend(self.ip_len.unwrap_or(natural).to_be_bytes());
         header.extend([self.protocol, 64]);
-        header.extend([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xc8]);
+        header.extend(match self.source {
+            Some(IpAddr::V6(source)) => source.octets(),
+            _ => [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xc8],
+        });
         header.extend(destination);
         header
     }
