@@ -264,7 +264,13 @@ impl Ganglion {
                     self.move_to(peer, source, Some(local));
                 }
             }
-            Upcall::Learned { .. } => {}
+            Upcall::Learned { .. }
+            | Upcall::Contested { .. }
+            | Upcall::Bound { .. }
+            | Upcall::Group { .. }
+            | Upcall::Querier { .. }
+            | Upcall::Strayed { .. }
+            | Upcall::Record { .. } => {}
         }
     }
 

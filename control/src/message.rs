@@ -117,6 +117,75 @@ pub enum Command {
         /// VLAN and MAC.
         key: FdbKey,
     },
+    /// Report the address's owner with its next frame: it is in question whether it is there.
+    FdbWatch {
+        /// VLAN and MAC.
+        key: FdbKey,
+    },
+    /// Who asks for this IP address is answered with this MAC address.
+    Bind {
+        /// Outermost VLAN id.
+        vlan: u16,
+        /// The IP address.
+        ip: IpAddr,
+        /// Its MAC address.
+        mac: MacAddr,
+        /// Behind whom it is.
+        owner: Owner,
+    },
+    /// Nothing is known of this IP address any more: who asks for it is flooded.
+    Unbind {
+        /// Outermost VLAN id.
+        vlan: u16,
+        /// The IP address.
+        ip: IpAddr,
+    },
+    /// Which VLANs there are at the peer: it gets broadcasts of no others.
+    SetCarried {
+        /// Which peer.
+        peer: PeerId,
+        /// By VLAN id.
+        vlans: Arc<VlanBits>,
+    },
+    /// Who gets what is sent to a multicast group; nobody in particular when there are no members.
+    SetGroup {
+        /// Outermost VLAN id.
+        vlan: u16,
+        /// The group's address.
+        group: IpAddr,
+        /// Ports and peers behind which it is wanted.
+        members: Arc<[Owner]>,
+    },
+    /// Whether a port or peer gets what is sent to any group.
+    SetWantsAll {
+        /// Who.
+        owner: Owner,
+        /// In this VLAN, or in all.
+        vlan: Option<u16>,
+        /// Whether it does.
+        wants: bool,
+    },
+    /// Send a control record (`PROTOCOL` section 5) in the current session, on lane 0.
+    SendRecord {
+        /// To whom.
+        peer: PeerId,
+        /// Kind, reserved octet, length and body.
+        record: Arc<[u8]>,
+    },
+    /// Send a frame of the engine's own to a host.
+    SendFrame {
+        /// Out of which port.
+        port: PortId,
+        /// From the destination MAC on, tagged as on the fabric.
+        frame: Arc<[u8]>,
+    },
+    /// The longest inner frame that the way to the peer carries, as far as is known.
+    SetFrameLimit {
+        /// Which peer.
+        peer: PeerId,
+        /// Octets from the destination MAC on.
+        octets: u16,
+    },
 }
 
 /// From a worker to the Ganglion.
@@ -156,6 +225,82 @@ pub enum Upcall {
         /// Behind whom.
         owner: Owner,
     },
+    /// A frame had a source address that somebody else owns, and was dropped.
+    Contested {
+        /// VLAN and MAC.
+        key: FdbKey,
+        /// Behind whom the frame came from.
+        claimant: Owner,
+    },
+    /// An ARP or neighbour discovery message of an address's owner told its MAC address.
+    Bound {
+        /// Outermost VLAN id.
+        vlan: u16,
+        /// The IP address.
+        ip: IpAddr,
+        /// Its MAC address.
+        mac: MacAddr,
+        /// Behind whom it is.
+        owner: Owner,
+    },
+    /// A host joined or left a multicast group.
+    Group {
+        /// Outermost VLAN id.
+        vlan: u16,
+        /// Behind which port.
+        port: PortId,
+        /// The group's address.
+        group: IpAddr,
+        /// Whether it is wanted from now on.
+        join: bool,
+    },
+    /// A router asks on this port which groups are wanted.
+    Querier {
+        /// Outermost VLAN id.
+        vlan: u16,
+        /// Behind which port.
+        port: PortId,
+    },
+    /// A peer sent a frame for an address that is not here.
+    Strayed {
+        /// VLAN and MAC.
+        key: FdbKey,
+        /// Which peer.
+        peer: PeerId,
+    },
+    /// A control record (`PROTOCOL` section 5) verified.
+    Record {
+        /// Whose.
+        peer: PeerId,
+        /// Kind, reserved octet, length and body, as far as they came.
+        record: Box<[u8]>,
+    },
+}
+
+/// A set of VLANs, by VLAN id: bit `v % 64` of word `v / 64`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VlanBits(pub [u64; 64]);
+
+impl VlanBits {
+    /// Every VLAN, the untagged one included.
+    pub const ALL: Self = Self([u64::MAX; 64]);
+    /// None.
+    pub const NONE: Self = Self([0; 64]);
+
+    /// Whether a VLAN is among them; ids above 4095 never are.
+    #[inline]
+    #[must_use]
+    pub fn contains(&self, vlan: u16) -> bool {
+        let word = self.0.get(usize::from(vlan / 64));
+        word.is_some_and(|word| word >> (vlan % 64) & 1 == 1)
+    }
+
+    /// Adds a VLAN; ids above 4095 are ignored.
+    pub fn insert(&mut self, vlan: u16) {
+        if let Some(word) = self.0.get_mut(usize::from(vlan / 64)) {
+            *word |= 1 << (vlan % 64);
+        }
+    }
 }
 
 /// What the forwarding table is keyed by.

@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use omni_config::Poll;
+use omni_control::message::PortId;
 use omni_wire::{DropReason, Instant};
 
 use crate::clock;
@@ -76,7 +77,7 @@ impl<I: FrameIo> Worker<I> {
             core,
             index: usize::from(config.worker),
             burst: Vec::with_capacity(BURST_MAX),
-            out: Output::default(),
+            out: Output::new(1),
             stamps: Vec::with_capacity(2 * BURST_MAX),
             latency: queues.iter().map(|_| Latency::default()).collect(),
             underlay_queues,
@@ -116,7 +117,7 @@ impl<I: FrameIo> Worker<I> {
         if self.io.receive(self.access, &mut self.burst, BURST_MAX) > 0 {
             busy = true;
             self.datapath
-                .egress(now, &mut self.burst, &mut self.io, &mut self.out);
+                .egress(now, PortId(0), &mut self.burst, &mut self.io, &mut self.out);
         }
         if busy {
             self.transmit();
@@ -132,9 +133,9 @@ impl<I: FrameIo> Worker<I> {
 
     fn transmit(&mut self) {
         // What goes to the access port came from the underlay's queues, and the other way round.
-        note_arrivals(&self.out.access, 0, &mut self.stamps);
+        note_arrivals(&self.out.access[0], 0, &mut self.stamps);
         note_arrivals(&self.out.underlay, self.underlay_queues, &mut self.stamps);
-        let refused = self.io.transmit(self.access, &mut self.out.access)
+        let refused = self.io.transmit(self.access, &mut self.out.access[0])
             + self.io.transmit(Port::Underlay, &mut self.out.underlay);
         self.datapath
             .count_drops(DropReason::TxRingFull, refused as u64);

@@ -45,7 +45,7 @@ impl End {
         let mut end = Self {
             datapath: Datapath::new(config),
             io: MemIo::new(4096, 74),
-            out: Output::default(),
+            out: Output::new(1),
             burst: Vec::new(),
         };
         let [ours, theirs] = if initiator { [1, 2] } else { [2, 1] };
@@ -101,7 +101,7 @@ impl End {
     }
 
     fn send(&mut self) {
-        self.io.transmit(ACCESS, &mut self.out.access);
+        self.io.transmit(ACCESS, &mut self.out.access[0]);
         self.io.transmit(Port::Underlay, &mut self.out.underlay);
         self.io.free(&mut self.out.free);
     }
@@ -155,7 +155,7 @@ fn measure(rounds: u32, len: usize) -> [Measured; 3] {
             } = &mut sender;
             io.receive(ACCESS, burst, BURST_MAX);
             let start = Clock::now();
-            datapath.egress(NOW, burst, io, out);
+            datapath.egress(NOW, PortId(0), burst, io, out);
             elapsed += start.elapsed();
             sender.send();
         }

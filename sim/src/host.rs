@@ -153,7 +153,7 @@ fn workers(identity: &Identity, link: Link, ends: Vec<WorkerMailbox>) -> Vec<Hos
         }),
         io: MemIo::new(FRAMES, ROOM[usize::from(link == Link::V6)]),
         mailbox,
-        out: Output::default(),
+        out: Output::new(1),
         burst: Vec::with_capacity(BURST_MAX),
         awake: false,
     };
@@ -336,9 +336,9 @@ impl Host {
                 let room = omni_engine::io::Frame::room(frame);
                 model.enters(host, index, &omni_engine::io::Frame::bytes(frame)[room..])?;
             }
-            datapath.egress(now, burst, io, out);
+            datapath.egress(now, PortId(0), burst, io, out);
         }
-        io.transmit(ACCESS, &mut out.access);
+        io.transmit(ACCESS, &mut out.access[0]);
         io.transmit(Port::Underlay, &mut out.underlay);
         io.free(&mut out.free);
         io.flush();

@@ -3,15 +3,15 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
-use omni_control::message::{Owner, PeerId, Upcall, WorkerTraffic};
+use omni_control::message::{FdbKey, Owner, PeerId, PortId, Upcall, WorkerTraffic};
 use omni_wire::ethernet::{self, Ethernet};
 use omni_wire::header::{DataHeader, DataKind};
 use omni_wire::limits::{AAD_LEN, HEADER_LEN};
-use omni_wire::{DropReason, Instant, MacAddr, offload};
+use omni_wire::{DropReason, Instant, offload};
 
 use super::fdb::Admission;
 use super::session::SessionSlot;
-use super::{ACCESS, Datapath, Output, fdb_key, raise};
+use super::{Datapath, Output, fdb_key, raise};
 use crate::aead::{BATCH_MAX, SealJob, seal_batch};
 use crate::io::{Frame, FramePool};
 
@@ -63,16 +63,17 @@ enum Destination {
 }
 
 impl<F: Frame> Datapath<F> {
-    /// A burst from the access port. Empties it.
+    /// A burst from an access port. Empties it.
     pub fn egress(
         &mut self,
         now: Instant,
+        port: PortId,
         burst: &mut Vec<F>,
         pool: &mut impl FramePool<Frame = F>,
         out: &mut Output<F>,
     ) {
         for mut frame in burst.drain(..) {
-            match self.route(now, &mut frame) {
+            match self.route(now, port, &mut frame) {
                 Ok(Destination::Peer(peer)) => {
                     let start = frame.room();
                     self.dispatch(now, frame, start, peer, out);
@@ -88,7 +89,12 @@ impl<F: Frame> Datapath<F> {
     }
 
     /// Checks a frame from the host, learns its source and looks up its destination.
-    fn route(&mut self, now: Instant, frame: &mut F) -> Result<Destination, DropReason> {
+    fn route(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        frame: &mut F,
+    ) -> Result<Destination, DropReason> {
         let room = frame.room();
         let inner = frame
             .bytes_mut()
@@ -104,7 +110,8 @@ impl<F: Frame> Datapath<F> {
         if self.config.complete_checksums {
             offload::complete_partial_checksum(inner, &parsed);
         }
-        self.learn_local(now, parsed.vlan, parsed.source)?;
+        let key = fdb_key(parsed.vlan, parsed.source);
+        self.learn_local(now, key, Owner::Local(port))?;
         if parsed.destination.is_multicast() {
             return Ok(Destination::Flood);
         }
@@ -115,8 +122,7 @@ impl<F: Frame> Datapath<F> {
         }
     }
 
-    fn learn_local(&mut self, now: Instant, vlan: u16, mac: MacAddr) -> Result<(), DropReason> {
-        let (key, owner) = (fdb_key(vlan, mac), Owner::Local(ACCESS));
+    fn learn_local(&mut self, now: Instant, key: FdbKey, owner: Owner) -> Result<(), DropReason> {
         match self.fdb.admit(now, key, owner) {
             Ok(Admission::Known) => {}
             Ok(Admission::Report) => {

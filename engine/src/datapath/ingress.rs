@@ -74,7 +74,7 @@ impl<F: Frame> Datapath<F> {
         }
         for (mut frame, claim) in claims.drain(..) {
             match self.accept(now, &mut frame, &claim, out) {
-                Ok(Delivery::Access) => out.access.push(frame),
+                Ok(Delivery::Access) => out.access[0].push(frame),
                 Ok(Delivery::Consumed) => out.free.push(frame),
                 Err(reason) => {
                     self.drops.count(reason);

@@ -18,7 +18,7 @@ pub mod session;
 
 use std::sync::Arc;
 
-use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId, Role, Upcall};
+use omni_control::message::{Command, FdbKey, Owner, PeerId, Role, Upcall};
 use omni_wire::outer::Path;
 use omni_wire::{DropCounters, DropReason, Instant};
 
@@ -73,21 +73,23 @@ pub enum TableCommand {
 /// Where frames go.
 #[derive(Debug)]
 pub struct Output<F> {
-    /// To the access port.
-    pub access: Vec<F>,
+    /// To the access ports, by their index.
+    pub access: Vec<Vec<F>>,
     /// To the underlay.
     pub underlay: Vec<F>,
     /// Back to the pool.
     pub free: Vec<F>,
 }
 
-impl<F> Default for Output<F> {
-    fn default() -> Self {
-        let [access, underlay, free] = [(); 3].map(|()| Vec::with_capacity(4 * BURST_MAX));
+impl<F> Output<F> {
+    /// Nothing, for so many access ports.
+    #[must_use]
+    pub fn new(ports: usize) -> Self {
+        let room = || Vec::with_capacity(4 * BURST_MAX);
         Self {
-            access,
-            underlay,
-            free,
+            access: (0..ports).map(|_| room()).collect(),
+            underlay: room(),
+            free: room(),
         }
     }
 }
@@ -223,6 +225,15 @@ impl<F: Frame> Datapath<F> {
             }
             Command::FdbInsert { key, owner } => self.fdb.insert(now, key, owner),
             Command::FdbRemove { key } => self.fdb.remove(key),
+            Command::FdbWatch { key } => self.fdb.unreport(key),
+            Command::Bind { .. }
+            | Command::Unbind { .. }
+            | Command::SetCarried { .. }
+            | Command::SetGroup { .. }
+            | Command::SetWantsAll { .. }
+            | Command::SendRecord { .. }
+            | Command::SendFrame { .. }
+            | Command::SetFrameLimit { .. } => {}
         }
     }
 
@@ -276,9 +287,6 @@ fn raise(upcalls: &mut Vec<Upcall>, upcall: Upcall) -> Result<(), Upcall> {
         Err(upcall)
     }
 }
-
-/// The access port of this version.
-const ACCESS: PortId = PortId(0);
 
 /// The forwarding key of an inner frame's address.
 fn fdb_key(vlan: u16, mac: omni_wire::MacAddr) -> FdbKey {

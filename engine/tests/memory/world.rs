@@ -401,7 +401,7 @@ fn host(node: usize, shape: &Shape, now: Now) -> Host {
                 spread_ports: shape.spread_ports,
             }),
             io: MemIo::new(FRAMES, if shape.ipv6 { 94 } else { 74 }),
-            out: Output::default(),
+            out: Output::new(1),
             burst: Vec::new(),
         })
         .collect();
@@ -430,7 +430,7 @@ impl Host {
             busy = true;
         }
         if io.receive(ACCESS, burst, BURST_MAX) > 0 {
-            datapath.egress(now.instant, burst, io, out);
+            datapath.egress(now.instant, PortId(0), burst, io, out);
             busy = true;
         }
         flush(io, out);
@@ -530,7 +530,7 @@ impl Host {
 }
 
 fn flush(io: &mut MemIo, out: &mut Output<MemFrame>) {
-    io.transmit(ACCESS, &mut out.access);
+    io.transmit(ACCESS, &mut out.access[0]);
     io.transmit(Port::Underlay, &mut out.underlay);
     io.free(&mut out.free);
     io.flush();
