@@ -93,9 +93,7 @@ impl Worker {
             Command::DropStaged { peer } => {
                 self.dropped += self.peer(peer).staged.drain(..).count() as u64;
             }
-            Command::FdbInsert { .. } | Command::FdbRemove { .. } => {
-                panic!("the Ganglion does not know of addresses")
-            }
+            other => panic!("the Ganglion does not know of addresses: {other:?}"),
         }
     }
 
