@@ -181,8 +181,7 @@ class Siege:
         options = ["--kind", attack.message]
         rate = self.options.data_rate if attack.is_data else self.options.handshake_rate
         options += ["--rate", str(rate), "--target-key", self.keys["alpha"]]
-        one = f"{UNDERLAY['attacker']}:{ATTACKER_PORT}"
-        options += ["--sources", attack_figures.SPOOFED if attack.is_spoofed else one]
+        options += ["--sources", self.sources(attack)]
         if attack.is_data:
             out = self.folder / "data"
             seen = self.record_data(out)
@@ -191,6 +190,13 @@ class Siege:
         elif attack.message == "recorded":
             options += ["--messages", str(self.record_initiations())]
         return options
+
+    def sources(self, attack: Attack) -> str:
+        """Where a flood claims to come from."""
+        if attack.poses_as_peer:
+            return f"{UNDERLAY['beta']}:{PORT}"
+        one = f"{UNDERLAY['attacker']}:{ATTACKER_PORT}"
+        return attack_figures.SPOOFED if attack.is_spoofed else one
 
     def target(self, name: str) -> str:
         """Where a flood goes."""

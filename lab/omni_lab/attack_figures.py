@@ -31,6 +31,8 @@ class Attack:
     is_data: bool
     # Whether packets claim to come from anywhere, or all from the attacker's own endpoint.
     is_spoofed: bool = True
+    # Whether they claim to come from the peer itself, as who sees the wire can do.
+    poses_as_peer: bool = False
 
     @property
     def loss_max(self) -> float:
@@ -45,6 +47,7 @@ ATTACKS = {
     "one-source": Attack("valid-mac", is_data=False, is_spoofed=False),
     "replayed-initiations": Attack("recorded", is_data=False),
     "forged-data": Attack("forged-data", is_data=True),
+    "forged-as-peer": Attack("forged-data", is_data=True, poses_as_peer=True),
     "unknown-session": Attack("unknown-session", is_data=True),
     "replayed-data": Attack("recorded", is_data=True),
 }

@@ -34,6 +34,7 @@ void layout(void)
 	VALUE(OMNI_NO_LANE);
 	VALUE(OMNI_NOT_HANDSHAKE);
 	VALUE(OMNI_TOO_MANY);
+	VALUE(OMNI_ELSEWHERE);
 	VALUE(OMNI_COUNTERS);
 
 	STRUCT(omni_settings);
@@ -47,6 +48,8 @@ void layout(void)
 	FIELD(omni_addr, word);
 
 	STRUCT(omni_session_entry);
+	FIELD(omni_session_entry, addr);
+	FIELD(omni_session_entry, elsewhere);
 	FIELD(omni_session_entry, lanes);
 	FIELD(omni_session_entry, flags);
 	FIELD(omni_session_entry, reserved);

@@ -353,6 +353,23 @@ static __always_inline bool take_share(struct omni_share *share, __u64 now, __u6
 	return true;
 }
 
+static __always_inline bool is_same(const struct omni_addr *a, const struct omni_addr *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] &&
+	       a->word[2] == b->word[2] && a->word[3] == b->word[3];
+}
+
+/* Whether data of a session comes from where its peer is, or may come from elsewhere. */
+static __always_inline bool may_come_from(struct omni_session_entry *session,
+					  const struct omni_addr *from)
+{
+	const struct omni_addr nowhere = {};
+
+	return is_same(&session->addr, from) || is_same(&session->addr, &nowhere) ||
+	       take_share(&session->elsewhere, bpf_ktime_get_boot_ns(), OMNI_ELSEWHERE_COST,
+			  OMNI_ELSEWHERE_MOST);
+}
+
 /* Shares for sources of one width: a part of the table. */
 struct level {
 	__u32 first;	/* place in the table */
@@ -461,7 +478,7 @@ OMNI_SECTION
 int omni_underlay(struct xdp_md *ctx)
 {
 	const struct omni_settings *now = current_settings();
-	const struct omni_session_entry *session;
+	struct omni_session_entry *session;
 	struct destination to = {};
 
 	if (!now || !is_for_us(ctx, now, &to))
@@ -474,6 +491,8 @@ int omni_underlay(struct xdp_md *ctx)
 			return drop(OMNI_NO_SESSION);
 		if (to.lane >= session->lanes)
 			return drop(OMNI_NO_LANE);
+		if (!may_come_from(session, &to.from.addr))
+			return drop(OMNI_ELSEWHERE);
 	}
 	/* Without a socket the kernel gets the message, and the control thread counts it. */
 	if (!has_socket(ctx->rx_queue_index))

@@ -92,23 +92,35 @@ struct omni_addr {
 	__be32 word[4];
 };
 
-/* What is known of a live session. The key is its number, as on the wire. */
+/* A share of messages. */
+struct omni_share {
+	__u64 spent_until;	/* nanoseconds of CLOCK_BOOTTIME */
+};
+
+/*
+ * What is known of a live session. The key is its number, as on the wire.
+ *
+ * Data comes from where the peer is. A peer that moves speaks from elsewhere until the engine has
+ * followed it, after its first message; so what comes from elsewhere has a share. A flood that
+ * forges data from any sources ends here, beyond that.
+ */
 struct omni_session_entry {
+	struct omni_addr addr;	/* the peer's address; all zeros while that is not known */
+	struct omni_share elsewhere;	/* of data from other addresses */
 	__u16 lanes;	/* lanes that the peer announced: it uses 0 to one less than this */
 	__u16 flags;	/* none defined: zero */
 	__u32 reserved;	/* zero */
 };
+
+/* Nanoseconds that data from elsewhere takes, 1000 a second; and what is saved: 2000 at once. */
+#define OMNI_ELSEWHERE_COST 1000000
+#define OMNI_ELSEWHERE_MOST 2000000000
 
 /* Where a peer is: the key of the map of endpoints. */
 struct omni_endpoint {
 	struct omni_addr addr;
 	__be16 port;
 	__u16 reserved;	/* zero */
-};
-
-/* A share of messages without a session. */
-struct omni_share {
-	__u64 spent_until;	/* nanoseconds of CLOCK_BOOTTIME */
 };
 
 /* Stands right before the first octet of every frame handed to a socket; host byte order. */
@@ -121,7 +133,7 @@ struct omni_meta {
 
 _Static_assert(sizeof(struct omni_settings) == 16, "settings are 16 octets");
 _Static_assert(sizeof(struct omni_addr) == 16, "an address is 16 octets");
-_Static_assert(sizeof(struct omni_session_entry) == 8, "a session's entry is 8 octets");
+_Static_assert(sizeof(struct omni_session_entry) == 32, "a session's entry is 32 octets");
 _Static_assert(sizeof(struct omni_endpoint) == 20, "an endpoint is 20 octets");
 _Static_assert(sizeof(struct omni_share) == 8, "a share is 8 octets");
 _Static_assert(sizeof(struct omni_meta) == OMNI_META_LEN, "metadata is 16 octets");
@@ -135,7 +147,8 @@ enum omni_counter {
 	OMNI_NO_LANE = 4,	/* frames dropped: data on a lane that the peer did not announce */
 	OMNI_NOT_HANDSHAKE = 5,	/* messages dropped: no session, and no handshake */
 	OMNI_TOO_MANY = 6,	/* messages dropped: more without a session than may pass */
-	OMNI_COUNTERS = 7,
+	OMNI_ELSEWHERE = 7,	/* frames dropped: data from elsewhere than the peer is, too much */
+	OMNI_COUNTERS = 8,
 };
 
 #endif /* OMNI_REDIRECT_H */

@@ -28,6 +28,7 @@ pub(crate) const NO_SESSION: u32 = 3;
 pub(crate) const NO_LANE: u32 = 4;
 pub(crate) const NOT_HANDSHAKE: u32 = 5;
 pub(crate) const TOO_MANY: u32 = 6;
+pub(crate) const ELSEWHERE: u32 = 7;
 
 /// A flag of [`Settings`]: data is dropped that belongs to no known session.
 const CHECK_SESSIONS: u16 = 1;
@@ -126,11 +127,15 @@ pub(crate) const fn session_key(session_id: u32) -> [u8; 4] {
     session_id.to_be_bytes()
 }
 
-/// What the program knows of a session: `struct omni_session_entry`, lanes in host order, the
-/// rest zero.
-pub(crate) const fn session_entry(lanes: u16) -> [u8; 8] {
-    let [l0, l1] = lanes.to_ne_bytes();
-    [l0, l1, 0, 0, 0, 0, 0, 0]
+/// What the program knows of a session: `struct omni_session_entry`: the peer's address, where it
+/// is known, lanes in host order, the rest zero.
+pub(crate) fn session_entry(lanes: u16, peer: Option<IpAddr>) -> [u8; 32] {
+    let mut entry = [0; 32];
+    if let Some(address) = peer {
+        entry[..16].copy_from_slice(&address_key(address));
+    }
+    entry[24..26].copy_from_slice(&lanes.to_ne_bytes());
+    entry
 }
 
 /// The key of an endpoint: its address, its port as on the wire, two zero octets.
@@ -211,7 +216,8 @@ mod tests {
             ("OMNI_NO_LANE", NO_LANE.into()),
             ("OMNI_NOT_HANDSHAKE", NOT_HANDSHAKE.into()),
             ("OMNI_TOO_MANY", TOO_MANY.into()),
-            ("OMNI_COUNTERS", 7),
+            ("OMNI_ELSEWHERE", ELSEWHERE.into()),
+            ("OMNI_COUNTERS", 8),
         ] {
             assert_eq!(in_header(name), number, "{name}");
         }
@@ -223,7 +229,7 @@ mod tests {
         for (name, fields) in [
             ("omni_settings", 5),
             ("omni_addr", 1),
-            ("omni_session_entry", 3),
+            ("omni_session_entry", 5),
             ("omni_endpoint", 3),
             ("omni_share", 1),
             ("omni_meta", 4),
@@ -295,15 +301,22 @@ mod tests {
     #[test]
     fn a_session_is_written_where_the_programs_read_it() {
         assert_eq!(session_key(0x0102_0304), [1, 2, 3, 4]);
-        let expected = filled(
-            "omni_session_entry",
-            &[
-                ("lanes", &0x1234_u16.to_ne_bytes()),
-                ("flags", &[0; 2]),
-                ("reserved", &[0; 4]),
-            ],
-        );
-        assert_eq!(session_entry(0x1234), expected);
+        let expected = |address: &[u8]| {
+            filled(
+                "omni_session_entry",
+                &[
+                    ("addr", address),
+                    ("elsewhere", &[0; 8]),
+                    ("lanes", &0x1234_u16.to_ne_bytes()),
+                    ("flags", &[0; 2]),
+                    ("reserved", &[0; 4]),
+                ],
+            )
+        };
+        assert_eq!(session_entry(0x1234, None), expected(&[0; 16]));
+        let peer: IpAddr = "2001:db8::1".parse().unwrap();
+        let entry = session_entry(0x1234, Some(peer));
+        assert_eq!(entry, expected(&address_key(peer)));
     }
 
     #[test]

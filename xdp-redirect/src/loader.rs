@@ -93,6 +93,9 @@ pub struct Counters {
     /// Messages without a session dropped because they were too many
     /// ([`Redirect::set_handshake_check`]).
     pub too_many: u64,
+    /// Data dropped because it came from elsewhere than the peer is, and was too much
+    /// ([`Redirect::set_session_check`]).
+    pub elsewhere: u64,
 }
 
 /// A loaded program with maps of its own; attached to at most one interface.
@@ -114,7 +117,7 @@ struct Maps {
     local_addrs: HashMap<MapData, [u8; 16], u8>,
     settings: Array<MapData, [u8; 16]>,
     counters: PerCpuArray<MapData, u64>,
-    sessions: HashMap<MapData, [u8; 4], [u8; 8]>,
+    sessions: HashMap<MapData, [u8; 4], [u8; 32]>,
     endpoints: HashMap<MapData, [u8; 20], [u8; 8]>,
 }
 
@@ -254,8 +257,9 @@ impl Redirect {
 
     /// Lets data of a session pass the check that [`Redirect::set_session_check`] turns on.
     /// `session_id` is the number that this host gave the session, `lanes` how many lanes the
-    /// peer announced: those from 0 on. Adding a session twice sets its lanes anew. Takes effect
-    /// with the next frame.
+    /// peer announced: those from 0 on. Data comes from the address `peer`; from elsewhere 1000
+    /// messages a second pass, 2000 at once, and all while that is `None`. Adding a session twice
+    /// sets all of it anew. Takes effect with the next frame.
     ///
     /// Only the underlay program looks at sessions.
     ///
@@ -263,12 +267,15 @@ impl Redirect {
     ///
     /// [`RedirectError::TooManySessions`] beyond [`MAX_SESSIONS`], [`RedirectError::Map`] when
     /// the kernel refuses.
-    pub fn add_session(&mut self, session_id: u32, lanes: u16) -> Result<(), RedirectError> {
+    pub fn add_session(
+        &mut self,
+        session_id: u32,
+        lanes: u16,
+        peer: Option<IpAddr>,
+    ) -> Result<(), RedirectError> {
         let key = layout::session_key(session_id);
-        let added = self
-            .maps
-            .sessions
-            .insert(key, layout::session_entry(lanes), 0);
+        let entry = layout::session_entry(lanes, peer);
+        let added = self.maps.sessions.insert(key, entry, 0);
         added.map_err(|refusal| match error::errno(&refusal) {
             Some(error::E2BIG) => RedirectError::TooManySessions,
             _ => RedirectError::map("the sessions", &refusal),
@@ -285,9 +292,10 @@ impl Redirect {
         ignore_missing(removed).map_err(|refusal| RedirectError::map("the sessions", &refusal))
     }
 
-    /// Whether the underlay program drops data of sessions that were not added, and on lanes that
-    /// the peer did not announce; off at first. What is dropped is counted
-    /// ([`Counters::no_session`], [`Counters::no_lane`]). Takes effect with the next frame.
+    /// Whether the underlay program drops data of sessions that were not added, on lanes that the
+    /// peer did not announce, and too much of it from elsewhere than the peer is; off at first.
+    /// What is dropped is counted ([`Counters::no_session`], [`Counters::no_lane`],
+    /// [`Counters::elsewhere`]). Takes effect with the next frame.
     ///
     /// # Errors
     ///
@@ -394,6 +402,7 @@ impl Redirect {
             no_lane: sum(layout::NO_LANE)?,
             not_handshake: sum(layout::NOT_HANDSHAKE)?,
             too_many: sum(layout::TOO_MANY)?,
+            elsewhere: sum(layout::ELSEWHERE)?,
         })
     }
 
@@ -603,7 +612,7 @@ mod tests {
             (Some(2), Action::Pass),
         ] {
             if let Some(lanes) = lanes {
-                underlay.add_session(0x0102_0304, lanes).unwrap();
+                underlay.add_session(0x0102_0304, lanes, None).unwrap();
             }
             let decided = underlay.dry_run(&frame).unwrap().action;
             assert_eq!(decided, action, "{lanes:?} lanes");

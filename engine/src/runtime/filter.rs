@@ -6,7 +6,7 @@
 //! it: before our half of the handshake leaves.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use omni_control::message::{Command, PeerId};
 use omni_xdp_redirect::{Redirect, RedirectError};
@@ -46,7 +46,7 @@ impl Filter {
     /// What the kernel refuses.
     pub(super) fn prepare(&mut self, program: &mut Redirect) -> Result<(), RedirectError> {
         for (&session_id, live) in &self.sessions {
-            program.add_session(session_id, live.lanes)?;
+            program.add_session(session_id, live.lanes, self.address_of(live.peer))?;
         }
         for &endpoint in self.endpoints.values() {
             add_endpoint(endpoint, program);
@@ -74,7 +74,7 @@ impl Filter {
                 let (peer, lanes) = (install.peer, install.peer_lanes);
                 self.sessions
                     .insert(install.session_id, Live { peer, lanes });
-                self.add_session(install.session_id, lanes, program);
+                self.add_session(install.session_id, lanes, self.address_of(peer), program);
             }
             Command::EraseSession { session_id } => {
                 self.sessions.remove(session_id);
@@ -102,6 +102,18 @@ impl Filter {
         if before != Some(endpoint) {
             add_endpoint(endpoint, program);
         }
+        if before.map(|before| before.ip()) != Some(endpoint.ip()) {
+            let its = self.sessions.iter().filter(|(_, live)| live.peer == peer);
+            let its: Vec<_> = its.map(|(&id, live)| (id, live.lanes)).collect();
+            for (session_id, lanes) in its {
+                self.add_session(session_id, lanes, Some(endpoint.ip()), Some(&mut *program));
+            }
+        }
+    }
+
+    /// Where a peer's data comes from.
+    fn address_of(&self, peer: PeerId) -> Option<IpAddr> {
+        self.endpoints.get(&peer).map(|endpoint| endpoint.ip())
     }
 
     fn forget(&mut self, peer: PeerId, program: Option<&mut Redirect>) {
@@ -118,11 +130,17 @@ impl Filter {
         remove_sessions(gone, Some(program));
     }
 
-    fn add_session(&mut self, session_id: u32, lanes: u16, program: Option<&mut Redirect>) {
+    fn add_session(
+        &mut self,
+        session_id: u32,
+        lanes: u16,
+        peer: Option<IpAddr>,
+        program: Option<&mut Redirect>,
+    ) {
         let Some(program) = program else {
             return;
         };
-        if let Err(error) = program.add_session(session_id, lanes) {
+        if let Err(error) = program.add_session(session_id, lanes, peer) {
             if !self.incomplete {
                 warn!(%error, "sessions are not checked in the driver any more");
             }

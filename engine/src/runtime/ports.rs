@@ -445,6 +445,7 @@ impl Ports {
             drops.add(DropReason::LaneUnknown, counted.no_lane);
             drops.add(DropReason::MessageMalformed, counted.not_handshake);
             drops.add(DropReason::HandshakeRateLimited, counted.too_many);
+            drops.add(DropReason::Elsewhere, counted.elsewhere);
         }
     }
 

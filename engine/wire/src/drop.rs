@@ -49,6 +49,8 @@ drop_reasons! {
     SessionExpired = "session_expired",
     /// Lane was not announced by the peer.
     LaneUnknown = "lane_unknown",
+    /// Too many messages from another address than the peer's (counted in the driver).
+    Elsewhere = "elsewhere",
     /// Nonce is at or above the reject limit.
     NonceLimit = "nonce_limit",
     /// Nonce is older than the replay window.

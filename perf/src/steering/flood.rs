@@ -66,7 +66,7 @@ impl Flood {
         let mut steered = add(2, "steered, and dropped by a worker", Kind::Underlay)?;
         for program in [&mut checked.program, &mut steered.program] {
             for nth in 0..SESSIONS {
-                program.add_session(live_session(nth), 1)?;
+                program.add_session(live_session(nth), 1, None)?;
             }
         }
         checked.program.set_session_check(true)?;

@@ -40,7 +40,7 @@ pub(super) fn measure(rounds: u32, socket: BoundQueue) -> Outcome<()> {
     program.set_port(DEFAULT_PORT)?;
     program.add_local(HERE.into())?;
     for nth in 0..SESSIONS {
-        program.add_session(live_session(nth), 1)?;
+        program.add_session(live_session(nth), 1, None)?;
     }
     let mut cases = cases()?;
     let costs = in_turn(rounds, &mut cases, |case| case.run(&mut program, &socket))?;

@@ -1,5 +1,7 @@
 //! The check of sessions: whose data reaches a socket when it is on. Needs root.
 
+use std::net::IpAddr;
+
 use omni_xdp_redirect::{Action, Counters, Kind, MAX_SESSIONS, RedirectError};
 
 use crate::support::bench::{Bench, PORT, address, v4, v6};
@@ -104,16 +106,16 @@ fn only_data_of_sessions_that_were_added_is_steered() {
         }
     };
     all(&bench, "nothing added", NoSession);
-    bench.program.add_session(SESSION.swap_bytes(), 1).unwrap();
-    bench.program.add_session(SESSION + 1, 1).unwrap();
+    bench.program.add_session(SESSION.swap_bytes(), 1, None).unwrap();
+    bench.program.add_session(SESSION + 1, 1, None).unwrap();
     all(&bench, "others added", NoSession);
-    bench.program.add_session(SESSION, 1).unwrap();
+    bench.program.add_session(SESSION, 1, None).unwrap();
     all(&bench, "added", Steered);
     bench.program.remove_session(SESSION).unwrap();
     all(&bench, "removed", NoSession);
     bench.program.remove_session(SESSION).unwrap();
-    bench.program.add_session(SESSION, 1).unwrap();
-    bench.program.add_session(SESSION, 1).unwrap();
+    bench.program.add_session(SESSION, 1, None).unwrap();
+    bench.program.add_session(SESSION, 1, None).unwrap();
     all(&bench, "added again, twice", Steered);
     bench.program.remove_session(SESSION).unwrap();
     all(&bench, "added twice, removed once", NoSession);
@@ -124,7 +126,7 @@ fn lanes_from_the_number_announced_on_are_dropped() {
     let mut bench = checking();
     for lanes in [1, 2, 255, 256, u16::MAX] {
         // Adding a session again changes its lanes.
-        bench.program.add_session(SESSION, lanes).unwrap();
+        bench.program.add_session(SESSION, lanes, None).unwrap();
         for (lane, fate) in [
             (0, Steered),
             (lanes - 1, Steered),
@@ -137,7 +139,7 @@ fn lanes_from_the_number_announced_on_are_dropped() {
             }
         }
     }
-    bench.program.add_session(SESSION, 0).unwrap();
+    bench.program.add_session(SESSION, 0, None).unwrap();
     expect(&bench, "no lanes", &data(SESSION, 0).octets(), NoLane);
     let unknown = data(SESSION + 1, u16::MAX).octets();
     expect(&bench, "what is counted once", &unknown, NoSession);
@@ -147,7 +149,7 @@ fn lanes_from_the_number_announced_on_are_dropped() {
 fn each_session_has_lanes_of_its_own() {
     let mut bench = checking();
     for session in 1..=8 {
-        bench.program.add_session(session, session as u16).unwrap();
+        bench.program.add_session(session, session as u16, None).unwrap();
     }
     for session in 1..=8 {
         for lane in 0..9 {
@@ -167,7 +169,7 @@ fn each_session_has_lanes_of_its_own() {
 #[test]
 fn messages_too_short_for_a_lane_are_checked_by_session_alone() {
     let mut bench = checking();
-    bench.program.add_session(SESSION, 1).unwrap();
+    bench.program.add_session(SESSION, 1, None).unwrap();
     for len in 0..=16 {
         for base in [v4(), v6()] {
             let mut payload = message(SESSION, u16::MAX);
@@ -199,7 +201,7 @@ fn messages_too_short_for_a_lane_are_checked_by_session_alone() {
 #[test]
 fn a_frame_cut_off_before_its_lane_is_checked_by_session_alone() {
     let mut bench = checking();
-    bench.program.add_session(SESSION, 1).unwrap();
+    bench.program.add_session(SESSION, 1, None).unwrap();
     for base in [v4(), v6()] {
         let payload = message(SESSION, u16::MAX);
         let whole = Frame { payload, ..base };
@@ -218,7 +220,7 @@ fn a_frame_cut_off_before_its_lane_is_checked_by_session_alone() {
 #[test]
 fn long_frames_are_checked_like_short_ones() {
     let mut bench = checking();
-    bench.program.add_session(SESSION, 2).unwrap();
+    bench.program.add_session(SESSION, 2, None).unwrap();
     for len in [3400, 4096, 9000] {
         for (session, lane, fate) in [
             (SESSION, 1, Steered),
@@ -302,7 +304,7 @@ fn the_check_is_off_until_it_is_turned_on_and_changes_nothing_else() {
     let mut bench = Bench::new(Kind::Underlay);
     let (known, unknown) = (data(SESSION, 0).octets(), data(SESSION + 1, 9).octets());
     expect(&bench, "off, empty", &unknown, Steered);
-    bench.program.add_session(SESSION, 1).unwrap();
+    bench.program.add_session(SESSION, 1, None).unwrap();
     expect(&bench, "off", &unknown, Steered);
     for _ in 0..2 {
         bench.program.set_session_check(true).unwrap();
@@ -325,7 +327,7 @@ fn the_check_is_off_until_it_is_turned_on_and_changes_nothing_else() {
 #[test]
 fn without_a_socket_known_sessions_pass_and_unknown_ones_do_not() {
     let mut bench = checking();
-    bench.program.add_session(SESSION, 1).unwrap();
+    bench.program.add_session(SESSION, 1, None).unwrap();
     bench.program.clear_socket(0).unwrap();
     expect(&bench, "known", &data(SESSION, 0).octets(), Passed);
     expect(&bench, "lane", &data(SESSION, 1).octets(), NoLane);
@@ -344,7 +346,7 @@ fn many_sessions_come_and_go_and_leave_nothing_behind() {
     let samples = || (0..SESSIONS).step_by(997);
     for round in 0..2 {
         for nth in 0..SESSIONS {
-            bench.program.add_session(nth_session(nth), 4).unwrap();
+            bench.program.add_session(nth_session(nth), 4, None).unwrap();
         }
         for nth in samples() {
             let frame = data(nth_session(nth), 3).octets();
@@ -373,9 +375,9 @@ fn many_sessions_come_and_go_and_leave_nothing_behind() {
 fn a_full_table_refuses_more_and_keeps_what_it_has() {
     let mut bench = checking();
     for nth in 0..MAX_SESSIONS {
-        bench.program.add_session(nth + 1, 1).unwrap();
+        bench.program.add_session(nth + 1, 1, None).unwrap();
     }
-    let full = bench.program.add_session(MAX_SESSIONS + 1, 1).unwrap_err();
+    let full = bench.program.add_session(MAX_SESSIONS + 1, 1, None).unwrap_err();
     assert!(matches!(full, RedirectError::TooManySessions), "{full}");
     assert!(full.to_string().contains("65536"), "{full}");
     let beyond = data(MAX_SESSIONS + 1, 0).octets();
@@ -384,9 +386,52 @@ fn a_full_table_refuses_more_and_keeps_what_it_has() {
         expect(&bench, "kept", &data(session, 0).octets(), Steered);
     }
     // One that is there can change, and one that goes makes room.
-    bench.program.add_session(5, 2).unwrap();
+    bench.program.add_session(5, 2, None).unwrap();
     expect(&bench, "changed", &data(5, 1).octets(), Steered);
     bench.program.remove_session(6).unwrap();
-    bench.program.add_session(MAX_SESSIONS + 1, 1).unwrap();
+    bench.program.add_session(MAX_SESSIONS + 1, 1, None).unwrap();
     expect(&bench, "in its place", &beyond, Steered);
+}
+
+#[test]
+fn data_from_elsewhere_than_the_peer_is_has_a_share() {
+    for (frame, home, elsewhere) in [
+        (v4(), "192.0.2.200", "192.0.2.201"),
+        (v6(), "2001:db8::c8", "2001:db8:1::c8"),
+    ] {
+        let mut bench = checking();
+        let home = address(home);
+        bench.program.add_session(SESSION, 1, Some(home)).unwrap();
+        let from = |source: IpAddr, port| Frame {
+            source: Some(source),
+            source_port: port,
+            payload: message(SESSION, 0),
+            ..frame.clone()
+        };
+        let steered = |bench: &Bench, frame: &Frame, count: u64| {
+            let before = bench.program.counters().unwrap();
+            for _ in 0..count {
+                bench.run(frame);
+            }
+            let after = bench.program.counters().unwrap();
+            let (steered, dropped) = (
+                after.steered - before.steered,
+                after.elsewhere - before.elsewhere,
+            );
+            assert_eq!(steered + dropped, count);
+            steered
+        };
+        let stray = from(address(elsewhere), 51_820);
+        let at_once = steered(&bench, &stray, 5000);
+        assert!((2000..2500).contains(&at_once), "{at_once} from {elsewhere}");
+        for port in [51_820, 4000] {
+            assert_eq!(steered(&bench, &from(home, port), 3000), 3000, "{home}");
+        }
+        // The engine has followed the peer.
+        let there = Some(address(elsewhere));
+        bench.program.add_session(SESSION, 1, there).unwrap();
+        assert_eq!(steered(&bench, &stray, 3000), 3000);
+        bench.program.add_session(SESSION, 1, None).unwrap();
+        assert_eq!(steered(&bench, &from(home, 1), 3000), 3000, "not known");
+    }
 }

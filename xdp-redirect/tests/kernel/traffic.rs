@@ -153,7 +153,7 @@ fn data_of_unknown_sessions_ends_in_the_driver() {
     for mode in [Mode::Native, Mode::Generic] {
         in_namespace(move || {
             let (host, mut program, mut receiver) = underlay(mode);
-            program.add_session(7, 2).unwrap();
+            program.add_session(7, 2, None).unwrap();
             program.set_session_check(true).unwrap();
 
             let sender = Sender::on("far");
