@@ -285,7 +285,13 @@ impl Ganglion {
         self.indices.insert(session_id, id);
         self.transmit(route, &message);
         for remote in others {
-            self.transmit(Route { remote, local: None }, &message);
+            self.transmit(
+                Route {
+                    remote,
+                    local: None,
+                },
+                &message,
+            );
         }
     }
 

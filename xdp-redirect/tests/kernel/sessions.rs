@@ -106,7 +106,10 @@ fn only_data_of_sessions_that_were_added_is_steered() {
         }
     };
     all(&bench, "nothing added", NoSession);
-    bench.program.add_session(SESSION.swap_bytes(), 1, None).unwrap();
+    bench
+        .program
+        .add_session(SESSION.swap_bytes(), 1, None)
+        .unwrap();
     bench.program.add_session(SESSION + 1, 1, None).unwrap();
     all(&bench, "others added", NoSession);
     bench.program.add_session(SESSION, 1, None).unwrap();
@@ -149,7 +152,10 @@ fn lanes_from_the_number_announced_on_are_dropped() {
 fn each_session_has_lanes_of_its_own() {
     let mut bench = checking();
     for session in 1..=8 {
-        bench.program.add_session(session, session as u16, None).unwrap();
+        bench
+            .program
+            .add_session(session, session as u16, None)
+            .unwrap();
     }
     for session in 1..=8 {
         for lane in 0..9 {
@@ -346,7 +352,10 @@ fn many_sessions_come_and_go_and_leave_nothing_behind() {
     let samples = || (0..SESSIONS).step_by(997);
     for round in 0..2 {
         for nth in 0..SESSIONS {
-            bench.program.add_session(nth_session(nth), 4, None).unwrap();
+            bench
+                .program
+                .add_session(nth_session(nth), 4, None)
+                .unwrap();
         }
         for nth in samples() {
             let frame = data(nth_session(nth), 3).octets();
@@ -377,7 +386,10 @@ fn a_full_table_refuses_more_and_keeps_what_it_has() {
     for nth in 0..MAX_SESSIONS {
         bench.program.add_session(nth + 1, 1, None).unwrap();
     }
-    let full = bench.program.add_session(MAX_SESSIONS + 1, 1, None).unwrap_err();
+    let full = bench
+        .program
+        .add_session(MAX_SESSIONS + 1, 1, None)
+        .unwrap_err();
     assert!(matches!(full, RedirectError::TooManySessions), "{full}");
     assert!(full.to_string().contains("65536"), "{full}");
     let beyond = data(MAX_SESSIONS + 1, 0).octets();
@@ -389,7 +401,10 @@ fn a_full_table_refuses_more_and_keeps_what_it_has() {
     bench.program.add_session(5, 2, None).unwrap();
     expect(&bench, "changed", &data(5, 1).octets(), Steered);
     bench.program.remove_session(6).unwrap();
-    bench.program.add_session(MAX_SESSIONS + 1, 1, None).unwrap();
+    bench
+        .program
+        .add_session(MAX_SESSIONS + 1, 1, None)
+        .unwrap();
     expect(&bench, "in its place", &beyond, Steered);
 }
 
@@ -423,7 +438,10 @@ fn data_from_elsewhere_than_the_peer_is_has_a_share() {
         };
         let stray = from(address(elsewhere), 51_820);
         let at_once = steered(&bench, &stray, 5000);
-        assert!((2000..2500).contains(&at_once), "{at_once} from {elsewhere}");
+        assert!(
+            (2000..2500).contains(&at_once),
+            "{at_once} from {elsewhere}"
+        );
         for port in [51_820, 4000] {
             assert_eq!(steered(&bench, &from(home, port), 3000), 3000, "{home}");
         }
