@@ -66,7 +66,7 @@ impl<I: FrameIo> Worker<I> {
         poll: Poll,
         core: Option<usize>,
     ) -> Self {
-        let queues = io.queues();
+        let (queues, index) = (io.queues(), usize::from(config.worker));
         let underlay_queues = queues.iter().filter(|q| q.port == Port::Underlay).count();
         Self {
             io,
@@ -75,7 +75,7 @@ impl<I: FrameIo> Worker<I> {
             mailbox,
             poll,
             core,
-            index: usize::from(config.worker),
+            index,
             burst: Vec::with_capacity(BURST_MAX),
             out: Output::new(1),
             stamps: Vec::with_capacity(2 * BURST_MAX),
@@ -112,7 +112,8 @@ impl<I: FrameIo> Worker<I> {
         let mut busy = self.take_orders(now);
         if self.io.receive(Port::Underlay, &mut self.burst, BURST_MAX) > 0 {
             busy = true;
-            self.datapath.ingress(now, &mut self.burst, &mut self.out);
+            self.datapath
+                .ingress(now, &mut self.burst, &mut self.io, &mut self.out);
         }
         if self.io.receive(self.access, &mut self.burst, BURST_MAX) > 0 {
             busy = true;

@@ -2,11 +2,13 @@
 
 use std::cell::RefCell;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
 use omni_control::message::Role;
 use omni_control::message::{Command, FdbKey, InstallSession, Owner, PeerId, PeerTraffic, PortId};
 use omni_control::{PublicKey, SymmetricKey};
+use omni_engine::datapath::policy::SwitchPolicy;
 use omni_engine::datapath::{BURST_MAX, Datapath, DatapathConfig, Output, TableCommand};
 use omni_engine::io::mem::{MemFrame, MemIo};
 use omni_engine::io::{FrameIo, Port};
@@ -41,6 +43,7 @@ impl End {
             complete_checksums: false,
             staged_max: 64,
             spread_ports: false,
+            policy: Arc::new(SwitchPolicy::open(1)),
         };
         let mut end = Self {
             datapath: Datapath::new(config),
@@ -180,7 +183,7 @@ fn measure(rounds: u32, len: usize) -> [Measured; 3] {
             } = &mut receiver;
             io.receive(Port::Underlay, burst, BURST_MAX);
             let start = Clock::now();
-            datapath.ingress(NOW, burst, out);
+            datapath.ingress(NOW, burst, io, out);
             elapsed += start.elapsed();
             receiver.send();
             while receiver.io.pop(ACCESS).is_some() {

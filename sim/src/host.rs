@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omni_control::message::{Command, PeerId, PortId, Upcall};
+use omni_engine::datapath::policy::SwitchPolicy;
 use omni_engine::datapath::session::SharedSession;
 use omni_engine::datapath::{BURST_MAX, Datapath, DatapathConfig, Output, TableCommand};
 use omni_engine::io::mem::{MemFrame, MemIo};
@@ -150,6 +151,7 @@ fn workers(identity: &Identity, link: Link, ends: Vec<WorkerMailbox>) -> Vec<Hos
             complete_checksums: false,
             staged_max: STAGED,
             spread_ports: false,
+            policy: Arc::new(SwitchPolicy::open(1)),
         }),
         io: MemIo::new(FRAMES, ROOM[usize::from(link == Link::V6)]),
         mailbox,
@@ -329,7 +331,7 @@ impl Host {
                     turn.expected.push(number);
                 }
             }
-            datapath.ingress(now, burst, out);
+            datapath.ingress(now, burst, io, out);
         }
         if io.receive(ACCESS, burst, BURST_MAX) > 0 {
             for frame in &*burst {

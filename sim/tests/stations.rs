@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{or_panic, setup};
-use omni_engine::datapath::fdb::REPORT_INTERVAL;
+use omni_engine::datapath::owned::REPORT_INTERVAL;
 use omni_engine::switch::AGEING;
 use omni_sim::runner;
 use omni_wire::DropReason;

@@ -1,4 +1,4 @@
-//! Ingress: messages from the underlay, to the access port.
+//! Ingress: messages from the underlay, to the access ports.
 //!
 //! The order of the checks is WireGuard's: everything that is cheap and needs no key first; then
 //! the tag; and only after the tag verified is anything believed, counted or changed.
@@ -7,19 +7,19 @@ use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering;
 
 use arrayvec::ArrayVec;
-use omni_control::message::{Owner, PeerId, Upcall};
+use omni_control::message::{Owner, PeerId, PortId, Upcall};
 use omni_wire::ethernet::{self, Ethernet};
 use omni_wire::header::{DataHeader, DataKind};
 use omni_wire::limits::HEADER_LEN;
 use omni_wire::outer::Outer;
-use omni_wire::{DropReason, Instant};
+use omni_wire::{DropReason, Instant, ecn};
 
-use super::egress::bump;
-use super::fdb::Admission;
+use super::sealing::bump;
 use super::session::SessionSlot;
-use super::{Datapath, Output, fdb_key, owner_of, raise};
+use super::storm::Bucket;
+use super::{Datapath, Output, fdb_key, raise};
 use crate::aead::{BATCH_MAX, OpenJob, open_batch};
-use crate::io::Frame;
+use crate::io::{Frame, FramePool};
 
 /// What is known of a message before its tag was checked.
 #[derive(Debug)]
@@ -31,34 +31,53 @@ struct Claim {
     source: SocketAddr,
     /// The address of ours that it came to.
     local: IpAddr,
+    /// ECN of the outer packet.
+    ecn: u8,
     verified: bool,
 }
+
+/// The two bits of a DS field that are ECN (RFC 3168 s.5).
+const ECN_MASK: u8 = 3;
 
 /// Arrays that live from burst to burst, so that none is allocated.
 #[derive(Debug)]
 pub(super) struct Scratch<F> {
     claims: Vec<(F, Claim)>,
+    /// Reports of frames for addresses that are not here.
+    strays: Bucket,
 }
+
+/// Such reports a second, and at once.
+const STRAY_RATE: (u64, u64) = (100, 32);
 
 impl<F> Default for Scratch<F> {
     fn default() -> Self {
         Self {
             claims: Vec::with_capacity(BATCH_MAX),
+            strays: Bucket::new(STRAY_RATE.0, STRAY_RATE.1),
         }
     }
 }
 
 /// What becomes of a verified message.
 enum Delivery {
-    /// To the access port.
-    Access,
+    /// To a port.
+    Port(PortId, Ethernet),
+    /// To all ports that carry its VLAN, or where its group is wanted.
+    Many(PeerId, Ethernet),
     /// It was for us: a keepalive or a control message.
     Consumed,
 }
 
 impl<F: Frame> Datapath<F> {
     /// A burst from the underlay, of at most [`super::BURST_MAX`] frames. Empties it.
-    pub fn ingress(&mut self, now: Instant, burst: &mut Vec<F>, out: &mut Output<F>) {
+    pub fn ingress(
+        &mut self,
+        now: Instant,
+        burst: &mut Vec<F>,
+        pool: &mut impl FramePool<Frame = F>,
+        out: &mut Output<F>,
+    ) {
         let mut claims = std::mem::take(&mut self.ingress.claims);
         for mut frame in burst.drain(..) {
             match self.classify(now, &mut frame) {
@@ -74,7 +93,10 @@ impl<F: Frame> Datapath<F> {
         }
         for (mut frame, claim) in claims.drain(..) {
             match self.accept(now, &mut frame, &claim, out) {
-                Ok(Delivery::Access) => out.access[0].push(frame),
+                Ok(Delivery::Port(port, ethernet)) => self.deliver(frame, 0, &ethernet, port, out),
+                Ok(Delivery::Many(peer, ethernet)) => {
+                    self.replicate(now, Owner::Peer(peer), frame, 0, &ethernet, pool, out);
+                }
                 Ok(Delivery::Consumed) => out.free.push(frame),
                 Err(reason) => {
                     self.drops.count(reason);
@@ -103,6 +125,7 @@ impl<F: Frame> Datapath<F> {
             header_offset,
             source,
             local,
+            ecn: outer.ds_field & ECN_MASK,
             verified: false,
         })
     }
@@ -166,11 +189,31 @@ impl<F: Frame> Datapath<F> {
         let inner_len = frame.bytes().len() - claim.header_offset - HEADER_LEN;
         frame.set_len(inner_len);
         self.count_received(now, peer, claim.header.kind, inner_len);
-        if inner_len == 0 || claim.header.kind == DataKind::Control {
+        if claim.header.kind == DataKind::Control {
+            return self.take_record(now, peer, frame.bytes());
+        }
+        if inner_len == 0 {
             return Ok(Delivery::Consumed);
         }
-        self.switch(now, frame.bytes(), peer)?;
-        Ok(Delivery::Access)
+        self.switch(now, frame, claim.ecn, peer)
+    }
+
+    /// Hands a control record to the control thread, at a rate.
+    fn take_record(
+        &mut self,
+        now: Instant,
+        id: PeerId,
+        record: &[u8],
+    ) -> Result<Delivery, DropReason> {
+        let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownSession)?;
+        if !peer.records.take(now) {
+            return Err(DropReason::ControlLimited);
+        }
+        let (peer, record) = (id, Box::from(record));
+        // One that is lost here is lost as on the underlay: whatever matters is said again.
+        raise(&mut self.upcalls, Upcall::Record { peer, record })
+            .map_err(|_| DropReason::ControlLimited)?;
+        Ok(Delivery::Consumed)
     }
 
     /// Reports a peer that speaks from another address than the one we send to, or to another one
@@ -218,26 +261,96 @@ impl<F: Frame> Datapath<F> {
         }
     }
 
-    /// Whether a peer's frame may go to the access port: the peer must own the source address or
-    /// become its owner, and the destination must not be another peer's.
-    fn switch(&mut self, now: Instant, inner: &[u8], peer: PeerId) -> Result<(), DropReason> {
+    /// Where a peer's frame goes: the peer must own the source address or become its owner, and
+    /// the destination must not be another peer's.
+    fn switch(
+        &mut self,
+        now: Instant,
+        frame: &mut F,
+        outer_ecn: u8,
+        peer: PeerId,
+    ) -> Result<Delivery, DropReason> {
+        let inner = frame.bytes();
         if inner.len() > self.config.max_frame {
             return Err(DropReason::InnerTooBig);
         }
-        let parsed = Ethernet::parse(inner)?;
-        if !ethernet::source_is_valid(parsed.source) {
+        let ethernet = Ethernet::parse(inner)?;
+        if !ethernet::source_is_valid(ethernet.source) {
             return Err(DropReason::SourceMacInvalid);
         }
-        let (key, owner) = (fdb_key(parsed.vlan, parsed.source), owner_of(peer));
-        if self.fdb.admit(now, key, owner)? == Admission::Report
-            && raise(&mut self.upcalls, Upcall::Learned { key, owner }).is_err()
-        {
-            self.fdb.unreport(key);
+        if ethernet::is_reserved(ethernet.destination) {
+            return Err(DropReason::ReservedDestination);
         }
-        let behind = self.fdb.lookup(fdb_key(parsed.vlan, parsed.destination));
-        if matches!(behind, Some(Owner::Peer(_))) && !parsed.destination.is_multicast() {
-            return Err(DropReason::SplitHorizon);
+        let policy = self.peers.get(peer).map(|peer| &peer.policy);
+        if !policy.is_some_and(|policy| policy.vlans.contains(ethernet.vlan)) {
+            return Err(DropReason::VlanNotAllowed);
         }
-        Ok(())
+        let source = fdb_key(ethernet.vlan, ethernet.source);
+        self.admit(now, source, Owner::Peer(peer))?;
+        self.judge_peer(now, peer, frame.bytes(), &ethernet)?;
+        if outer_ecn != 0 {
+            take_over_ecn(frame.bytes_mut(), &ethernet, outer_ecn)?;
+        }
+        self.look_up_local(now, peer, &ethernet)
     }
+
+    fn look_up_local(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        ethernet: &Ethernet,
+    ) -> Result<Delivery, DropReason> {
+        let destination = fdb_key(ethernet.vlan, ethernet.destination);
+        let is_group = ethernet.destination.is_multicast();
+        match self.fdb.lookup(destination) {
+            Some(Owner::Local(port)) if !is_group => {
+                let policy = self.port(port);
+                if policy.is_some_and(|policy| policy.vlans.carry(ethernet.vlan)) {
+                    return Ok(Delivery::Port(port, *ethernet));
+                }
+                return Err(DropReason::VlanNotAllowed);
+            }
+            Some(Owner::Peer(_)) if !is_group => {
+                self.report_stray(now, peer, ethernet);
+                return Err(DropReason::SplitHorizon);
+            }
+            _ => {}
+        }
+        if !is_group {
+            self.report_stray(now, peer, ethernet);
+            if self.config.policy.drop_unknown {
+                return Err(DropReason::UnknownUnicast);
+            }
+        }
+        let storm = self
+            .peers
+            .get(peer)
+            .and_then(|peer| peer.policy.storm.as_ref());
+        if storm.is_some_and(|storm| !storm.take(now)) {
+            return Err(DropReason::StormLimited);
+        }
+        Ok(Delivery::Many(peer, *ethernet))
+    }
+
+    /// The peer believes an address to be here that is not: it may have missed that it moved.
+    fn report_stray(&mut self, now: Instant, peer: PeerId, ethernet: &Ethernet) {
+        if self.ingress.strays.take(now) {
+            let key = fdb_key(ethernet.vlan, ethernet.destination);
+            let _ = raise(&mut self.upcalls, Upcall::Strayed { key, peer });
+        }
+    }
+}
+
+/// Marks the inner packet as routers on the way marked the outer one (RFC 6040 s.4.2).
+fn take_over_ecn(frame: &mut [u8], ethernet: &Ethernet, outer: u8) -> Result<(), DropReason> {
+    let Some(ds_field) = ecn::ds_field(frame, ethernet) else {
+        // What is no IP has no place for it.
+        return Ok(());
+    };
+    let inner = ds_field & ECN_MASK;
+    let marked = ecn::decapsulate(inner, outer).ok_or(DropReason::EcnDropped)?;
+    if marked != inner {
+        ecn::set(frame, ethernet, marked);
+    }
+    Ok(())
 }

@@ -9,31 +9,47 @@
 //! Frames come in by value and leave into an [`Output`]: to a port, or free again; staged ones
 //! stay. Nothing in here reads a clock, allocates per frame, locks, or knows a driver.
 
+mod delivery;
 mod egress;
 pub mod fdb;
+mod groups;
 mod hash;
 mod ingress;
+mod judge;
+mod neighbors;
+pub mod owned;
 mod peer;
+pub mod policy;
+mod sealing;
 pub mod session;
+pub mod storm;
+mod tags;
 
 use std::sync::Arc;
 
-use omni_control::message::{Command, FdbKey, Owner, PeerId, Role, Upcall};
+use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId, Role, Upcall};
+use omni_wire::ethernet::Ethernet;
+use omni_wire::header::DataKind;
 use omni_wire::outer::Path;
 use omni_wire::{DropCounters, DropReason, Instant};
 
 use crate::io::{Frame, FramePool};
 use fdb::Fdb;
+use groups::Groups;
+use neighbors::Neighbors;
 use peer::PeerTable;
+use policy::{PeerPolicy, PortPolicy, SwitchPolicy};
+use sealing::Leaving;
 use session::{SessionTable, SharedSession};
 
-pub use egress::OVERHEAD_MAX;
+pub use judge::Counted;
+pub use sealing::OVERHEAD_MAX;
 
 /// The most frames that go through together.
 pub const BURST_MAX: usize = 64;
 
 /// What cannot change while a worker runs, but for `max_frame`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct DatapathConfig {
     /// Index of the worker, and its lane.
     pub worker: u16,
@@ -46,6 +62,8 @@ pub struct DatapathConfig {
     /// Lanes but the first send from UDP source ports of their own, by which routers and receive
     /// queues deal them out. Not for paths with address translation.
     pub spread_ports: bool,
+    /// What ports may do, and how frames are switched.
+    pub policy: Arc<SwitchPolicy>,
 }
 
 impl DatapathConfig {
@@ -68,6 +86,8 @@ pub enum TableCommand {
     Install(Arc<SharedSession>),
     /// The longest inner frame changed.
     SetMaxFrame(usize),
+    /// What a peer may send and is sent.
+    SetPeerPolicy(PeerId, Arc<PeerPolicy>),
 }
 
 /// Where frames go.
@@ -99,9 +119,12 @@ impl<F> Output<F> {
 pub struct Datapath<F> {
     config: DatapathConfig,
     sessions: SessionTable,
-    peers: PeerTable<egress::Waiting<F>>,
+    peers: PeerTable<Leaving<F>>,
     fdb: Fdb,
+    neighbors: Neighbors,
+    groups: Groups,
     drops: DropCounters,
+    counted: Counted,
     upcalls: Vec<Upcall>,
     ingress: ingress::Scratch<F>,
     egress: egress::Scratch<F>,
@@ -115,11 +138,14 @@ impl<F: Frame> Datapath<F> {
     #[must_use]
     pub fn new(config: DatapathConfig) -> Self {
         Self {
+            peers: PeerTable::new(config.staged_max),
             config,
             sessions: SessionTable::default(),
-            peers: PeerTable::new(config.staged_max),
             fdb: Fdb::default(),
+            neighbors: Neighbors::default(),
+            groups: Groups::default(),
             drops: DropCounters::new(),
+            counted: Counted::default(),
             upcalls: Vec::with_capacity(UPCALLS_MAX),
             ingress: ingress::Scratch::default(),
             egress: egress::Scratch::default(),
@@ -130,6 +156,12 @@ impl<F: Frame> Datapath<F> {
     #[must_use]
     pub fn drops(&self) -> &DropCounters {
         &self.drops
+    }
+
+    /// What was counted here so far beside drops.
+    #[must_use]
+    pub fn counted(&self) -> &Counted {
+        &self.counted
     }
 
     /// Counts frames that the worker or its driver had to drop.
@@ -176,6 +208,7 @@ impl<F: Frame> Datapath<F> {
         match command {
             TableCommand::Install(shared) => self.install(now, shared, out),
             TableCommand::SetMaxFrame(octets) => self.config.max_frame = octets,
+            TableCommand::SetPeerPolicy(id, policy) => self.set_peer_policy(id, policy),
             TableCommand::Control(command) => self.apply_control(now, command, pool, out),
         }
     }
@@ -192,6 +225,8 @@ impl<F: Frame> Datapath<F> {
             Command::RemovePeer { peer } => {
                 self.sessions.remove_peer(peer);
                 self.fdb.remove_owner(Owner::Peer(peer));
+                self.neighbors.remove_owner(Owner::Peer(peer));
+                self.groups.remove_owner(Owner::Peer(peer));
                 let staged = self.peers.remove(peer);
                 self.discard(staged, DropReason::StagedExpired, out);
             }
@@ -226,15 +261,84 @@ impl<F: Frame> Datapath<F> {
             Command::FdbInsert { key, owner } => self.fdb.insert(now, key, owner),
             Command::FdbRemove { key } => self.fdb.remove(key),
             Command::FdbWatch { key } => self.fdb.unreport(key),
-            Command::Bind { .. }
-            | Command::Unbind { .. }
-            | Command::SetCarried { .. }
-            | Command::SetGroup { .. }
-            | Command::SetWantsAll { .. }
-            | Command::SendRecord { .. }
-            | Command::SendFrame { .. }
-            | Command::SetFrameLimit { .. } => {}
+            other => self.apply_switching(now, other, pool, out),
         }
+    }
+
+    fn apply_switching(
+        &mut self,
+        now: Instant,
+        command: Command,
+        pool: &mut impl FramePool<Frame = F>,
+        out: &mut Output<F>,
+    ) {
+        match command {
+            Command::Bind {
+                vlan,
+                ip,
+                mac,
+                owner,
+            } => self.neighbors.insert(now, (vlan, ip), owner, mac),
+            Command::Unbind { vlan, ip } => self.neighbors.remove(&(vlan, ip)),
+            Command::SetCarried { peer, vlans } => {
+                if let Some(peer) = self.peers.get_mut(peer) {
+                    peer.carried = vlans;
+                }
+            }
+            Command::SetGroup {
+                vlan,
+                group,
+                members,
+            } => self.groups.set(vlan, group, members),
+            Command::SetWantsAll { owner, vlan, wants } => {
+                self.groups.set_wants_all(owner, vlan, wants);
+            }
+            Command::SetFrameLimit { peer, octets } => {
+                if let Some(peer) = self.peers.get_mut(peer) {
+                    peer.frame_limit = octets.into();
+                }
+            }
+            // As with keepalives, one worker suffices.
+            Command::SendRecord { peer, record } if self.config.worker == 0 => {
+                self.send_own(now, peer, DataKind::Control, &record, pool, out);
+            }
+            Command::SendFrame { port, frame } if self.config.worker == 0 => {
+                self.send_to_host(port, &frame, pool, out);
+            }
+            // The others were applied before.
+            _ => {}
+        }
+    }
+
+    fn send_to_host(
+        &mut self,
+        port: PortId,
+        octets: &[u8],
+        pool: &mut impl FramePool<Frame = F>,
+        out: &mut Output<F>,
+    ) {
+        let Ok(ethernet) = Ethernet::parse(octets) else {
+            return;
+        };
+        let Some(mut frame) = pool.alloc(octets.len()) else {
+            return self.drops.count(DropReason::NoFreeFrame);
+        };
+        frame.bytes_mut().copy_from_slice(octets);
+        self.deliver(frame, 0, &ethernet, port, out);
+    }
+
+    fn set_peer_policy(&mut self, id: PeerId, policy: Arc<PeerPolicy>) {
+        let owner = Owner::Peer(id);
+        if let Some(peer) = self.peers.get_mut(id) {
+            self.fdb.set_limit(owner, policy.macs_max);
+            self.neighbors.set_limit(owner, policy.addresses_max);
+            peer.policy = policy;
+        }
+    }
+
+    /// What an access port may do.
+    fn port(&self, port: PortId) -> Option<&PortPolicy> {
+        self.config.policy.ports.get(usize::from(port.0))
     }
 
     fn install(&mut self, now: Instant, shared: Arc<SharedSession>, out: &mut Output<F>) {
@@ -265,15 +369,10 @@ impl<F: Frame> Datapath<F> {
         }
     }
 
-    fn discard(
-        &mut self,
-        staged: Vec<egress::Waiting<F>>,
-        reason: DropReason,
-        out: &mut Output<F>,
-    ) {
+    fn discard(&mut self, staged: Vec<Leaving<F>>, reason: DropReason, out: &mut Output<F>) {
         self.drops.add(reason, staged.len() as u64);
         out.free
-            .extend(staged.into_iter().map(|waiting| waiting.frame));
+            .extend(staged.into_iter().map(|leaving| leaving.frame));
     }
 }
 
@@ -291,9 +390,4 @@ fn raise(upcalls: &mut Vec<Upcall>, upcall: Upcall) -> Result<(), Upcall> {
 /// The forwarding key of an inner frame's address.
 fn fdb_key(vlan: u16, mac: omni_wire::MacAddr) -> FdbKey {
     FdbKey { vlan, mac }
-}
-
-/// Who owns what comes from a peer.
-fn owner_of(peer: PeerId) -> Owner {
-    Owner::Peer(peer)
 }

@@ -3,12 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use omni_control::message::{PeerId, PeerTraffic};
+use omni_control::message::{PeerId, PeerTraffic, VlanBits};
 use omni_wire::limits::STAGED_MIN;
 use omni_wire::outer::{Path, Template};
 
+use super::policy::PeerPolicy;
 use super::session::SessionSlot;
+use super::storm::Bucket;
 use core::net::{IpAddr, SocketAddr};
+
+/// Control records that a peer may send a second, and at once: two of its tables in full.
+const RECORD_RATE: (u64, u64) = (500, 128);
 
 /// A peer in one worker's table.
 #[derive(Debug)]
@@ -28,6 +33,14 @@ pub(super) struct Peer<F> {
     /// The addresses, the peer's and ours, that a move was last reported to, until the path
     /// follows.
     pub(super) moved_to: Option<(SocketAddr, IpAddr)>,
+    /// The longest inner frame that the way there carries, as far as is known.
+    pub(super) frame_limit: usize,
+    /// What it may send and is sent.
+    pub(super) policy: Arc<PeerPolicy>,
+    /// The VLANs that there are behind it.
+    pub(super) carried: Arc<VlanBits>,
+    /// Control records that it may send.
+    pub(super) records: Bucket,
     staged: VecDeque<F>,
 }
 
@@ -61,6 +74,10 @@ impl<F> PeerTable<F> {
             reachable: false,
             asked: false,
             moved_to: None,
+            frame_limit: usize::MAX,
+            policy: Arc::default(),
+            carried: Arc::new(VlanBits::ALL),
+            records: Bucket::new(RECORD_RATE.0, RECORD_RATE.1),
             staged: VecDeque::new(),
         });
     }

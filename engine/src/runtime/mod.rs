@@ -44,6 +44,7 @@ pub use error::EngineError;
 
 use crate::clock;
 use crate::cores;
+use crate::datapath::policy::SwitchPolicy;
 use crate::datapath::session::SharedSession;
 use crate::datapath::{DatapathConfig, TableCommand};
 use crate::io::Port;
@@ -214,6 +215,7 @@ impl Node {
                 complete_checksums: !ports.is_made(),
                 staged_max: staged,
                 spread_ports: config.underlay.source_ports == SourcePorts::PerLane,
+                policy: Arc::new(SwitchPolicy::open(1)),
             };
             let how = HowToRun {
                 poll: config.workers.poll,

@@ -1,7 +1,10 @@
 //! Whole nodes in one process: data path, Ganglion and switch of production, frames in memory,
 //! time as a number. Nothing here depends on a kernel, and a run repeats exactly.
 
+mod bench;
 mod hostile;
+mod local;
+mod neighbors;
 mod ports;
 mod sessions;
 mod switching;

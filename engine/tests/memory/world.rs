@@ -16,6 +16,7 @@ use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId, Upcall};
 use omni_control::{
     Ganglion, GanglionConfig, GanglionEvent, PeerConfig, PrivateKey, PublicKey, Random,
 };
+use omni_engine::datapath::policy::SwitchPolicy;
 use omni_engine::datapath::session::SharedSession;
 use omni_engine::datapath::{BURST_MAX, Datapath, DatapathConfig, Output, TableCommand};
 use omni_engine::io::mem::{MemFrame, MemIo};
@@ -399,6 +400,7 @@ fn host(node: usize, shape: &Shape, now: Now) -> Host {
                 complete_checksums: false,
                 staged_max: 256,
                 spread_ports: shape.spread_ports,
+                policy: Arc::new(SwitchPolicy::open(1)),
             }),
             io: MemIo::new(FRAMES, if shape.ipv6 { 94 } else { 74 }),
             out: Output::new(1),
@@ -426,7 +428,7 @@ impl Host {
         } = &mut self.workers[worker];
         let mut busy = false;
         if io.receive(Port::Underlay, burst, BURST_MAX) > 0 {
-            datapath.ingress(now.instant, burst, out);
+            datapath.ingress(now.instant, burst, io, out);
             busy = true;
         }
         if io.receive(ACCESS, burst, BURST_MAX) > 0 {

@@ -71,8 +71,36 @@ drop_reasons! {
     VlanInvalid = "vlan_invalid",
     /// Destination is another peer: frames are never carried from fabric to fabric.
     SplitHorizon = "split_horizon",
-    /// A peer's table is full of addresses.
-    FdbFull = "fdb_full",
+    /// Outer packet says that there is congestion, and the inner one cannot (RFC 6040 s.4.2).
+    EcnDropped = "ecn_dropped",
+    /// Too many control records from a peer, or no room for them.
+    ControlLimited = "control_limited",
+
+    // Both ways: what the switch does not carry.
+    /// VLAN is not carried by this port or peer.
+    VlanNotAllowed = "vlan_not_allowed",
+    /// Destination is one that bridges keep to a link (01:80:c2:00:00:0x, IEEE 802.1Q s.8.6.3).
+    ReservedDestination = "reserved_destination",
+    /// Source MAC is not among those that the port may have.
+    SourceMacNotAllowed = "source_mac_not_allowed",
+    /// Port or peer shows more new addresses a second than are learned.
+    LearnRate = "learn_rate",
+    /// Nobody is known to have the destination, and such frames are not flooded.
+    UnknownUnicast = "unknown_unicast",
+    /// More broadcasts, multicasts and frames to unknown addresses than this port or peer may send.
+    StormLimited = "storm_limited",
+    /// ARP or neighbour discovery message is not valid.
+    NeighborMalformed = "neighbor_malformed",
+    /// ARP or neighbour discovery message names another hardware address than it comes from.
+    NeighborSpoofed = "neighbor_spoofed",
+    /// ARP or neighbour discovery message claims an IP address that somebody else has.
+    BindingNotOwned = "binding_not_owned",
+    /// ARP, IP or a VLAN tag is wrapped in LLC/SNAP, past all inspection.
+    LlcWrapped = "llc_wrapped",
+    /// Router advertisement or redirect from a port where no router may be.
+    GuardedRouter = "guarded_router",
+    /// DHCP server's message from a port where no server may be.
+    GuardedDhcp = "guarded_dhcp",
 
     // Access port to underlay.
     /// Destination is behind the port the frame came from.

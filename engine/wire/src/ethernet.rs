@@ -128,6 +128,15 @@ pub fn source_is_valid(source: MacAddr) -> bool {
     !source.is_multicast() && !source.is_zero()
 }
 
+/// Whether bridges keep frames to this address on their link: 01-80-C2-00-00-00 to -0F, those of
+/// spanning tree, LLDP, LACP, pause and 802.1X (IEEE 802.1Q s.8.6.3).
+#[inline]
+#[must_use]
+pub fn is_reserved(destination: MacAddr) -> bool {
+    let [prefix @ .., last] = destination.0;
+    prefix == [0x01, 0x80, 0xc2, 0, 0] && last < 0x10
+}
+
 /// Whether a VLAN tag follows this EtherType.
 #[inline]
 const fn is_tag(ethertype: u16) -> bool {
@@ -257,6 +266,17 @@ mod tests {
                 Ok(headers)
             );
         }
+    }
+
+    #[test]
+    fn sixteen_group_addresses_stay_on_their_link() {
+        for last in 0..=u8::MAX {
+            let group = MacAddr([0x01, 0x80, 0xc2, 0, 0, last]);
+            assert_eq!(is_reserved(group), last < 16, "{group}");
+        }
+        assert!(!is_reserved(MacAddr([0x01, 0x80, 0xc2, 0, 1, 0])));
+        assert!(!is_reserved(MacAddr([0x00, 0x80, 0xc2, 0, 0, 0])));
+        assert!(!is_reserved(MacAddr::BROADCAST));
     }
 
     #[test]

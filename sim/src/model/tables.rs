@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId};
 use omni_engine::datapath::TableCommand;
-use omni_engine::datapath::fdb::{LOCAL_ADDRESSES_MAX, PEER_ADDRESSES_MAX};
+use omni_engine::datapath::owned::PORT_ADDRESSES_MAX;
+use omni_engine::datapath::policy::PEER_ADDRESSES_MAX;
 use omni_engine::io::FrameIo;
 use omni_wire::MacAddr;
 use omni_wire::limits::STAGED_MIN;
@@ -85,7 +86,7 @@ impl WorkerTables {
             TableCommand::Install(shared) => {
                 self.sessions.insert(shared.session_id, shared.peer);
             }
-            TableCommand::SetMaxFrame(_) => {}
+            TableCommand::SetMaxFrame(_) | TableCommand::SetPeerPolicy(..) => {}
             TableCommand::Control(command) => self.control(command),
         }
     }
@@ -193,7 +194,7 @@ impl WorkerTables {
             return Err(format!("{staged} frames staged"));
         }
         let addresses = worker.datapath.fdb().len();
-        let most = LOCAL_ADDRESSES_MAX + self.peers.len() * PEER_ADDRESSES_MAX;
+        let most = PORT_ADDRESSES_MAX + self.peers.len() * PEER_ADDRESSES_MAX;
         if addresses != self.owners.len() || addresses > most {
             let known = self.owners.len();
             return Err(format!("{addresses} addresses instead of {known}"));

@@ -1,0 +1,194 @@
+//! The control plane of a node: the Ganglion, which has sessions with peers, and the Switch, which
+//! knows what is behind whom; and what these two have to say to each other.
+//!
+//! ```text
+//! upcalls of workers ---+--> Ganglion --commands--+--> orders for workers
+//!                       |        | sessions       |
+//! time -----------------+--> Switch --orders------+
+//!                                  --records, questions to hosts--> as orders for one worker
+//! ```
+//!
+//! Like both it has no I/O. Whoever runs it takes orders after everything that changes something.
+
+use std::collections::BTreeMap;
+
+use omni_control::Ganglion;
+use omni_control::message::{Command, PeerId, PortId, Role, Upcall};
+use omni_wire::{Instant, MacAddr, Now, ask, nd};
+
+use crate::switch::{Audience, Bound, GroupReport, PeerLimits, Send, Switch};
+
+/// The longest frame that a host is asked with.
+const QUESTION_MAX: usize = 128;
+
+/// Ganglion and Switch.
+pub struct ControlPlane {
+    /// The sessions.
+    pub ganglion: Ganglion,
+    /// The tables.
+    pub switch: Switch,
+    /// What hosts are asked from.
+    mac: MacAddr,
+    /// Peers of sessions in which nothing was heard yet, by our index.
+    unconfirmed: BTreeMap<u32, PeerId>,
+}
+
+impl core::fmt::Debug for ControlPlane {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ControlPlane").finish_non_exhaustive()
+    }
+}
+
+impl ControlPlane {
+    /// Both, and the address that hosts are asked from.
+    #[must_use]
+    pub fn new(ganglion: Ganglion, switch: Switch, mac: MacAddr) -> Self {
+        Self {
+            ganglion,
+            switch,
+            mac,
+            unconfirmed: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in what a worker has to say.
+    pub fn handle_upcall(&mut self, now: Now, worker: usize, upcall: Upcall) {
+        let (switch, at) = (&mut self.switch, now.instant);
+        match upcall {
+            Upcall::Learned { key, owner } => switch.learned(at, worker, key, owner),
+            Upcall::Contested { key, claimant } => switch.contested(at, key, claimant),
+            Upcall::Bound {
+                vlan,
+                ip,
+                mac,
+                owner,
+            } => switch.bound(
+                at,
+                Bound {
+                    vlan,
+                    ip,
+                    mac,
+                    owner,
+                },
+            ),
+            Upcall::Group {
+                vlan,
+                port,
+                group,
+                join,
+            } => switch.group(
+                at,
+                GroupReport {
+                    vlan,
+                    port,
+                    group,
+                    join,
+                },
+            ),
+            Upcall::Querier { vlan, port } => switch.querier(at, vlan, port),
+            Upcall::Strayed { key, peer } => switch.strayed(at, key, peer),
+            Upcall::Record { peer, record } => {
+                if !self.ganglion.handle_record(now, peer, &record) {
+                    switch.record(at, peer, &record);
+                }
+            }
+            Upcall::NeedSession { .. }
+            | Upcall::RekeySoon { .. }
+            | Upcall::Confirmed { .. }
+            | Upcall::Moved { .. } => self.ganglion.handle_upcall(now, &upcall),
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.ganglion.handle_timeout(now);
+        self.switch.handle_timeout(now.instant);
+    }
+
+    /// When [`ControlPlane::handle_timeout`] is to be called next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = [self.ganglion.poll_timeout(), self.switch.poll_timeout()];
+        due.into_iter().flatten().min()
+    }
+
+    /// Sets how much of the tables a peer may fill.
+    pub fn set_limits(&mut self, peer: PeerId, limits: PeerLimits) {
+        self.switch.set_limits(peer, limits);
+    }
+
+    /// The next order for workers, and for which of them.
+    pub fn poll_order(&mut self, now: Instant) -> Option<(Audience, Command)> {
+        if let Some(command) = self.ganglion.poll_command() {
+            self.follow(now, &command);
+            return Some((Audience::All, command));
+        }
+        if let Some(order) = self.switch.poll_order() {
+            return Some(order);
+        }
+        let command = match self.switch.poll_send()? {
+            Send::Record { peer, record } => Command::SendRecord {
+                peer,
+                record: record.into(),
+            },
+            Send::Ask {
+                port,
+                vlan,
+                mac,
+                ip,
+            } => self.question(port, |out, ours| match ip {
+                core::net::IpAddr::V4(ip) => ask::arp_request(out, vlan, ours, mac, ip),
+                core::net::IpAddr::V6(ip) => ask::solicitation(out, vlan, ours, mac, ip),
+            }),
+            Send::Query { port, vlan, ipv6 } => self.question(port, |out, ours| {
+                if ipv6 {
+                    ask::mld_query(out, vlan, ours, None)
+                } else {
+                    ask::igmp_query(out, vlan, ours, None)
+                }
+            }),
+        };
+        Some((Audience::Only(0), command))
+    }
+
+    /// The Switch has to know of peers, and when they can be spoken to.
+    fn follow(&mut self, now: Instant, command: &Command) {
+        match command {
+            Command::AddPeer {
+                peer, public_key, ..
+            } => self.switch.add_peer(*peer, *public_key, PeerLimits::default()),
+            Command::RemovePeer { peer } => {
+                self.unconfirmed.retain(|_, other| other != peer);
+                self.switch.remove_owner(omni_control::message::Owner::Peer(*peer));
+            }
+            Command::InstallSession(install) if install.role == Role::Initiator => {
+                self.switch.peer_up(now, install.peer);
+            }
+            Command::InstallSession(install) => {
+                self.unconfirmed.insert(install.session_id, install.peer);
+            }
+            Command::ConfirmSession { session_id } => {
+                if let Some(peer) = self.unconfirmed.remove(session_id) {
+                    self.switch.peer_up(now, peer);
+                }
+            }
+            Command::EraseSession { session_id } => {
+                self.unconfirmed.remove(session_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn question(
+        &self,
+        port: PortId,
+        write: impl FnOnce(&mut [u8], MacAddr) -> usize,
+    ) -> Command {
+        let mut octets = [0; QUESTION_MAX];
+        let len = write(&mut octets, self.mac);
+        Command::SendFrame {
+            port,
+            frame: octets[..len.min(QUESTION_MAX)].into(),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! From the configuration to what the data path and the switch go by.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use omni_config::{
+    Access, Config, Dscp, LlcSnap, Multicast, Peer, PeerPolicy as PeerSettings, PortMacs,
+    PortVlans as ConfiguredVlans, StaticOwner, UnknownUnicast, VlanSet,
+};
+use omni_control::PublicKey;
+use omni_control::message::{FdbKey, PortId, VlanBits};
+use omni_wire::MacAddr;
+
+use crate::datapath::policy::{PeerPolicy, PortPolicy, PortVlans, SwitchPolicy};
+use crate::datapath::storm::StormBucket;
+use crate::switch::{PeerLimits, SwitchConfig};
+
+/// How frames are switched.
+pub(super) fn switch_policy(config: &Config, engine_mac: MacAddr) -> SwitchPolicy {
+    let switch = &config.switch;
+    SwitchPolicy {
+        ports: config.access.iter().map(port_policy).collect(),
+        suppression: switch.suppression,
+        drop_unknown: switch.unknown_unicast == UnknownUnicast::Drop,
+        snoop: switch.multicast == Multicast::Snoop,
+        carry_wrapped: switch.llc_snap == LlcSnap::Carry,
+        dscp: match switch.dscp {
+            Dscp::Copy => None,
+            Dscp::Fixed(dscp) => Some(dscp),
+        },
+        mss_clamp: switch.mss_clamp,
+        engine_mac,
+    }
+}
+
+fn port_policy(access: &Access) -> PortPolicy {
+    PortPolicy {
+        vlans: match &access.vlans {
+            ConfiguredVlans::Trunk(vlans) => PortVlans::Trunk(bits(vlans)),
+            ConfiguredVlans::Access(vlan) => PortVlans::Access(*vlan),
+        },
+        only: match &access.macs {
+            PortMacs::Learn => None,
+            PortMacs::Only(macs) => Some(macs.iter().copied().map(MacAddr).collect()),
+        },
+        guard_ra: access.guard.ra,
+        guard_dhcp: access.guard.dhcp,
+        storm: storm(access.bum_pps),
+    }
+}
+
+/// What a peer may send and is sent.
+pub(super) fn peer_policy(settings: &PeerSettings) -> PeerPolicy {
+    PeerPolicy {
+        vlans: bits(&settings.vlans),
+        macs_max: settings.macs_max as usize,
+        addresses_max: settings.addresses_max as usize,
+        storm: storm(settings.bum_pps),
+    }
+}
+
+/// How much of the switch's tables a peer may fill.
+pub(super) fn peer_limits(settings: &PeerSettings) -> PeerLimits {
+    PeerLimits {
+        macs_max: settings.macs_max as usize,
+        addresses_max: settings.addresses_max as usize,
+    }
+}
+
+/// What the file says of a peer but where it is and what is shared with it.
+pub(super) fn settings_of(peer: &Peer) -> PeerSettings {
+    PeerSettings {
+        vlans: peer.vlans.clone(),
+        macs_max: peer.macs_max,
+        addresses_max: peer.addresses_max,
+        bum_pps: peer.bum_pps,
+    }
+}
+
+/// The authority over the tables.
+pub(super) fn switch_config(config: &Config, own_key: PublicKey) -> SwitchConfig {
+    let carried = config.access.iter().map(|access| match &access.vlans {
+        ConfiguredVlans::Trunk(vlans) => bits(vlans),
+        ConfiguredVlans::Access(vlan) => {
+            let mut only = VlanBits::NONE;
+            only.insert(*vlan);
+            only
+        }
+    });
+    SwitchConfig {
+        carried: carried.collect(),
+        ageing: config.switch.ageing,
+        snoop: config.switch.multicast == Multicast::Snoop,
+        ..SwitchConfig::new(config.access.len(), own_key)
+    }
+}
+
+/// An address that is configured.
+pub(super) struct StaticAddress {
+    pub(super) key: FdbKey,
+    pub(super) owner: StaticPlace,
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+/// Behind whom a configured address is.
+pub(super) enum StaticPlace {
+    Port(PortId),
+    Peer(PublicKey),
+}
+
+/// The addresses that need not be learned.
+pub(super) fn static_addresses(config: &Config) -> Vec<StaticAddress> {
+    let place = |owner: &StaticOwner| match owner {
+        StaticOwner::Interface(name) => {
+            let mut ports = config.access.iter();
+            let index = ports.position(|access| access.interface == *name)?;
+            Some(StaticPlace::Port(PortId(index as u8)))
+        }
+        StaticOwner::Peer(name) => {
+            let peer = config.peers.iter().find(|peer| peer.name == *name)?;
+            Some(StaticPlace::Peer(PublicKey(peer.public_key)))
+        }
+    };
+    let entries = config.switch.static_entries.iter();
+    entries
+        .filter_map(|entry| {
+            Some(StaticAddress {
+                key: FdbKey {
+                    vlan: entry.vlan,
+                    mac: MacAddr(entry.mac),
+                },
+                owner: place(&entry.owner)?,
+                addresses: entry.addresses.clone(),
+            })
+        })
+        .collect()
+}
+
+fn storm(pps: Option<u32>) -> Option<Arc<StormBucket>> {
+    pps.map(|pps| Arc::new(StormBucket::new(pps)))
+}
+
+fn bits(vlans: &VlanSet) -> VlanBits {
+    VlanBits(*vlans.words())
+}
