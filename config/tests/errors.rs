@@ -58,12 +58,20 @@ fn error_of(text: &[u8]) -> String {
     load_octets(file, text, &read_key).map_or_else(|error| error.to_string(), |_| "ok".to_owned())
 }
 
+/// The name of the section that begins on this line. Lists of the cases begin with other signs.
+fn section_name(line: &str) -> Option<&str> {
+    let name = line.strip_prefix('[')?.strip_suffix(']')?;
+    name.starts_with(char::is_alphabetic).then_some(name)
+}
+
 /// The cases of one section: what to replace, by what, and the error.
 fn cases(section: &str) -> Vec<[String; 3]> {
     let (_, rest) = CASES
         .split_once(&format!("\n[{section}]\n\n"))
         .expect("the section is there");
-    let body = rest.split("\n\n[").next().unwrap_or(rest);
+    let body = rest.lines().take_while(|line| section_name(line).is_none());
+    let body = body.collect::<Vec<_>>().join("\n");
+    let body = body.trim_matches('\n');
     let case = |case: &str| {
         let lines: Vec<_> = case.trim_matches('\n').split('\n').collect();
         let [from, to, error] = lines[..] else {
@@ -107,11 +115,7 @@ macro_rules! sections {
         #[test]
         fn every_section_is_tested() {
             let tested = [$(stringify!($name).replace('_', " ")),+];
-            let sections: Vec<_> = CASES
-                .lines()
-                .filter_map(|line| line.strip_prefix('[')?.strip_suffix(']'))
-                .filter(|section| section.starts_with(char::is_alphabetic))
-                .collect();
+            let sections: Vec<_> = CASES.lines().filter_map(section_name).collect();
             assert_eq!(sections, tested);
         }
     };
