@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::checked::{Access, Config, Control, Mtu, Node, Peer, Underlay, Workers};
+use crate::checked::{
+    Access, Config, Control, Mtu, Node, Peer, PortVlans, StaticEntry, StaticOwner, Switch,
+    Underlay, Workers,
+};
 use crate::secret::SecretBytes32;
+use crate::vlan_set::VlanSet;
 
 /// What a running node has to do to follow a changed configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -19,8 +23,8 @@ pub struct Change {
     pub removed: Vec<[u8; 32]>,
     /// Peers of which something is different.
     pub changed: Vec<PeerChange>,
-    /// The access port's MTU.
-    pub mtu: Option<Mtu>,
+    /// MTUs of access ports, each with the port's index in the file.
+    pub mtus: Vec<(usize, Mtu)>,
     /// Whether the XDP program drops what the engine would refuse anyhow.
     pub filter: Option<bool>,
 }
@@ -36,6 +40,34 @@ pub struct PeerChange {
     pub endpoint: Option<Option<SocketAddr>>,
     /// The secret shared with it; inside, `None` = no secret any more.
     pub preshared_key: Option<Option<SecretBytes32>>,
+    /// What it may do.
+    pub policy: Option<PeerPolicy>,
+}
+
+/// What a peer may do; the fields are those of [`Peer`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerPolicy {
+    /// The VLANs that it may send in, and is sent.
+    pub vlans: VlanSet,
+    /// How many MAC addresses may be behind it.
+    pub macs_max: u32,
+    /// How many IP addresses may be behind it.
+    pub addresses_max: u32,
+    /// How many frames a second to more than one receiver it may send; `None` = any number.
+    pub bum_pps: Option<u32>,
+}
+
+impl Peer {
+    /// What the peer may do.
+    #[must_use]
+    pub fn policy(&self) -> PeerPolicy {
+        PeerPolicy {
+            vlans: self.vlans.clone(),
+            macs_max: self.macs_max,
+            addresses_max: self.addresses_max,
+            bum_pps: self.bum_pps,
+        }
+    }
 }
 
 /// Keys that differ and cannot be followed by a running node.
@@ -67,12 +99,21 @@ impl Config {
         let mut change = Change {
             identity: self.fabric != next.fabric || self.node.private_key != next.node.private_key,
             name: self.node.name != next.node.name,
-            mtu: changed(&self.access[0].mtu, &next.access[0].mtu),
+            mtus: self.mtus_that_differ(next),
             filter: changed(&self.underlay.filter, &next.underlay.filter),
             ..Change::default()
         };
         self.compare_peers(next, &mut change);
         Ok(change)
+    }
+
+    /// There are as many access ports in both.
+    fn mtus_that_differ(&self, next: &Self) -> Vec<(usize, Mtu)> {
+        let ports = self.access.iter().zip(&next.access).enumerate();
+        let differ = |(index, (old, new)): (usize, (&Access, &Access))| {
+            changed(&old.mtu, &new.mtu).map(|mtu| (index, mtu))
+        };
+        ports.filter_map(differ).collect()
     }
 
     fn compare_peers(&self, next: &Self, change: &mut Change) {
@@ -92,6 +133,7 @@ impl Config {
                     name: changed(&old.name, &peer.name),
                     endpoint: changed(&old.endpoint, &peer.endpoint),
                     preshared_key: changed(&old.preshared_key, &peer.preshared_key),
+                    policy: changed(&old.policy(), &peer.policy()),
                 });
             }
         }
@@ -108,6 +150,7 @@ impl Config {
             access,
             workers,
             peers: _,
+            switch,
             nucleus,
             authority,
             control,
@@ -156,19 +199,107 @@ impl Config {
             (*metrics == next.control.metrics, "control.metrics"),
         ];
         for (old, new) in access.iter().zip(&next.access) {
-            let Access {
-                interface,
-                driver,
-                addresses,
-                mtu: _,
-            } = old;
-            keys.push((*interface == new.interface, "access[].interface"));
-            keys.push((*driver == new.driver, "access[].driver"));
-            keys.push((*addresses == new.addresses, "access[].addresses"));
+            keys.extend(access_keys(old, new));
         }
-        let differ = keys.into_iter().filter(|(same, _)| !same);
-        differ.map(|(_, key)| key).collect()
+        keys.extend(switch_keys(switch, &next.switch));
+        keys.push((self.same_static_entries(next), "switch.static"));
+        let mut differ: Vec<&'static str> = Vec::new();
+        for (_, key) in keys.into_iter().filter(|(same, _)| !same) {
+            // Several ports may differ in the same key.
+            if !differ.contains(&key) {
+                differ.push(key);
+            }
+        }
+        differ
     }
+
+    /// Peers are who their keys say, not their names: one that is only called otherwise keeps its
+    /// entries, and one that takes another's name does not get them.
+    fn same_static_entries(&self, next: &Self) -> bool {
+        let names: BTreeMap<[u8; 32], &str> = names_by_key(&self.peers).collect();
+        let before: BTreeMap<&str, &str> = names_by_key(&next.peers)
+            .filter_map(|(key, name)| Some((name, *names.get(&key)?)))
+            .collect();
+        let (old, new) = (&self.switch.static_entries, &next.switch.static_entries);
+        let same = |(old, new): (&StaticEntry, &StaticEntry)| {
+            let StaticEntry {
+                mac,
+                vlan,
+                owner,
+                addresses,
+            } = old;
+            let same_owner = match (owner, &new.owner) {
+                (StaticOwner::Peer(old), StaticOwner::Peer(new)) => {
+                    before.get(new.as_str()) == Some(&old.as_str())
+                }
+                (old, new) => old == new,
+            };
+            same_owner && *mac == new.mac && *vlan == new.vlan && *addresses == new.addresses
+        };
+        old.len() == new.len() && old.iter().zip(new).all(same)
+    }
+}
+
+fn names_by_key(peers: &[Peer]) -> impl Iterator<Item = ([u8; 32], &str)> {
+    peers
+        .iter()
+        .map(|peer| (peer.public_key, peer.name.as_str()))
+}
+
+/// The keys of an access port that a running node cannot follow, and whether they are the same.
+fn access_keys(old: &Access, new: &Access) -> [(bool, &'static str); 7] {
+    let Access {
+        interface,
+        driver,
+        addresses,
+        mtu: _,
+        vlans,
+        macs,
+        guard,
+        bum_pps,
+    } = old;
+    let vlans_key = match (vlans, &new.vlans) {
+        (PortVlans::Trunk(_), PortVlans::Trunk(_)) => "access[].vlans",
+        _ => "access[].vlan",
+    };
+    [
+        (*interface == new.interface, "access[].interface"),
+        (*driver == new.driver, "access[].driver"),
+        (*addresses == new.addresses, "access[].addresses"),
+        (*vlans == new.vlans, vlans_key),
+        (*macs == new.macs, "access[].macs"),
+        (*guard == new.guard, "access[].guard"),
+        (*bum_pps == new.bum_pps, "access[].bum_pps"),
+    ]
+}
+
+/// The keys of the switch but `static`, none of which a running node can follow, and whether they
+/// are the same.
+fn switch_keys(old: &Switch, new: &Switch) -> [(bool, &'static str); 8] {
+    let Switch {
+        suppression,
+        unknown_unicast,
+        multicast,
+        ageing,
+        llc_snap,
+        dscp,
+        mss_clamp,
+        path_mtu,
+        static_entries: _,
+    } = old;
+    [
+        (*suppression == new.suppression, "switch.suppression"),
+        (
+            *unknown_unicast == new.unknown_unicast,
+            "switch.unknown_unicast",
+        ),
+        (*multicast == new.multicast, "switch.multicast"),
+        (*ageing == new.ageing, "switch.ageing"),
+        (*llc_snap == new.llc_snap, "switch.llc_snap"),
+        (*dscp == new.dscp, "switch.dscp"),
+        (*mss_clamp == new.mss_clamp, "switch.mss_clamp"),
+        (*path_mtu == new.path_mtu, "switch.path_mtu"),
+    ]
 }
 
 fn changed<T: PartialEq + Clone>(old: &T, new: &T) -> Option<T> {

@@ -1,5 +1,8 @@
 //! From the tree to [`Config`]: one function for each mapping of the file.
 
+mod access;
+mod switch;
+
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::RangeInclusive;
@@ -9,12 +12,13 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::checked::{
-    Access, AccessDriver, Authority, Config, Control, Cores, Driver, IpNet, Mtu, Node, Nucleus,
-    Peer, Poll, Priority, Queues, SourcePorts, Underlay, Workers, XdpMode, ZeroCopy,
+    Authority, Config, Control, Cores, Driver, Node, Nucleus, Peer, Poll, Priority, Queues,
+    SourcePorts, Underlay, Workers, XdpMode, ZeroCopy,
 };
 use crate::error::{At, Problem, shown, shown_path};
 use crate::fields::{Field, Fields};
 use crate::secret::{SecretBytes32, decode32, may_be_key};
+use crate::vlan_set::{MAX_VLAN, VlanSet};
 use crate::{KeyFileText, raw, schema, values};
 
 /// The UDP port of a fabric that names none.
@@ -28,6 +32,15 @@ const MAX_LIST: usize = 64;
 
 /// Queues and cores are numbered in this range.
 const NUMBERS: RangeInclusive<u64> = 0..=1023;
+
+/// VLAN ids that a frame may have, 0 standing for none.
+const VLANS: RangeInclusive<u64> = 0..=MAX_VLAN as u64;
+
+/// How many MAC addresses, and IP addresses, may be behind a peer that the file says nothing of.
+const BEHIND_DEFAULT: u32 = 1024;
+
+/// How many frames a second to more than one receiver are let through by default.
+const BUM_PPS_DEFAULT: u32 = 1000;
 
 /// How key files are found and read.
 pub(crate) struct KeyFiles<'a> {
@@ -44,11 +57,12 @@ pub(crate) fn config(root: &raw::Node, keys: &KeyFiles<'_>) -> Result<Config, Pr
     let fabric = value(&top.required("fabric")?, values::fabric)?;
     let node = node(&top.required("node")?, keys)?;
     let underlay = underlay(&top.required("underlay")?)?;
-    let access = access(&top.required("access")?, &underlay.interface)?;
+    let access = access::ports(&top.required("access")?, &underlay.interface)?;
     let workers = workers(top.optional("workers"))?;
     let peers = top
         .optional("peers")
         .map_or(Ok(Vec::new()), |field| peers(&field, keys))?;
+    let switch = switch::switch(top.optional("switch"), &access, &peers)?;
     let nucleus = top
         .optional("nucleus")
         .map_or(Ok(Vec::new()), |field| nucleus(&field))?;
@@ -64,6 +78,7 @@ pub(crate) fn config(root: &raw::Node, keys: &KeyFiles<'_>) -> Result<Config, Pr
         access,
         workers,
         peers,
+        switch,
         nucleus,
         authority,
         control,
@@ -114,11 +129,6 @@ const DRIVERS: &[(&str, Driver)] = &[
     ("afxdp", Driver::Afxdp),
     ("udp", Driver::Udp),
 ];
-const ACCESS_DRIVERS: &[(&str, AccessDriver)] = &[
-    ("auto", AccessDriver::Auto),
-    ("xdp", AccessDriver::Xdp),
-    ("tap", AccessDriver::Tap),
-];
 const XDP_MODES: &[(&str, XdpMode)] = &[
     ("auto", XdpMode::Auto),
     ("native", XdpMode::Native),
@@ -150,61 +160,6 @@ fn underlay_driver(field: Option<Field<'_>>) -> Result<Driver, Problem> {
         (Driver::Udp, Some(field)) => Err(field.wrong("this version has no udp driver yet")),
         _ => Ok(Driver::Afxdp),
     }
-}
-
-fn access(field: &Field<'_>, underlay: &str) -> Result<Vec<Access>, Problem> {
-    let items = field.items()?;
-    if let Some(second) = items.get(1) {
-        return Err(second.wrong("this version does not carry a second access port yet"));
-    }
-    let Some(only) = items.first() else {
-        return Err(field.wrong("the list is empty"));
-    };
-    Ok(vec![access_port(only, underlay)?])
-}
-
-fn access_port(field: &Field<'_>, underlay: &str) -> Result<Access, Problem> {
-    let fields = field.fields(&schema::ACCESS)?;
-    let interface_field = fields.required("interface")?;
-    let interface = value(&interface_field, values::interface)?;
-    if interface == underlay {
-        let what = format!("{} is the underlay's interface too", shown(&interface));
-        return Err(interface_field.wrong(what));
-    }
-    let driver_field = fields.optional("driver");
-    let driver = match (
-        choice(driver_field, AccessDriver::Auto, ACCESS_DRIVERS)?,
-        driver_field,
-    ) {
-        (AccessDriver::Tap, Some(field)) => {
-            return Err(field.wrong("this version has no tap driver yet"));
-        }
-        _ => AccessDriver::Xdp,
-    };
-    let addresses = fields
-        .optional("addresses")
-        .map_or(Ok(Vec::new()), |field| addresses(&field))?;
-    let mtu = match fields.optional("mtu") {
-        Some(field) if !field.is_word("auto") => Mtu::Octets(octets16(&field, 576..=9578)?),
-        _ => Mtu::Auto,
-    };
-    Ok(Access {
-        interface,
-        driver,
-        addresses,
-        mtu,
-    })
-}
-
-fn addresses(field: &Field<'_>) -> Result<Vec<IpNet>, Problem> {
-    let mut addresses: Vec<IpNet> = Vec::new();
-    let mut seen = Distinct::new("address");
-    for item in field.items()? {
-        let address = value(&item, values::ip_net)?;
-        seen.insert(address, &item)?;
-        addresses.push(address);
-    }
-    Ok(addresses)
 }
 
 fn workers(field: Option<Field<'_>>) -> Result<Workers, Problem> {
@@ -249,9 +204,18 @@ fn peers(field: &Field<'_>, keys: &KeyFiles<'_>) -> Result<Vec<Peer>, Problem> {
             public_key,
             endpoint,
             preshared_key,
+            vlans: vlans(fields.optional("vlans"))?,
+            macs_max: behind(fields.optional("macs_max"))?,
+            addresses_max: behind(fields.optional("addresses_max"))?,
+            bum_pps: bum_pps(fields.optional("bum_pps"))?,
         });
     }
     Ok(peers)
+}
+
+/// How many addresses of one sort may be behind a peer.
+fn behind(field: Option<Field<'_>>) -> Result<u32, Problem> {
+    field.map_or(Ok(BEHIND_DEFAULT), |field| number32(&field, 1..=65536))
 }
 
 /// Checks the list in full, so that what is written for a later version is right, and then
@@ -328,6 +292,47 @@ fn choice<T: Copy>(
 fn octets16(field: &Field<'_>, range: RangeInclusive<u16>) -> Result<u16, Problem> {
     let (low, high) = (u64::from(*range.start()), u64::from(*range.end()));
     field.number(low..=high).map(|number| number as u16)
+}
+
+/// A number of 32 bits.
+fn number32(field: &Field<'_>, range: RangeInclusive<u32>) -> Result<u32, Problem> {
+    let (low, high) = (u64::from(*range.start()), u64::from(*range.end()));
+    field.number(low..=high).map(|number| number as u32)
+}
+
+/// Frames a second, or `off` (`None`).
+fn bum_pps(field: Option<Field<'_>>) -> Result<Option<u32>, Problem> {
+    match field {
+        Some(field) if field.is_word("off") => Ok(None),
+        Some(field) => number32(&field, 1..=10_000_000).map(Some),
+        None => Ok(Some(BUM_PPS_DEFAULT)),
+    }
+}
+
+/// `all`, or a list of VLANs and ranges of them.
+fn vlans(field: Option<Field<'_>>) -> Result<VlanSet, Problem> {
+    let Some(field) = field.filter(|field| !field.is_word("all")) else {
+        return Ok(VlanSet::all());
+    };
+    let items = field.items()?;
+    if items.is_empty() {
+        return Err(field.wrong("the list is empty"));
+    }
+    let mut vlans = VlanSet::none();
+    let mut seen: Vec<(RangeInclusive<u64>, usize)> = Vec::new();
+    for item in items {
+        let span = item.span(VLANS)?;
+        let all_new = vlans.insert_range(*span.start() as u16..=*span.end() as u16);
+        let overlaps = |(other, _): &&(RangeInclusive<u64>, usize)| {
+            other.start() <= span.end() && span.start() <= other.end()
+        };
+        if !all_new && let Some((other, line)) = seen.iter().find(overlaps) {
+            let vlan = span.start().max(other.start());
+            return Err(item.wrong(format!("VLAN {vlan} of line {line} again")));
+        }
+        seen.push((span, item.at.line));
+    }
+    Ok(vlans)
 }
 
 /// `auto` (`None`), or a list of queues or cores.

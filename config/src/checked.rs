@@ -3,8 +3,10 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::secret::SecretBytes32;
+use crate::vlan_set::VlanSet;
 
 /// A whole `fabric.yaml`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -15,12 +17,15 @@ pub struct Config {
     pub node: Node,
     /// The interface that carries UDP to other nodes.
     pub underlay: Underlay,
-    /// The ports whose frames the fabric carries. This version loads exactly one.
+    /// The ports whose frames the fabric carries: 1..=16, their interfaces distinct and none of
+    /// them the underlay's.
     pub access: Vec<Access>,
     /// The threads that move frames.
     pub workers: Workers,
     /// The other nodes, by name and key. Names and keys are distinct.
     pub peers: Vec<Peer>,
+    /// What the node does as a switch, on all ports and for all peers.
+    pub switch: Switch,
     /// Where to register. Always empty in this version, which refuses entries.
     pub nucleus: Vec<Nucleus>,
     /// Who certifies members. Always `None` in this version, which refuses the key.
@@ -128,6 +133,53 @@ pub struct Access {
     pub addresses: Vec<IpNet>,
     /// The interface's MTU.
     pub mtu: Mtu,
+    /// The VLANs that the port carries.
+    pub vlans: PortVlans,
+    /// The MAC addresses that may be behind it.
+    pub macs: PortMacs,
+    /// Whose frames are dropped when they come from it.
+    pub guard: Guard,
+    /// How many frames a second to more than one receiver (broadcast, unknown unicast, multicast)
+    /// it may send: 1..=10000000; `None` = any number.
+    pub bum_pps: Option<u32>,
+}
+
+/// The VLANs of an access port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PortVlans {
+    /// These, with their tags on the port as on the fabric. Not empty.
+    Trunk(VlanSet),
+    /// This one alone, 1..=4094: tagged on the fabric, untagged on the port.
+    Access(u16),
+}
+
+impl PortVlans {
+    /// Whether frames that belong to the VLAN on the fabric pass through the port.
+    #[must_use]
+    pub fn contains(&self, vlan: u16) -> bool {
+        match self {
+            Self::Trunk(vlans) => vlans.contains(vlan),
+            Self::Access(only) => *only == vlan,
+        }
+    }
+}
+
+/// The MAC addresses that may be behind an access port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PortMacs {
+    /// Those that send frames.
+    Learn,
+    /// These: 1..=4096 distinct unicast addresses, none of them zero.
+    Only(Vec<[u8; 6]>),
+}
+
+/// What hosts behind an access port must not be. By default they may be anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Guard {
+    /// IPv6 routers: their advertisements and redirects are dropped (RFC 6105).
+    pub ra: bool,
+    /// DHCP servers: what they send to clients is dropped.
+    pub dhcp: bool,
 }
 
 /// How an access port receives and sends.
@@ -204,6 +256,115 @@ pub struct Peer {
     pub endpoint: Option<SocketAddr>,
     /// Mixed into every handshake with it.
     pub preshared_key: Option<SecretBytes32>,
+    /// The VLANs that it may send in, and is sent. Not empty.
+    pub vlans: VlanSet,
+    /// How many MAC addresses may be behind it: 1..=65536.
+    pub macs_max: u32,
+    /// How many IP addresses may be behind it: 1..=65536.
+    pub addresses_max: u32,
+    /// How many frames a second to more than one receiver (broadcast, unknown unicast, multicast)
+    /// it may send: 1..=10000000; `None` = any number.
+    pub bum_pps: Option<u32>,
+}
+
+/// What the node does as a switch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Switch {
+    /// Whether the engine itself answers ARP requests and neighbour solicitations for addresses
+    /// that it knows (RFC 9161).
+    pub suppression: bool,
+    /// What is done with frames to unicast addresses that nobody was heard with.
+    pub unknown_unicast: UnknownUnicast,
+    /// Who gets frames to multicast groups.
+    pub multicast: Multicast,
+    /// How long an address is remembered of which nothing is heard: 10..=86400 s.
+    pub ageing: Duration,
+    /// What is done with ARP, IP and VLAN tags that are wrapped into LLC and SNAP headers.
+    pub llc_snap: LlcSnap,
+    /// The DSCP of outer packets.
+    pub dscp: Dscp,
+    /// Whether TCP is made to send no segments longer than the way carries.
+    pub mss_clamp: bool,
+    /// Whether padded messages probe how long a packet each way carries (RFC 8899).
+    pub path_mtu: bool,
+    /// Addresses that need not be learned: at most 4096, distinct in VLAN and MAC address.
+    pub static_entries: Vec<StaticEntry>,
+}
+
+impl Default for Switch {
+    /// What a file without `switch` means.
+    fn default() -> Self {
+        Self {
+            suppression: true,
+            unknown_unicast: UnknownUnicast::Flood,
+            multicast: Multicast::Snoop,
+            ageing: Duration::from_secs(300),
+            llc_snap: LlcSnap::Drop,
+            dscp: Dscp::Copy,
+            mss_clamp: false,
+            path_mtu: true,
+            static_entries: Vec::new(),
+        }
+    }
+}
+
+/// What is done with frames to unicast addresses that nobody was heard with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnknownUnicast {
+    /// They are sent to everybody who carries the VLAN.
+    Flood,
+    /// They are dropped.
+    Drop,
+}
+
+/// Who gets frames to multicast groups.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Multicast {
+    /// Who asked for the group by IGMP or MLD, and routers.
+    Snoop,
+    /// Everybody who carries the VLAN.
+    Flood,
+}
+
+/// What is done with frames that hide their protocol in LLC and SNAP headers (IEEE 802.2), which
+/// what looks at ARP and IP does not see into.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LlcSnap {
+    /// They are dropped.
+    Drop,
+    /// They are carried as all others.
+    Carry,
+}
+
+/// The DSCP of outer packets (RFC 2474).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dscp {
+    /// That of the packet within (RFC 2983, uniform model).
+    Copy,
+    /// This one: 0..=63.
+    Fixed(u8),
+}
+
+/// An address that need not be learned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StaticEntry {
+    /// The MAC address: unicast, not zero.
+    pub mac: [u8; 6],
+    /// Its VLAN, one that the owner carries: 0..=4094, 0 being what is untagged.
+    pub vlan: u16,
+    /// Behind whom it is.
+    pub owner: StaticOwner,
+    /// Its IP addresses: each a single host's, and in no other entry of the same VLAN.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Behind whom a static entry is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StaticOwner {
+    /// The access port with this interface, one of [`Config::access`].
+    Interface(String),
+    /// The peer of this name, one of [`Config::peers`].
+    Peer(String),
 }
 
 /// A rendezvous to register with.

@@ -164,6 +164,33 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// A whole number, or a text of two with a `-` between them and all in between.
+    pub(crate) fn span(&self, range: RangeInclusive<u64>) -> Result<RangeInclusive<u64>, Problem> {
+        let ends = match &self.node.value {
+            Value::Plain(text) | Value::Quoted(text) => text
+                .split_once('-')
+                .filter(|(first, _)| !first.is_empty())
+                .map(|ends| (text, ends)),
+            Value::List(_) | Value::Map(_) => None,
+        };
+        let Some((text, (first, last))) = ends else {
+            return self.number(range).map(|number| number..=number);
+        };
+        let what = match (whole_number(first), whole_number(last)) {
+            (Some(Some(first)), Some(Some(last)))
+                if range.contains(&first) && range.contains(&last) =>
+            {
+                if first <= last {
+                    return Ok(first..=last);
+                }
+                "ends before it begins"
+            }
+            (Some(_), Some(_)) => "is out of range",
+            _ => "is not a range of whole numbers",
+        };
+        Err(self.wrong(format!("{} {what}", shown(text))))
+    }
+
     /// One of several words, in quotes or not.
     pub(crate) fn choice<T: Copy>(&self, words: &[(&'static str, T)]) -> Result<T, Problem> {
         let text = match &self.node.value {

@@ -29,17 +29,20 @@ mod schema;
 mod secret;
 mod syntax;
 mod values;
+mod vlan_set;
 
 use std::path::Path;
 
-pub use crate::change::{Change, PeerChange, RestartNeeded};
+pub use crate::change::{Change, PeerChange, PeerPolicy, RestartNeeded};
 pub use crate::checked::{
-    Access, AccessDriver, Authority, Config, Control, Cores, Driver, IpNet, Mtu, Node, Nucleus,
-    Peer, Poll, Priority, Queues, SourcePorts, Underlay, Workers, XdpMode, ZeroCopy,
+    Access, AccessDriver, Authority, Config, Control, Cores, Driver, Dscp, Guard, IpNet, LlcSnap,
+    Mtu, Multicast, Node, Nucleus, Peer, Poll, PortMacs, PortVlans, Priority, Queues, SourcePorts,
+    StaticEntry, StaticOwner, Switch, Underlay, UnknownUnicast, Workers, XdpMode, ZeroCopy,
 };
 pub use crate::error::ConfigError;
 pub use crate::file::MAX_FILE_OCTETS;
 pub use crate::secret::SecretBytes32;
+pub use crate::vlan_set::VlanSet;
 
 /// The content of a key file, or what is wrong with the file and how to remedy it.
 pub type KeyFileText = Result<Vec<u8>, String>;

@@ -26,7 +26,8 @@ pub(crate) const REQUIRED: &str = "required";
 
 /// Every mapping, the top level first.
 pub(crate) const ALL: &[&Section] = &[
-    &TOP, &NODE, &UNDERLAY, &ACCESS, &WORKERS, &PEERS, &NUCLEUS, &AUTHORITY, &CONTROL,
+    &TOP, &NODE, &UNDERLAY, &ACCESS, &WORKERS, &PEERS, &SWITCH, &STATIC, &NUCLEUS, &AUTHORITY,
+    &CONTROL,
 ];
 
 /// Names of nodes and peers.
@@ -40,6 +41,14 @@ const ENDPOINT: &str = "IPv4:port or [IPv6]:port, a single host's address and a 
 const PUBLIC_KEY: &str = "32 octets in base64 (44 characters), not all zero";
 /// Key files.
 const KEY_FILE: &str = "a file of mode 0600 or 0400 that holds 32 octets in base64";
+/// Sets of VLANs.
+const VLANS: &str = "all, or a list of distinct numbers 0..=4094 and ranges such as 100-200";
+/// MAC addresses.
+const MAC: &str = "a unicast MAC address such as 02:00:5e:10:00:01, not all zero";
+/// Rates of broadcast, unknown unicast and multicast.
+const BUM_PPS: &str = "off or 1..=10000000";
+/// Limits of what may be behind a peer.
+const BEHIND: &str = "1..=65536";
 
 pub(crate) const TOP: Section = Section {
     path: "",
@@ -62,7 +71,7 @@ pub(crate) const TOP: Section = Section {
         Key {
             name: "access",
             default: REQUIRED,
-            allowed: "a list of exactly one mapping",
+            allowed: "a list of 1..=16 mappings",
         },
         Key {
             name: "workers",
@@ -73,6 +82,11 @@ pub(crate) const TOP: Section = Section {
             name: "peers",
             default: "none",
             allowed: "a list of mappings",
+        },
+        Key {
+            name: "switch",
+            default: "all its defaults",
+            allowed: "a mapping",
         },
         Key {
             name: "nucleus",
@@ -182,6 +196,31 @@ pub(crate) const ACCESS: Section = Section {
             default: "auto",
             allowed: "auto or 576..=9578",
         },
+        Key {
+            name: "vlans",
+            default: "all",
+            allowed: VLANS,
+        },
+        Key {
+            name: "vlan",
+            default: "none",
+            allowed: "1..=4094, in place of vlans",
+        },
+        Key {
+            name: "macs",
+            default: "learn",
+            allowed: "learn, or a list of 1..=4096 distinct unicast MAC addresses, none all zero",
+        },
+        Key {
+            name: "guard",
+            default: "none",
+            allowed: "a list of ra, dhcp or both",
+        },
+        Key {
+            name: "bum_pps",
+            default: "1000",
+            allowed: BUM_PPS,
+        },
     ],
 };
 
@@ -228,6 +267,108 @@ pub(crate) const PEERS: Section = Section {
             name: "preshared_key_file",
             default: "none",
             allowed: KEY_FILE,
+        },
+        Key {
+            name: "vlans",
+            default: "all",
+            allowed: VLANS,
+        },
+        Key {
+            name: "macs_max",
+            default: "1024",
+            allowed: BEHIND,
+        },
+        Key {
+            name: "addresses_max",
+            default: "1024",
+            allowed: BEHIND,
+        },
+        Key {
+            name: "bum_pps",
+            default: "1000",
+            allowed: BUM_PPS,
+        },
+    ],
+};
+
+pub(crate) const SWITCH: Section = Section {
+    path: "switch",
+    keys: &[
+        Key {
+            name: "suppression",
+            default: "on",
+            allowed: "on or off",
+        },
+        Key {
+            name: "unknown_unicast",
+            default: "flood",
+            allowed: "flood or drop",
+        },
+        Key {
+            name: "multicast",
+            default: "snoop",
+            allowed: "snoop or flood",
+        },
+        Key {
+            name: "ageing",
+            default: "300",
+            allowed: "10..=86400",
+        },
+        Key {
+            name: "llc_snap",
+            default: "drop",
+            allowed: "drop or carry",
+        },
+        Key {
+            name: "dscp",
+            default: "copy",
+            allowed: "copy or 0..=63",
+        },
+        Key {
+            name: "mss_clamp",
+            default: "off",
+            allowed: "on or off",
+        },
+        Key {
+            name: "path_mtu",
+            default: "on",
+            allowed: "on or off",
+        },
+        Key {
+            name: "static",
+            default: "none",
+            allowed: "a list of at most 4096 mappings",
+        },
+    ],
+};
+
+pub(crate) const STATIC: Section = Section {
+    path: "switch.static[]",
+    keys: &[
+        Key {
+            name: "mac",
+            default: REQUIRED,
+            allowed: MAC,
+        },
+        Key {
+            name: "vlan",
+            default: "0",
+            allowed: "0..=4094, one that the port or peer carries",
+        },
+        Key {
+            name: "interface",
+            default: "none",
+            allowed: "an access port's interface, in place of peer",
+        },
+        Key {
+            name: "peer",
+            default: "none",
+            allowed: "a peer's name, in place of interface",
+        },
+        Key {
+            name: "addresses",
+            default: "none",
+            allowed: "a list of IPv4 and IPv6 addresses, each a single host's and in one entry only",
         },
     ],
 };
@@ -297,175 +438,4 @@ impl Section {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-    use std::path::Path;
-
-    use super::*;
-    use crate::{Config, ConfigError, load_octets};
-
-    const KEY_A: &str = "sX1z7M9W+19umpu3qvAr2Dzv8dzs0J6LdNlu1QWA1qA=";
-
-    /// Every key with the path of its mapping in front.
-    fn paths() -> Vec<(String, &'static Key)> {
-        let path = |section: &Section, key: &Key| match section.path {
-            "" => key.name.to_owned(),
-            path => format!("{path}.{}", key.name),
-        };
-        let keys = |section: &&'static Section| {
-            let section = *section;
-            section
-                .keys
-                .iter()
-                .map(move |key| (path(section, key), key))
-        };
-        ALL.iter().flat_map(keys).collect()
-    }
-
-    /// A file with a value for what is required, and `value` for the key at `path`.
-    fn file_with(path: &str, value: &str) -> String {
-        let mapping = |section: &Section, required: &[(&str, &str)]| {
-            let key = path
-                .strip_prefix(section.path)
-                .and_then(|rest| rest.strip_prefix('.'));
-            let mut fields: Vec<_> = required
-                .iter()
-                .filter(|(name, _)| Some(*name) != key)
-                .copied()
-                .collect();
-            fields.extend(key.map(|key| (key, value)));
-            let fields: Vec<_> = fields.iter().map(|(k, v)| format!("{k}: {v}")).collect();
-            format!("{{{}}}", fields.join(", "))
-        };
-        let quoted = format!("\"{KEY_A}\"");
-        let endpoint = "\"192.0.2.1:1\"";
-        let mut top = vec![
-            ("fabric", "lab".to_owned()),
-            (
-                "node",
-                mapping(
-                    &NODE,
-                    &[("name", "alpha"), ("private_key_file", "alpha.key")],
-                ),
-            ),
-            ("underlay", mapping(&UNDERLAY, &[("interface", "eth0")])),
-            (
-                "access",
-                format!("[{}]", mapping(&ACCESS, &[("interface", "omni0")])),
-            ),
-            ("workers", mapping(&WORKERS, &[])),
-            ("control", mapping(&CONTROL, &[])),
-        ];
-        for (section, required) in [
-            (&PEERS, [("name", "beta"), ("public_key", quoted.as_str())]),
-            (
-                &NUCLEUS,
-                [("endpoint", endpoint), ("public_key", quoted.as_str())],
-            ),
-            (
-                &AUTHORITY,
-                [
-                    ("certificate_file", "a.cert"),
-                    ("public_key", quoted.as_str()),
-                ],
-            ),
-        ] {
-            let name = section.path.trim_end_matches("[]");
-            let mapping = mapping(section, &required);
-            match path.starts_with(&format!("{}.", section.path)) {
-                true if name == section.path => top.push((name, mapping)),
-                true => top.push((name, format!("[{mapping}]"))),
-                false => {}
-            }
-        }
-        top.retain(|(name, _)| *name != path);
-        if !path.contains('.') {
-            top.push((path, value.to_owned()));
-        }
-        top.iter()
-            .map(|(name, value)| format!("{name}: {value}\n"))
-            .collect()
-    }
-
-    fn load(text: &str) -> Result<Config, ConfigError> {
-        let key = |_: &Path| Ok(KEY_A.as_bytes().to_vec());
-        load_octets(Path::new("fabric.yaml"), text.as_bytes(), &key)
-    }
-
-    #[test]
-    fn keys_md_documents_exactly_the_keys_that_are_read() {
-        let text = include_str!("../KEYS.md");
-        let rows = text.lines().filter(|line| line.starts_with("| `"));
-        let documented: BTreeSet<_> = rows
-            .map(|row| {
-                let cells: Vec<_> = row.split('|').map(str::trim).collect();
-                assert_eq!(cells.len(), 7, "{row}");
-                assert!(
-                    cells.iter().skip(1).take(5).all(|cell| !cell.is_empty()),
-                    "{row}"
-                );
-                (cells[1].trim_matches('`').to_owned(), cells[2], cells[4])
-            })
-            .collect();
-        let read: BTreeSet<_> = paths()
-            .into_iter()
-            .map(|(path, key)| (path, key.default, key.allowed))
-            .collect();
-        let only_in =
-            |a: &BTreeSet<_>, b: &BTreeSet<_>| a.difference(b).cloned().collect::<Vec<_>>();
-        assert_eq!(
-            only_in(&documented, &read),
-            [],
-            "documented, but not so in the schema"
-        );
-        assert_eq!(
-            only_in(&read, &documented),
-            [],
-            "in the schema, but not so documented"
-        );
-    }
-
-    #[test]
-    fn no_key_is_accepted_and_then_ignored() {
-        for (path, key) in paths() {
-            // No key takes a list of a list.
-            let error = load(&file_with(&path, "[[]]")).expect_err(&path);
-            let at = error.key().unwrap_or_default().replace("[0]", "[]");
-            let at = at
-                .strip_suffix("[]")
-                .filter(|at| *at == path)
-                .unwrap_or(&at);
-            assert_eq!(at, path, "{error}");
-            if key.default == REQUIRED {
-                let text = file_with(&path, "~").replace(&format!("{}: ~", key.name), "");
-                let error = load(&text.replace(", }", "}")).expect_err(&path);
-                assert!(
-                    error.what().starts_with("is required and missing"),
-                    "{path}: {error}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn defaults_are_what_they_are_said_to_be() {
-        let plain = load(&file_with("peers", "[]")).expect("the least file is right");
-        for (path, key) in paths() {
-            let default = match key.default {
-                REQUIRED => continue,
-                "none" | "all its defaults" if path == "authority" => continue,
-                "none" if path.starts_with("peers[]") || path == "control.metrics" => continue,
-                "none" => "[]".to_owned(),
-                "all its defaults" => "{}".to_owned(),
-                default => default.replace("<node.name>", "alpha"),
-            };
-            let config = load(&file_with(&path, &default)).expect(&path);
-            assert_eq!(config, plain, "{path}");
-        }
-        assert!(plain.authority.is_none() && plain.control.metrics.is_none());
-        let peer = &load(&file_with("peers[].name", "beta"))
-            .expect("a peer")
-            .peers[0];
-        assert!(peer.endpoint.is_none() && peer.preshared_key.is_none());
-    }
-}
+mod tests;

@@ -110,6 +110,56 @@ pub(crate) fn ip_net(text: &str) -> Result<IpNet, String> {
     }
 }
 
+/// An IP address of a single host.
+pub(crate) fn host_address(text: &str) -> Result<IpAddr, String> {
+    let refuse = |why: &str| Err(format!("{} {why}", shown(text)));
+    let Ok(address) = text.parse::<IpAddr>() else {
+        return match text.contains('/') {
+            true => refuse("is not an IP address (leave the prefix length out)"),
+            false => refuse("is not an IP address"),
+        };
+    };
+    if let IpAddr::V6(address) = address
+        && let Some(v4) = address.to_ipv4_mapped()
+    {
+        return refuse(&format!("is an IPv4 address (write {v4})"));
+    }
+    match kind_of_crowd(address) {
+        Some(kind) => refuse(&format!("is {kind} address")),
+        None => Ok(address),
+    }
+}
+
+/// The MAC address of a single host, in the notation of IEEE 802 with colons.
+pub(crate) fn mac(text: &str) -> Result<[u8; 6], String> {
+    let refuse = |why: &str| Err(format!("{} {why}", shown(text)));
+    let Some(mac) = six_pairs(text) else {
+        let hint = match six_pairs(&text.replace('-', ":")) {
+            Some(_) => " (write it with colons)",
+            None => "",
+        };
+        return refuse(&format!("is not a MAC address{hint}"));
+    };
+    match mac {
+        [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => refuse("is the broadcast address"),
+        [0, 0, 0, 0, 0, 0] => refuse("is the address of zeros"),
+        [first, ..] if first & 1 == 1 => refuse("is a multicast address"),
+        _ => Ok(mac),
+    }
+}
+
+/// Six pairs of hexadecimal digits with colons between them.
+fn six_pairs(text: &str) -> Option<[u8; 6]> {
+    let mut octets = [0; 6];
+    let mut pairs = text.split(':');
+    for octet in &mut octets {
+        let pair = pairs.next()?;
+        let is_pair = pair.len() == 2 && pair.bytes().all(|c| c.is_ascii_hexdigit());
+        *octet = u8::from_str_radix(pair, 16).ok().filter(|_| is_pair)?;
+    }
+    pairs.next().is_none().then_some(octets)
+}
+
 /// What an address is when it is not one host's.
 fn kind_of_crowd(address: IpAddr) -> Option<&'static str> {
     match address {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use omni_config::{Change, Config, Mtu, PeerChange, load_octets};
+use omni_config::{Change, Config, Mtu, PeerChange, PeerPolicy, VlanSet, load_octets};
 
 const KEYS: [&str; 3] = [
     "sX1z7M9W+19umpu3qvAr2Dzv8dzs0J6LdNlu1QWA1qA=",
@@ -86,6 +86,7 @@ fn only_what_differs_of_a_peer_is_named() {
         name: None,
         endpoint: None,
         preshared_key: None,
+        policy: None,
     };
     let moved = change("192.0.2.2:51820", "192.0.2.3:51820");
     let endpoint = Some("192.0.2.3:51820".parse().ok());
@@ -126,6 +127,106 @@ fn only_what_differs_of_a_peer_is_named() {
 }
 
 #[test]
+fn what_a_peer_may_do_is_followed_as_a_whole() {
+    let mut vlans = VlanSet::none();
+    vlans.insert(7);
+    let policy = PeerPolicy {
+        vlans: VlanSet::all(),
+        macs_max: 1024,
+        addresses_max: 1024,
+        bum_pps: Some(1000),
+    };
+    let cases = [
+        (
+            "vlans: [7]",
+            PeerPolicy {
+                vlans,
+                ..policy.clone()
+            },
+        ),
+        (
+            "macs_max: 5",
+            PeerPolicy {
+                macs_max: 5,
+                ..policy.clone()
+            },
+        ),
+        (
+            "addresses_max: 6",
+            PeerPolicy {
+                addresses_max: 6,
+                ..policy.clone()
+            },
+        ),
+        (
+            "bum_pps: off",
+            PeerPolicy {
+                bum_pps: None,
+                ..policy.clone()
+            },
+        ),
+    ];
+    for (key, policy) in cases {
+        let changed = change("name: gamma", &format!("name: gamma, {key}"));
+        let expected = PeerChange {
+            public_key: public_key(1),
+            name: None,
+            endpoint: None,
+            preshared_key: None,
+            policy: Some(policy),
+        };
+        assert_eq!(changed.changed, [expected], "{key}");
+        assert!(changed.added.is_empty() && changed.removed.is_empty());
+    }
+    // The defaults written out are no change.
+    let same = "name: gamma, vlans: [0-4094], macs_max: 1024, bum_pps: 1000";
+    assert!(change("name: gamma", same).is_empty());
+}
+
+#[test]
+fn mtus_are_followed_port_by_port() {
+    let ports = |mtus: [&str; 3]| {
+        let port = |(n, mtu)| format!("{{ interface: omni{n}, mtu: {mtu} }}");
+        let ports: Vec<String> = mtus.into_iter().enumerate().map(port).collect();
+        let access = format!("access: [{}]", ports.join(", "));
+        load(&BASE.replace(
+            "access: [{ interface: omni0, addresses: [10.7.0.1/24] }]",
+            &access,
+        ))
+    };
+    let old = ports(["auto", "1300", "1400"]);
+    let change = old.change_to(&ports(["1200", "1300", "auto"]));
+    let mtus = change.expect("a running node can follow").mtus;
+    assert_eq!(mtus, [(0, Mtu::Octets(1200)), (2, Mtu::Auto)]);
+    let same = old.change_to(&ports(["auto", "1300", "1400"]));
+    assert!(same.expect("no change").is_empty());
+}
+
+#[test]
+fn static_entries_stay_with_the_peer_whatever_it_is_called() {
+    let entry = |peer: &str| {
+        format!("switch: {{ static: [{{ mac: \"02:00:00:00:00:01\", peer: {peer} }}] }}\n")
+    };
+    let old = load(&format!("{BASE}{}", entry("beta")));
+    let renamed = BASE.replace("name: beta", "name: delta");
+    let change = old.change_to(&load(&format!("{renamed}{}", entry("delta"))));
+    let change = change.expect("a running node can follow");
+    assert_eq!(change.changed[0].name.as_deref(), Some("delta"));
+
+    let swapped = BASE.replace(KEYS[0], "?").replace(KEYS[1], KEYS[0]);
+    let swapped = swapped.replace('?', KEYS[1]);
+    let other_key = BASE.replace(KEYS[0], KEYS[2]);
+    for text in [swapped.as_str(), other_key.as_str()] {
+        let refused = old.change_to(&load(&format!("{text}{}", entry("beta"))));
+        assert_eq!(refused.expect_err("another peer").0, ["switch.static"]);
+    }
+    let moved = old.change_to(&load(&format!("{BASE}{}", entry("gamma"))));
+    assert_eq!(moved.expect_err("another peer").0, ["switch.static"]);
+    let gone = old.change_to(&load(BASE));
+    assert_eq!(gone.expect_err("no entry").0, ["switch.static"]);
+}
+
+#[test]
 fn names_keys_and_limits_are_followed() {
     assert!(change("fabric: lab", "fabric: office").identity);
     let key = change("alpha.key", "other.key");
@@ -133,7 +234,7 @@ fn names_keys_and_limits_are_followed() {
     let name = change("name: alpha", "name: omega");
     assert!(name.name && !name.identity);
     let mtu = change("omni0,", "omni0, mtu: 1300,");
-    assert_eq!(mtu.mtu, Some(Mtu::Octets(1300)));
+    assert_eq!(mtu.mtus, [(0, Mtu::Octets(1300))]);
     let filter = change("eth0,", "eth0, filter: off,");
     assert_eq!(filter.filter, Some(false));
 }
@@ -153,6 +254,61 @@ fn what_takes_a_restart_is_refused_by_name() {
         ),
         ("omni0", "omni1", "access[].interface"),
         ("10.7.0.1/24", "10.7.0.9/24", "access[].addresses"),
+        ("omni0,", "omni0, vlans: [7],", "access[].vlans"),
+        ("omni0,", "omni0, vlan: 7,", "access[].vlan"),
+        (
+            "omni0,",
+            "omni0, macs: [\"02:00:00:00:00:01\"],",
+            "access[].macs",
+        ),
+        ("omni0,", "omni0, guard: [ra],", "access[].guard"),
+        ("omni0,", "omni0, bum_pps: off,", "access[].bum_pps"),
+        ("24] }]", "24] }, { interface: omni9 }]", "access"),
+        (
+            "alpha.sock }",
+            "alpha.sock }\nswitch: { suppression: off }",
+            "switch.suppression",
+        ),
+        (
+            "alpha.sock }",
+            "alpha.sock }\nswitch: { unknown_unicast: drop }",
+            "switch.unknown_unicast",
+        ),
+        (
+            "alpha.sock }",
+            "alpha.sock }\nswitch: { multicast: flood }",
+            "switch.multicast",
+        ),
+        (
+            "alpha.sock }",
+            "alpha.sock }\nswitch: { ageing: 60 }",
+            "switch.ageing",
+        ),
+        (
+            "alpha.sock }",
+            "alpha.sock }\nswitch: { llc_snap: carry }",
+            "switch.llc_snap",
+        ),
+        (
+            "alpha.sock }",
+            "alpha.sock }\nswitch: { dscp: 0 }",
+            "switch.dscp",
+        ),
+        (
+            "alpha.sock }",
+            "alpha.sock }\nswitch: { mss_clamp: on }",
+            "switch.mss_clamp",
+        ),
+        (
+            "alpha.sock }",
+            "alpha.sock }\nswitch: { path_mtu: off }",
+            "switch.path_mtu",
+        ),
+        (
+            "alpha.sock }",
+            "alpha.sock }\nswitch: { static: [{ mac: \"02:00:00:00:00:01\", peer: beta }] }",
+            "switch.static",
+        ),
         ("cores: [1]", "cores: [0]", "workers.cores"),
         ("cores: [1]", "cores: [1], poll: spin", "workers.poll"),
         (
@@ -170,6 +326,13 @@ fn what_takes_a_restart_is_refused_by_name() {
         let text = refused.to_string();
         assert!(text.starts_with(key) && text.contains("restart"), "{text}");
     }
+    let two = |vlan: u16| {
+        let second = format!("}}, {{ interface: omni1, vlan: {vlan} }}]");
+        let first = format!("omni0, vlan: {vlan},");
+        load(&BASE.replace("omni0,", &first).replace("}]", &second))
+    };
+    let refused = two(7).change_to(&two(8)).expect_err("one key, two ports");
+    assert_eq!(refused.0, ["access[].vlan"]);
     let both = BASE
         .replace("eth0", "eth1")
         .replace("alpha.sock", "beta.sock");

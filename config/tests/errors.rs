@@ -38,6 +38,13 @@ peers:
     endpoint: "[2001:db8::3]:51820"
 control:
   socket: /run/omni/alpha.sock
+switch:
+  ageing: 300
+  dscp: copy
+  static:
+    - mac: 02:00:00:00:00:01
+      peer: gamma
+      addresses: [10.7.0.3]
 "#;
 
 const CASES: &str = include_str!("errors.txt");
@@ -58,12 +65,20 @@ fn error_of(text: &[u8]) -> String {
     load_octets(file, text, &read_key).map_or_else(|error| error.to_string(), |_| "ok".to_owned())
 }
 
+/// The name of the section that begins on this line. Lists of the cases begin with other signs.
+fn section_name(line: &str) -> Option<&str> {
+    let name = line.strip_prefix('[')?.strip_suffix(']')?;
+    name.starts_with(char::is_alphabetic).then_some(name)
+}
+
 /// The cases of one section: what to replace, by what, and the error.
 fn cases(section: &str) -> Vec<[String; 3]> {
     let (_, rest) = CASES
         .split_once(&format!("\n[{section}]\n\n"))
         .expect("the section is there");
-    let body = rest.split("\n\n[").next().unwrap_or(rest);
+    let body = rest.lines().take_while(|line| section_name(line).is_none());
+    let body = body.collect::<Vec<_>>().join("\n");
+    let body = body.trim_matches('\n');
     let case = |case: &str| {
         let lines: Vec<_> = case.trim_matches('\n').split('\n').collect();
         let [from, to, error] = lines[..] else {
@@ -107,11 +122,7 @@ macro_rules! sections {
         #[test]
         fn every_section_is_tested() {
             let tested = [$(stringify!($name).replace('_', " ")),+];
-            let sections: Vec<_> = CASES
-                .lines()
-                .filter_map(|line| line.strip_prefix('[')?.strip_suffix(']'))
-                .filter(|section| section.starts_with(char::is_alphabetic))
-                .collect();
+            let sections: Vec<_> = CASES.lines().filter_map(section_name).collect();
             assert_eq!(sections, tested);
         }
     };
@@ -128,6 +139,9 @@ sections! {
     words_that_are_not_in_the_list_are_refused,
     names_that_do_not_fit_are_refused,
     addresses_that_do_not_parse_or_name_no_host_are_refused,
+    vlans_are_numbers_and_ranges_that_do_not_overlap,
+    mac_addresses_are_those_of_one_host,
+    static_entries_name_one_port_or_peer_and_share_nothing,
     bad_keys_are_refused_and_never_shown,
     bad_key_files_are_reported_on_the_line_that_names_them,
     what_this_version_does_not_do_is_refused_and_never_ignored,
@@ -182,7 +196,8 @@ fn files_without_a_mapping_are_refused() {
             format!("fabric.yaml:1: fabric: {what}")
         );
     }
-    let names = "fabric, node, underlay, access, workers, peers, nucleus, authority, control";
+    let names =
+        "fabric, node, underlay, access, workers, peers, switch, nucleus, authority, control";
     for (text, what) in [("[]", "a list"), ("lab", "a text"), ("7", "a number")] {
         let what = format!("{what} is given, allowed is a mapping of {names}");
         assert_eq!(
@@ -193,15 +208,85 @@ fn files_without_a_mapping_are_refused() {
 }
 
 #[test]
-fn exactly_one_access_port_is_required() {
+fn one_to_sixteen_access_ports_are_taken() {
     let (before, _) = GOOD
         .split_once("access:")
         .expect("the file has access ports");
-    let what = "the list is empty, allowed is a list of exactly one mapping";
+    let allowed = "allowed is a list of 1..=16 mappings";
     for empty in ["access: []\n", "access:\n"] {
         let error = error_of(format!("{before}{empty}").as_bytes());
-        assert_eq!(error, format!("fabric.yaml:12: access: {what}"));
+        assert_eq!(
+            error,
+            format!("fabric.yaml:12: access: the list is empty, {allowed}")
+        );
     }
+    let ports = |count: u32| -> String {
+        let port = |n| format!("  - interface: omni{n}\n");
+        let ports: String = (0..count).map(port).collect();
+        format!("{before}access:\n{ports}")
+    };
+    assert_eq!(error_of(ports(16).as_bytes()), "ok");
+    let what = "the list has 17 elements";
+    assert_eq!(
+        error_of(ports(17).as_bytes()),
+        format!("fabric.yaml:12: access: {what}, {allowed}")
+    );
+}
+
+#[test]
+fn lists_of_addresses_have_at_most_4096_elements() {
+    let mac = |n: u32| format!("02:00:00:01:{:02x}:{:02x}", n >> 8, n & 0xff);
+    let macs = |count: u32| {
+        let list: Vec<String> = (0..count).map(mac).collect();
+        let list = format!("mtu: 1400\n    macs: [{}]", list.join(", "));
+        error_of(GOOD.replace("mtu: 1400", &list).as_bytes())
+    };
+    assert_eq!(macs(4096), "ok");
+    let error = macs(4097);
+    let what = "fabric.yaml:17: access[0].macs: the list has 4097 elements, ";
+    assert!(error.starts_with(what), "{error}");
+
+    let entries = |count: u32| {
+        let entry = |n| format!("    - {{mac: \"{}\", peer: beta}}\n", mac(n));
+        let list: String = (0..count).map(entry).collect();
+        error_of(format!("{GOOD}{list}").as_bytes())
+    };
+    assert_eq!(entries(4095), "ok");
+    let error = entries(4096);
+    let what = "fabric.yaml:33: switch.static: the list has 4097 elements, ";
+    assert!(error.starts_with(what), "{error}");
+}
+
+#[test]
+fn static_entries_are_where_their_port_lets_them_be() {
+    let at_port = GOOD.replace("peer: gamma", "interface: omni0");
+    let with = |port: &str, entry: &str| {
+        let text = at_port.replace("mtu: 1400", port);
+        error_of(
+            text.replace("interface: omni0\n      addr", entry)
+                .as_bytes(),
+        )
+    };
+    let (untagged, tagged) = (
+        "interface: omni0\n      addr",
+        "interface: omni0\n      vlan: 10\n      addr",
+    );
+    for (port, entry) in [("vlan: 10", tagged), ("vlans: [0]", untagged)] {
+        assert_eq!(with(port, entry), "ok");
+    }
+    let not_there = "fabric.yaml:34: switch.static[0]: VLAN 0 is not carried by omni0, allowed is";
+    let error = with("vlan: 10", untagged);
+    assert_eq!(error, format!("{not_there} a vlan that is"));
+    let not_there = "fabric.yaml:36: switch.static[0].vlan: VLAN 10 is not carried by omni0";
+    let allowed = "allowed is 0..=4094, one that the port or peer carries";
+    for port in ["vlan: 11", "vlans: [0, 11-20]"] {
+        assert_eq!(with(port, tagged), format!("{not_there}, {allowed}"));
+    }
+
+    assert_eq!(with("macs: [\"02:00:00:00:00:01\"]", untagged), "ok");
+    let error = with("macs: [\"02:00:00:00:00:02\"]", untagged);
+    let what = "fabric.yaml:34: switch.static[0].mac: is not among the macs of omni0, allowed is";
+    assert!(error.starts_with(what), "{error}");
 }
 
 #[test]

@@ -3,9 +3,12 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use omni_config::{
-    AccessDriver, Config, Cores, Driver, Mtu, Poll, Queues, SourcePorts, XdpMode, ZeroCopy, load,
+    AccessDriver, Config, Cores, Driver, Dscp, Guard, LlcSnap, Mtu, Multicast, Poll, PortMacs,
+    PortVlans, Queues, SourcePorts, StaticEntry, StaticOwner, Switch, UnknownUnicast, VlanSet,
+    XdpMode, ZeroCopy, load,
 };
 use tempfile::TempDir;
 
@@ -271,8 +274,8 @@ fn the_full_example_is_read_as_it_is_written() {
         (XdpMode::Native, ZeroCopy::On)
     );
     assert_eq!(underlay.source_ports, SourcePorts::PerLane);
-    let [access] = &config.access[..] else {
-        panic!("one access port")
+    let [access, _] = &config.access[..] else {
+        panic!("two access ports")
     };
     let addresses: Vec<_> = access.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["10.7.0.12/16", "fd00:7::12/64"]);
@@ -297,6 +300,94 @@ fn the_full_example_is_read_as_it_is_written() {
         config.control.socket,
         Path::new("/run/omni/production.sock")
     );
+}
+
+#[test]
+fn without_a_word_of_it_the_switch_carries_all_and_learns() {
+    let config = example("two-hosts-alpha.yaml");
+    let (access, peer) = (&config.access[0], &config.peers[0]);
+    assert_eq!(access.vlans, PortVlans::Trunk(VlanSet::all()));
+    assert_eq!(
+        (&access.macs, access.guard),
+        (&PortMacs::Learn, Guard::default())
+    );
+    assert_eq!(peer.vlans, VlanSet::all());
+    assert_eq!((peer.macs_max, peer.addresses_max), (1024, 1024));
+    assert_eq!((access.bum_pps, peer.bum_pps), (Some(1000), Some(1000)));
+    let switch = Switch {
+        suppression: true,
+        unknown_unicast: UnknownUnicast::Flood,
+        multicast: Multicast::Snoop,
+        ageing: Duration::from_secs(300),
+        llc_snap: LlcSnap::Drop,
+        dscp: Dscp::Copy,
+        mss_clamp: false,
+        path_mtu: true,
+        static_entries: Vec::new(),
+    };
+    assert_eq!(config.switch, switch);
+}
+
+#[test]
+fn the_ports_and_peers_of_the_full_example_are_read_as_they_are_written() {
+    let config = example("full.yaml");
+    let [trunk, access] = &config.access[..] else {
+        panic!("two access ports")
+    };
+    let PortVlans::Trunk(vlans) = &trunk.vlans else {
+        panic!("a trunk: {:?}", trunk.vlans)
+    };
+    assert_eq!(vlans.to_string(), "0, 10, 100-200");
+    assert_eq!((&trunk.macs, trunk.bum_pps), (&PortMacs::Learn, Some(5000)));
+    assert_eq!(
+        trunk.guard,
+        Guard {
+            ra: true,
+            dhcp: false
+        }
+    );
+    assert_eq!(
+        (access.interface.as_str(), access.mtu),
+        ("omni1", Mtu::Auto)
+    );
+    assert_eq!(access.vlans, PortVlans::Access(10));
+    let macs = [1, 2].map(|last| [0x02, 0x00, 0x5e, 0x10, 0x00, last]);
+    assert_eq!(access.macs, PortMacs::Only(macs.to_vec()));
+    let (ra, dhcp) = (true, true);
+    assert_eq!(access.guard, Guard { ra, dhcp });
+    let peer = &config.peers[0];
+    assert_eq!(
+        (peer.vlans.to_string().as_str(), peer.bum_pps),
+        ("0-99", None)
+    );
+    assert_eq!((peer.macs_max, peer.addresses_max), (4096, 8192));
+}
+
+#[test]
+fn the_switch_of_the_full_example_is_read_as_it_is_written() {
+    let entry = |last, vlan, owner, addresses: &[&str]| StaticEntry {
+        mac: [0x02, 0x00, 0x5e, 0x10, 0x00, last],
+        vlan,
+        owner,
+        addresses: addresses.iter().filter_map(|a| a.parse().ok()).collect(),
+    };
+    let at_port = StaticOwner::Interface("omni1".to_owned());
+    let at_peer = StaticOwner::Peer("rack8-host1".to_owned());
+    let switch = Switch {
+        suppression: false,
+        unknown_unicast: UnknownUnicast::Drop,
+        multicast: Multicast::Flood,
+        ageing: Duration::from_secs(600),
+        llc_snap: LlcSnap::Carry,
+        dscp: Dscp::Fixed(46),
+        mss_clamp: true,
+        path_mtu: false,
+        static_entries: vec![
+            entry(1, 10, at_port, &["10.8.0.1", "fd00:8::1"]),
+            entry(9, 0, at_peer, &[]),
+        ],
+    };
+    assert_eq!(example("full.yaml").switch, switch);
 }
 
 #[test]

@@ -21,7 +21,7 @@ const SEEDS: [&str; 4] = [
 ];
 
 /// What edits put in: what YAML and the checks give a meaning to.
-const PIECES: [&str; 40] = [
+const PIECES: [&str; 46] = [
     ":",
     ": ",
     "- ",
@@ -62,6 +62,12 @@ const PIECES: [&str; 40] = [
     "\\x",
     "auto",
     "/",
+    "all",
+    "off",
+    "-4094",
+    "02:",
+    "vlan: 7",
+    "omni1",
 ];
 
 fn read(text: &[u8]) -> Result<(), ConfigError> {
@@ -167,6 +173,37 @@ proptest! {
     }
 }
 
+/// As many peers as fit, each with another key and all VLANs as two ranges.
+fn peers_of_all_vlans() -> String {
+    let peer = |n: u32| {
+        let key = format!("{n:042}0=");
+        format!("  - {{name: p{n}, public_key: \"{key}\", vlans: [0-2000, 2001-4094]}}\n")
+    };
+    format!("peers:\n{}", (1..5000).map(peer).collect::<String>())
+}
+
+/// A peer with all VLANs one by one, and the last of them again.
+fn peer_of_vlans_one_by_one() -> String {
+    let vlans: String = (0..4095).map(|vlan| format!("{vlan},")).collect();
+    let key = format!("{:042}0=", 1);
+    format!("peers: [{{name: p, public_key: \"{key}\", vlans: [{vlans}4094]}}]\n")
+}
+
+/// Static entries of a port, the last one of a peer that there is not.
+fn static_entries(count: u32) -> String {
+    let entry = |n: u32| {
+        let mac = format!("02:00:00:00:{:02x}:{:02x}", n >> 8, n & 0xff);
+        let owner = if n + 1 == count {
+            "peer: p"
+        } else {
+            "interface: omni0"
+        };
+        format!("    - {{mac: \"{mac}\", {owner}, addresses: [\"fd00::{n:x}\"]}}\n")
+    };
+    let entries: String = (0..count).map(entry).collect();
+    format!("switch:\n  static:\n{entries}")
+}
+
 /// Files that are small to write and large to read.
 fn bombs() -> Vec<(&'static str, String)> {
     let mib = 1 << 20;
@@ -174,6 +211,9 @@ fn bombs() -> Vec<(&'static str, String)> {
     let levels = (1..30).map(|n| format!("a{n}: &a{n} [{}]\n", format!("*a{}, ", n - 1).repeat(9)));
     let good = SEEDS[0];
     let peers = format!("{good}peers:\n");
+    let host = "mac: \"02:00:00:00:00:01\", interface: omni0";
+    // Refused after all else was checked.
+    let late = "control: {metrics: 1}\n";
     let peer = |n: usize| format!("  - {{name: p{n}, public_key: \"{}\"}}\n", "A".repeat(44));
     vec![
         (
@@ -233,6 +273,32 @@ fn bombs() -> Vec<(&'static str, String)> {
         (
             "peers that are nothing",
             format!("{peers}{}", fill("  -\n")),
+        ),
+        (
+            "peers of all VLANs",
+            format!("{good}{}{late}", peers_of_all_vlans()),
+        ),
+        (
+            "VLANs one by one",
+            format!("{good}{}{late}", peer_of_vlans_one_by_one()),
+        ),
+        ("static entries", format!("{good}{}", static_entries(4097))),
+        (
+            "static entries of nobody",
+            format!("{good}{}", static_entries(4096)),
+        ),
+        (
+            "addresses of a static entry",
+            format!(
+                "{good}switch:\n  static: [{{{host}, addresses: [{}\"fd00::1\"]}}]\n",
+                (0..39_000)
+                    .map(|n| format!("\"fd00::{n:x}\","))
+                    .collect::<String>()
+            ),
+        ),
+        (
+            "MAC addresses of a port",
+            format!("{good}    macs: [{}]", fill("02:00:00:00:00:01,")),
         ),
         ("a path", good.replace("minimal.key", &"a/".repeat(500_000))),
         ("an interface", good.replace("eth0", &"a".repeat(1_000_000))),

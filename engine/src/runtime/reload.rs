@@ -67,7 +67,7 @@ impl Node {
             .change_to(&next)
             .map_err(|error| in_file(&error))?;
         check_peers(&next, &change.added).map_err(|error| in_file(&error))?;
-        if let Some(mtu) = change.mtu {
+        for &(_, mtu) in &change.mtus {
             self.ports.check_mtu(mtu).map_err(|error| in_file(&error))?;
         }
         let changes = self.follow(&change, &next).await;
@@ -103,7 +103,7 @@ impl Node {
             let word = if on { "on" } else { "off" };
             done.push(format!("underlay.filter: {word}"));
         }
-        if let Some(mtu) = change.mtu {
+        for &(_, mtu) in &change.mtus {
             self.ports.want_mtu(mtu);
             self.fit_mtu().await;
             done.push(format!("access.mtu: {}", self.ports.access_mtu()));
