@@ -6,6 +6,9 @@
 //!    +-------- something was done: again; nothing: spin, or sleep until it is ------+
 //! ```
 //!
+//! The access ports share a burst, whatever their number: the port that fills it is the last one
+//! to be looked at in the next turn.
+//!
 //! The loop knows queues and time; what happens to frames is the data path's.
 
 use std::time::Duration;
@@ -39,7 +42,10 @@ const ORDERS_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Worker<I: FrameIo> {
     io: I,
-    access: Port,
+    /// How many access ports there are.
+    ports: u8,
+    /// The one whose burst comes first.
+    turn: u8,
     datapath: Datapath<I::Frame>,
     mailbox: WorkerMailbox,
     poll: Poll,
@@ -47,11 +53,9 @@ pub struct Worker<I: FrameIo> {
     index: usize,
     burst: Vec<I::Frame>,
     out: Output<I::Frame>,
-    /// Queue and arrival of the frames of this burst.
+    /// Queue and arrival of the frames of this turn.
     stamps: Vec<(usize, Instant)>,
     latency: Vec<Latency>,
-    /// How many of `latency` are the underlay's.
-    underlay_queues: usize,
     stopped: bool,
 }
 
@@ -60,27 +64,30 @@ impl<I: FrameIo> Worker<I> {
     #[must_use]
     pub fn new(
         io: I,
-        access: Port,
         config: DatapathConfig,
         mailbox: WorkerMailbox,
         poll: Poll,
         core: Option<usize>,
     ) -> Self {
         let (queues, index) = (io.queues(), usize::from(config.worker));
-        let underlay_queues = queues.iter().filter(|q| q.port == Port::Underlay).count();
+        let ports = queues.iter().map(|queue| match queue.port {
+            Port::Underlay => 0,
+            Port::Access(PortId(n)) => n + 1,
+        });
+        let ports = ports.max().unwrap_or(0);
         Self {
             io,
-            access,
+            ports,
+            turn: 0,
             datapath: Datapath::new(config),
             mailbox,
             poll,
             core,
             index,
             burst: Vec::with_capacity(BURST_MAX),
-            out: Output::new(1),
+            out: Output::new(usize::from(ports)),
             stamps: Vec::with_capacity(2 * BURST_MAX),
             latency: queues.iter().map(|_| Latency::default()).collect(),
-            underlay_queues,
             stopped: false,
         }
     }
@@ -115,11 +122,7 @@ impl<I: FrameIo> Worker<I> {
             self.datapath
                 .ingress(now, &mut self.burst, &mut self.io, &mut self.out);
         }
-        if self.io.receive(self.access, &mut self.burst, BURST_MAX) > 0 {
-            busy = true;
-            self.datapath
-                .egress(now, PortId(0), &mut self.burst, &mut self.io, &mut self.out);
-        }
+        busy |= self.take_from_hosts(now);
         if busy {
             self.transmit();
         }
@@ -132,12 +135,36 @@ impl<I: FrameIo> Worker<I> {
         busy
     }
 
+    /// A burst from the access ports, all together. Says whether there was anything.
+    fn take_from_hosts(&mut self, now: Instant) -> bool {
+        let mut left = BURST_MAX;
+        for n in self.turn..self.turn + self.ports {
+            let port = PortId(n % self.ports);
+            let count = self.io.receive(Port::Access(port), &mut self.burst, left);
+            if count == 0 {
+                continue;
+            }
+            self.datapath
+                .egress(now, port, &mut self.burst, &mut self.io, &mut self.out);
+            left -= count;
+            if left == 0 {
+                self.turn = (n + 1) % self.ports;
+                break;
+            }
+        }
+        left < BURST_MAX
+    }
+
     fn transmit(&mut self) {
-        // What goes to the access port came from the underlay's queues, and the other way round.
-        note_arrivals(&self.out.access[0], 0, &mut self.stamps);
-        note_arrivals(&self.out.underlay, self.underlay_queues, &mut self.stamps);
-        let refused = self.io.transmit(self.access, &mut self.out.access[0])
-            + self.io.transmit(Port::Underlay, &mut self.out.underlay);
+        let mut refused = 0;
+        let access = (0..).map(|n| Port::Access(PortId(n)));
+        let access = access.zip(&mut self.out.access);
+        for (port, frames) in access.chain([(Port::Underlay, &mut self.out.underlay)]) {
+            if !frames.is_empty() {
+                note_arrivals(frames, &mut self.stamps);
+                refused += self.io.transmit(port, frames);
+            }
+        }
         self.datapath
             .count_drops(DropReason::TxRingFull, refused as u64);
         self.io.free(&mut self.out.free);
@@ -212,12 +239,11 @@ impl<I: FrameIo> Worker<I> {
 }
 
 /// Remembers when frames arrived, before they are given away.
-fn note_arrivals<F: Frame>(frames: &[F], first_queue: usize, stamps: &mut Vec<(usize, Instant)>) {
-    let arrived = frames
-        .iter()
-        .map(|frame| (first_queue + frame.queue(), frame.arrived()));
+fn note_arrivals<F: Frame>(frames: &[F], stamps: &mut Vec<(usize, Instant)>) {
+    let arrived = frames.iter().map(|frame| (frame.queue(), frame.arrived()));
     stamps.extend(arrived.filter_map(|(queue, at)| Some((queue, at?))));
 }
+
 /// Looking again at once after work is done spares the time of a wake-up, and costs a core.
 ///
 /// Where frames come in ones and twos without end, as in a flood of short ones, there is always a

@@ -20,6 +20,7 @@ pub struct MemFrame {
     len: usize,
     room: usize,
     arrived: Option<Instant>,
+    queue: usize,
 }
 
 impl MemFrame {
@@ -37,7 +38,12 @@ impl MemFrame {
             len,
             room,
             arrived,
+            queue: 0,
         }
+    }
+
+    fn from_queue(self, queue: usize) -> Self {
+        Self { queue, ..self }
     }
 
     fn without_room(self) -> Self {
@@ -76,55 +82,77 @@ impl Frame for MemFrame {
     }
 
     fn queue(&self) -> usize {
-        0
+        self.queue
     }
 }
 
-/// Two ports in memory. Tests push into the receive side and take from the sent side.
-#[derive(Debug, Default)]
+/// An underlay and access ports in memory, of one queue each. Tests push into the receive side and
+/// take from the sent side.
+#[derive(Debug)]
 pub struct MemIo {
     room: usize,
     total: u64,
     held: u64,
-    received: [VecDeque<MemFrame>; 2],
-    sent: [VecDeque<Vec<u8>>; 2],
-    /// Frames received and sent, by port.
-    carried: [(u64, u64); 2],
+    /// The underlay, then the access ports in order.
+    ports: Vec<MemPort>,
 }
 
-fn index(port: Port) -> usize {
+/// A port, which is one queue.
+#[derive(Debug, Default)]
+struct MemPort {
+    received: VecDeque<MemFrame>,
+    sent: VecDeque<Vec<u8>>,
+    rx_frames: u64,
+    tx_frames: u64,
+}
+
+/// Where a port is in [`MemIo::ports`].
+fn place(port: Port) -> usize {
     match port {
         Port::Underlay => 0,
-        Port::Access(_) => 1,
+        Port::Access(PortId(n)) => 1 + usize::from(n),
     }
 }
 
 impl MemIo {
-    /// `total` frames; those pushed into the access port get `room` octets before them.
+    /// `total` frames for an underlay and one access port; those pushed into the access port get
+    /// `room` octets before them.
     #[must_use]
     pub fn new(total: u64, room: usize) -> Self {
+        Self::with_ports(1, total, room)
+    }
+
+    /// The same with `access` access ports.
+    #[must_use]
+    pub fn with_ports(access: usize, total: u64, room: usize) -> Self {
         Self {
             room,
             total,
             held: 0,
-            ..Self::default()
+            ports: (0..=access).map(|_| MemPort::default()).collect(),
         }
+    }
+
+    /// Frames that wait to be received.
+    fn waiting(&self) -> u64 {
+        let waiting = self.ports.iter().map(|port| port.received.len());
+        waiting.sum::<usize>() as u64
     }
 
     /// A frame arrives. `false` when no frame is free for it.
     pub fn push(&mut self, port: Port, octets: &[u8], arrived: Instant) -> bool {
-        let waiting = self.received.iter().map(VecDeque::len).sum::<usize>() as u64;
-        if waiting + self.held >= self.total {
+        if self.waiting() + self.held >= self.total {
             return false;
         }
         let room = if port == Port::Underlay { 0 } else { self.room };
-        self.received[index(port)].push_back(MemFrame::new(room, octets, Some(arrived)));
+        let frame = MemFrame::new(room, octets, Some(arrived)).from_queue(place(port));
+        self.ports[place(port)].received.push_back(frame);
         true
     }
 
     /// The oldest frame sent on `port` and not taken yet.
     pub fn pop(&mut self, port: Port) -> Option<Vec<u8>> {
-        self.sent[index(port)].pop_front()
+        self.ports[place(port)].sent.pop_front()
     }
 }
 
@@ -132,8 +160,7 @@ impl FramePool for MemIo {
     type Frame = MemFrame;
 
     fn alloc(&mut self, len: usize) -> Option<MemFrame> {
-        let waiting = self.received.iter().map(VecDeque::len).sum::<usize>() as u64;
-        (waiting + self.held < self.total && len <= CAPACITY).then(|| {
+        (self.waiting() + self.held < self.total && len <= CAPACITY).then(|| {
             self.held += 1;
             MemFrame::new(len, &[], None).without_room()
         })
@@ -142,18 +169,20 @@ impl FramePool for MemIo {
 
 impl FrameIo for MemIo {
     fn receive(&mut self, port: Port, burst: &mut Vec<MemFrame>, max: usize) -> usize {
-        let queue = &mut self.received[index(port)];
-        let count = queue.len().min(max);
-        burst.extend(queue.drain(..count));
+        let port = &mut self.ports[place(port)];
+        let count = port.received.len().min(max);
+        burst.extend(port.received.drain(..count));
+        port.rx_frames += count as u64;
         self.held += count as u64;
-        self.carried[index(port)].0 += count as u64;
         count
     }
 
     fn transmit(&mut self, port: Port, frames: &mut Vec<MemFrame>) -> usize {
+        let port = &mut self.ports[place(port)];
         self.held -= frames.len() as u64;
-        self.carried[index(port)].1 += frames.len() as u64;
-        self.sent[index(port)].extend(frames.drain(..).map(|frame| frame.bytes().to_vec()));
+        port.tx_frames += frames.len() as u64;
+        let octets = frames.drain(..).map(|frame| frame.bytes().to_vec());
+        port.sent.extend(octets);
         0
     }
 
@@ -173,15 +202,16 @@ impl FrameIo for MemIo {
     }
 
     fn queues(&self) -> Vec<QueueCounters> {
-        let ports = [Port::Underlay, Port::Access(PortId(0))];
-        let counted = ports.into_iter().zip(self.carried);
+        let access = (0..).map(|n| Port::Access(PortId(n)));
+        let names = [Port::Underlay].into_iter().chain(access);
+        let counted = names.zip(&self.ports);
         counted
-            .map(|(port, (rx_frames, tx_frames))| QueueCounters {
+            .map(|(port, carried)| QueueCounters {
                 port,
                 queue: 0,
                 zero_copy: false,
-                rx_frames,
-                tx_frames,
+                rx_frames: carried.rx_frames,
+                tx_frames: carried.tx_frames,
             })
             .collect()
     }
@@ -191,7 +221,7 @@ impl FrameIo for MemIo {
     }
 
     fn census(&self) -> Census {
-        let receiving = self.received.iter().map(VecDeque::len).sum::<usize>() as u64;
+        let receiving = self.waiting();
         Census {
             total: self.total,
             free: self.total - self.held - receiving,

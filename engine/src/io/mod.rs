@@ -53,7 +53,7 @@ pub trait Frame {
     /// and would pass for a slow frame.
     fn forget_arrival(&mut self);
 
-    /// On which of the worker's queues of its port it was received, counted from 0.
+    /// On which of the worker's queues it was received: a place in [`FrameIo::queues`].
     fn queue(&self) -> usize;
 }
 
@@ -90,7 +90,8 @@ pub trait FrameIo: FramePool {
     /// When waiting itself is impossible.
     fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Duration) -> io::Result<()>;
 
-    /// What each queue carried: those of the underlay first, in the order of [`Frame::queue`].
+    /// What each queue carried: those of the underlay first, then those of each access port in
+    /// order. [`Frame::queue`] is a place in here.
     fn queues(&self) -> Vec<QueueCounters>;
 
     /// What was dropped below, by the kernel or the driver, since the start.

@@ -8,9 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use omni_config::{Poll, ZeroCopy};
-use omni_control::message::PortId;
 use omni_engine::datapath::DatapathConfig;
-use omni_engine::io::Port;
 use omni_engine::io::xsk::{self, BoundQueue, XskIo, XskPort};
 use omni_engine::mailbox::{ControlMailbox, Order, WorkerMailbox, mailboxes};
 use omni_engine::worker::Worker;
@@ -291,8 +289,7 @@ fn serve(io: XskIo, mailbox: WorkerMailbox) {
         staged_max: 64,
         spread_ports: false,
     };
-    let access = Port::Access(PortId(0));
-    Worker::new(io, access, config, mailbox, Poll::Adaptive, None).run();
+    Worker::new(io, config, mailbox, Poll::Adaptive, None).run();
 }
 
 impl Drop for Running {

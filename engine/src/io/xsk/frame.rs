@@ -2,19 +2,23 @@
 
 use arrayvec::ArrayVec;
 use omni_wire::Instant;
+use omni_wire::limits::VLAN_TAG_LEN;
 use xsk_rs::FrameDesc;
 
 use super::umem::{CHUNK_FRAME_MAX, HEADROOM};
 use crate::datapath::OVERHEAD_MAX;
 use crate::io::Frame;
 
+/// The most octets that are made free before a frame: for the headers that will carry it, and for a
+/// VLAN tag that it may get on the way.
+const ROOM_MAX: usize = OVERHEAD_MAX + VLAN_TAG_LEN;
 /// The longest frame that is joined from several chunks.
-pub const JOINED_MAX: usize = 9728 + OVERHEAD_MAX;
+pub const JOINED_MAX: usize = 9728 + ROOM_MAX;
 /// Chunks that the longest frame takes.
 pub(super) const PARTS_MAX: usize = JOINED_MAX.div_ceil(CHUNK_FRAME_MAX);
 
 const _: () = assert!(
-    OVERHEAD_MAX + 16 <= HEADROOM,
+    ROOM_MAX + 16 <= HEADROOM,
     "headers and metadata fit the headroom"
 );
 

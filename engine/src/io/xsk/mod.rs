@@ -15,7 +15,6 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
-use arrayvec::ArrayVec;
 use omni_config::ZeroCopy;
 use omni_control::message::PortId;
 use omni_wire::{DropReason, Instant};
@@ -33,6 +32,7 @@ use super::{Census, FrameIo, FramePool, Pending, Port, QueueCounters};
 use crate::datapath::BURST_MAX;
 use frame::{Joined, PARTS_MAX, Parts, Store};
 use socket::{Binding, CHUNKS_PER_SOCKET, XskSocket, scatter};
+use sys::PollSet;
 use umem::Area;
 
 /// Chunks a worker has beyond those its sockets can have under way, and its staged frames.
@@ -147,8 +147,11 @@ impl AsRawFd for BoundQueue {
 #[derive(Debug)]
 pub struct XskIo {
     area: Area,
-    underlay: Vec<XskLane>,
-    access: Vec<XskLane>,
+    /// Port by port, as in `ports`: a frame's queue is a place in here.
+    lanes: Vec<XskLane>,
+    /// The underlay, then the access ports in order.
+    ports: Vec<PortLanes>,
+    poll: PollSet,
     pool: Vec<FrameDesc>,
     total: usize,
     held: usize,
@@ -159,6 +162,23 @@ pub struct XskIo {
     joined: Vec<Box<Joined>>,
     joined_made: usize,
     unjoined: u64,
+}
+
+/// Which lanes are a port's.
+#[derive(Clone, Copy, Debug, Default)]
+struct PortLanes {
+    first: usize,
+    count: usize,
+    /// Which of them is the first to be received from: none may keep the others waiting.
+    turn: usize,
+}
+
+/// Where a port is in [`XskIo::ports`].
+fn place(port: Port) -> usize {
+    match port {
+        Port::Underlay => 0,
+        Port::Access(PortId(n)) => 1 + usize::from(n),
+    }
 }
 
 /// A socket, and the beginning of a frame whose end is not there yet.
@@ -172,8 +192,10 @@ struct XskLane {
     skipping: bool,
 }
 
-/// Binds every queue of both ports and deals them to `workers` workers, queue by queue. Each gets
-/// `staged` frames more than its queues can have under way.
+/// Binds every queue of all ports and deals them to `workers` workers in turn. Each gets `staged`
+/// frames more than its queues can have under way.
+///
+/// A worker sends to every port of which it has a queue: a port needs as many as there are workers.
 ///
 /// # Errors
 /// When memory or a queue cannot be had.
@@ -183,14 +205,13 @@ pub fn open(
     workers: usize,
     staged: usize,
 ) -> Result<(Vec<XskIo>, Vec<BoundQueue>), XskError> {
-    let sockets = |worker: usize| {
-        let dealt = |port: &XskPort| {
-            (0..port.queues.len())
-                .filter(|n| n % workers == worker)
-                .count()
-        };
-        dealt(underlay) + access.iter().map(dealt).sum::<usize>()
-    };
+    let ports = access.iter().enumerate();
+    let ports = ports.map(|(n, port)| (Port::Access(PortId(n as u8)), port));
+    let ports = [(Port::Underlay, underlay)].into_iter().chain(ports);
+    let queues: Vec<(Port, Binding<'_>)> = ports
+        .flat_map(|(port, spec)| spec.bindings().map(move |binding| (port, binding)))
+        .collect();
+    let sockets = |worker: usize| (worker..queues.len()).step_by(workers).count();
     let chunks = |worker| sockets(worker) * CHUNKS_PER_SOCKET + SPARE_CHUNKS + staged;
     let all: usize = (0..workers).map(chunks).sum();
     let (area, mut descs) = Area::new(u32::try_from(all).map_err(XskError::setup)?)?;
@@ -198,38 +219,17 @@ pub fn open(
         .map(|worker| XskIo::new(area.clone(), descs.split_off(descs.len() - chunks(worker))))
         .collect();
     let mut bound = Vec::new();
-    let ports = access.iter().enumerate();
-    let ports = ports.map(|(n, port)| (Port::Access(PortId(n as u8)), port));
-    for (port, spec) in [(Port::Underlay, underlay)].into_iter().chain(ports) {
-        for (n, &queue) in spec.queues.iter().enumerate() {
-            let (interface, zero_copy) = (spec.interface.as_str(), spec.zero_copy);
-            let socket = XskSocket::bind(
-                &area,
-                &Binding {
-                    interface,
-                    queue,
-                    zero_copy,
-                },
-            )?;
-            let worker = n % workers;
-            let (fd, zero_copy) = (socket.fd(), socket.is_zero_copy());
-            bound.push(BoundQueue {
-                port,
-                queue,
-                worker,
-                zero_copy,
-                fd,
-            });
-            let partial = Parts::new();
-            let lane = XskLane {
-                port,
-                queue,
-                socket,
-                partial,
-                skipping: false,
-            };
-            ios[worker].lanes_mut(port).push(lane);
-        }
+    for (n, (port, binding)) in queues.iter().enumerate() {
+        let socket = XskSocket::bind(&area, binding)?;
+        let worker = n % workers;
+        bound.push(BoundQueue {
+            port: *port,
+            queue: binding.queue,
+            worker,
+            zero_copy: socket.is_zero_copy(),
+            fd: socket.fd(),
+        });
+        ios[worker].add(*port, binding.queue, socket);
     }
     for io in &mut ios {
         io.refill();
@@ -237,12 +237,24 @@ pub fn open(
     Ok((ios, bound))
 }
 
+impl XskPort {
+    fn bindings(&self) -> impl Iterator<Item = Binding<'_>> {
+        let (interface, zero_copy) = (self.interface.as_str(), self.zero_copy);
+        self.queues.iter().map(move |&queue| Binding {
+            interface,
+            queue,
+            zero_copy,
+        })
+    }
+}
+
 impl XskIo {
     fn new(area: Area, pool: Vec<FrameDesc>) -> Self {
         Self {
             area,
-            underlay: Vec::new(),
-            access: Vec::new(),
+            lanes: Vec::new(),
+            ports: Vec::new(),
+            poll: PollSet::new(),
             total: pool.len(),
             pool,
             held: 0,
@@ -252,25 +264,39 @@ impl XskIo {
         }
     }
 
-    fn lanes_mut(&mut self, port: Port) -> &mut Vec<XskLane> {
-        match port {
-            Port::Underlay => &mut self.underlay,
-            Port::Access(_) => &mut self.access,
+    /// Takes a socket over. Those of one port come together, and ports in order.
+    fn add(&mut self, port: Port, queue: u32, socket: XskSocket) {
+        let (place, first) = (place(port), self.lanes.len());
+        while self.ports.len() <= place {
+            self.ports.push(PortLanes {
+                first,
+                ..PortLanes::default()
+            });
         }
+        self.ports[place].count += 1;
+        self.poll.add(socket.fd());
+        self.lanes.push(XskLane {
+            port,
+            queue,
+            socket,
+            partial: Parts::new(),
+            skipping: false,
+        });
     }
 
-    fn lanes(&self) -> impl Iterator<Item = &XskLane> {
-        self.underlay.iter().chain(&self.access)
+    /// A port's lanes: none when this worker has no queue of it.
+    fn lanes_of(&self, port: Port) -> PortLanes {
+        self.ports.get(place(port)).copied().unwrap_or_default()
     }
 
     fn reclaim(&mut self) {
-        for lane in self.underlay.iter_mut().chain(&mut self.access) {
+        for lane in &mut self.lanes {
             lane.socket.reclaim(&mut self.pool);
         }
     }
 
     fn refill(&mut self) {
-        for lane in self.underlay.iter_mut().chain(&mut self.access) {
+        for lane in &mut self.lanes {
             lane.socket.refill(&mut self.pool);
         }
     }
@@ -355,10 +381,10 @@ impl XskIo {
         })
     }
 
-    /// Turns received descriptors into frames.
-    fn collect(&mut self, port: Port, n: usize, descs: &[FrameDesc], burst: &mut Vec<XskFrame>) {
+    /// Turns what the lane `n` received into frames.
+    fn collect(&mut self, n: usize, descs: &[FrameDesc], burst: &mut Vec<XskFrame>) {
         for &desc in descs {
-            let lane = &mut self.lanes_mut(port)[n];
+            let lane = &mut self.lanes[n];
             if lane.partial.is_empty() && !lane.skipping && !desc.has_more_frames() {
                 lane.socket.rx_frames += 1;
                 let meta = Meta::parse(&self.area.metadata(&desc));
@@ -419,14 +445,9 @@ impl XskIo {
             Store::Chunk { .. } => &single,
             Store::Joined(joined) => &joined.parts,
         };
-        let lanes = match port {
-            Port::Underlay => &mut self.underlay,
-            Port::Access(_) => &mut self.access,
-        };
-        if !lanes
-            .first_mut()
-            .is_some_and(|lane| lane.socket.send(parts))
-        {
+        let PortLanes { first, count, .. } = self.lanes_of(port);
+        let lane = self.lanes[first..first + count].first_mut();
+        if !lane.is_some_and(|lane| lane.socket.send(parts)) {
             self.put_back(frame);
             return false;
         }
@@ -476,10 +497,17 @@ impl FrameIo for XskIo {
     fn receive(&mut self, port: Port, burst: &mut Vec<XskFrame>, max: usize) -> usize {
         let before = burst.len();
         let mut descs = [FrameDesc::default(); BURST_MAX];
-        for n in 0..self.lanes_mut(port).len() {
+        let PortLanes { first, count, turn } = self.lanes_of(port);
+        for n in turn..turn + count {
+            let lane = first + n % count;
             let room = max.saturating_sub(burst.len() - before).min(BURST_MAX);
-            let count = self.lanes_mut(port)[n].socket.receive(&mut descs[..room]);
-            self.collect(port, n, &descs[..count], burst);
+            let received = self.lanes[lane].socket.receive(&mut descs[..room]);
+            self.collect(lane, &descs[..received], burst);
+            if received == room {
+                // There may be more, and the next lane's turn comes before that.
+                self.ports[place(port)].turn = (n + 1) % count;
+                break;
+            }
         }
         burst.len() - before
     }
@@ -499,7 +527,7 @@ impl FrameIo for XskIo {
     }
 
     fn flush(&mut self) {
-        for lane in self.underlay.iter_mut().chain(&mut self.access) {
+        for lane in &mut self.lanes {
             lane.socket.kick();
         }
         self.reclaim();
@@ -507,8 +535,8 @@ impl FrameIo for XskIo {
     }
 
     fn pending(&self) -> Pending {
-        let kick = self.lanes().any(|lane| lane.socket.kick);
-        let sending = self.lanes().any(|lane| lane.socket.sending > 0);
+        let kick = self.lanes.iter().any(|lane| lane.socket.kick);
+        let sending = self.lanes.iter().any(|lane| lane.socket.sending > 0);
         let dry = self.pool.is_empty() && sending;
         match (kick || dry, sending) {
             (true, _) => Pending::Stalled,
@@ -518,18 +546,13 @@ impl FrameIo for XskIo {
     }
 
     fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
-        let mut fds: ArrayVec<RawFd, { sys::POLL_MAX }> = ArrayVec::new();
-        fds.push(wake.as_raw_fd());
-        fds.extend(
-            self.lanes()
-                .take(sys::POLL_MAX - 1)
-                .map(|lane| lane.socket.fd()),
-        );
-        sys::poll(&fds, i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
+        let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        self.poll.wait(wake.as_raw_fd(), timeout)
     }
 
     fn queues(&self) -> Vec<QueueCounters> {
-        self.lanes()
+        self.lanes
+            .iter()
             .map(|lane| QueueCounters {
                 port: lane.port,
                 queue: lane.queue,
@@ -542,7 +565,7 @@ impl FrameIo for XskIo {
 
     fn kernel_drops(&self) -> Vec<(DropReason, u64)> {
         let mut sums = [0; 4];
-        for lane in self.lanes() {
+        for lane in &self.lanes {
             for (sum, count) in sums.iter_mut().zip(lane.socket.kernel_drops()) {
                 *sum += count;
             }
@@ -558,9 +581,10 @@ impl FrameIo for XskIo {
     }
 
     fn census(&self) -> Census {
-        let partial: usize = self.lanes().map(|lane| lane.partial.len()).sum();
+        let partial: usize = self.lanes.iter().map(|lane| lane.partial.len()).sum();
         let receiving = self
-            .lanes()
+            .lanes
+            .iter()
             .map(|lane| lane.socket.receiving)
             .sum::<usize>()
             + partial;
@@ -568,7 +592,11 @@ impl FrameIo for XskIo {
             total: self.total as u64,
             free: self.pool.len() as u64,
             receiving: receiving as u64,
-            sending: self.lanes().map(|lane| lane.socket.sending).sum::<usize>() as u64,
+            sending: self
+                .lanes
+                .iter()
+                .map(|lane| lane.socket.sending)
+                .sum::<usize>() as u64,
             held: self.held as u64,
         }
     }

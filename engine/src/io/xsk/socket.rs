@@ -180,7 +180,7 @@ impl XskSocket {
         }
         if self.zero_copy && self.fill.needs_wakeup() {
             // Drivers that stopped for lack of buffers are woken by a poll.
-            let _ = sys::poll(&[self.fd()], 0);
+            let _ = sys::poll_now(self.fd());
         }
     }
 

@@ -32,20 +32,49 @@ pub(super) fn is_zero_copy(fd: RawFd) -> bool {
     result == 0 && flags & XDP_OPTIONS_ZEROCOPY != 0
 }
 
-/// The most descriptors that one `poll` waits for.
-pub(super) const POLL_MAX: usize = 64;
+/// `poll` takes no notice of it.
+const NO_FD: RawFd = -1;
 
-/// Sleeps until something can be read from one of `fds` or the time is over.
-pub(super) fn poll(fds: &[RawFd], timeout_ms: i32) -> io::Result<()> {
-    let mut entries: arrayvec::ArrayVec<libc::pollfd, POLL_MAX> = fds
-        .iter()
-        .take(POLL_MAX)
-        .map(|&fd| libc::pollfd {
-            fd,
-            events: libc::POLLIN,
-            revents: 0,
-        })
-        .collect();
+/// The descriptors that a worker sleeps on.
+#[derive(Debug)]
+pub(super) struct PollSet {
+    /// What wakes the worker, then those that were added.
+    entries: Vec<libc::pollfd>,
+}
+
+impl PollSet {
+    pub(super) fn new() -> Self {
+        Self {
+            entries: vec![entry(NO_FD)],
+        }
+    }
+
+    /// Adds one for good.
+    pub(super) fn add(&mut self, fd: RawFd) {
+        self.entries.push(entry(fd));
+    }
+
+    /// Sleeps until something can be read from one of them or from `wake`, or the time is over.
+    pub(super) fn wait(&mut self, wake: RawFd, timeout_ms: i32) -> io::Result<()> {
+        self.entries[0] = entry(wake);
+        poll_entries(&mut self.entries, timeout_ms)
+    }
+}
+
+fn entry(fd: RawFd) -> libc::pollfd {
+    libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    }
+}
+
+/// Looks whether something can be read from `fd`, which wakes its driver.
+pub(super) fn poll_now(fd: RawFd) -> io::Result<()> {
+    poll_entries(&mut [entry(fd)], 0)
+}
+
+fn poll_entries(entries: &mut [libc::pollfd], timeout_ms: i32) -> io::Result<()> {
     let (first, count) = (entries.as_mut_ptr(), entries.len() as libc::nfds_t);
     // SAFETY: `first` points to `count` live entries.
     let ready = unsafe { libc::poll(first, count, timeout_ms) };
