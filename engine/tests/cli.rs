@@ -359,12 +359,12 @@ fn reload(answer: &str, how: &[&str]) -> Output {
 
 #[test]
 fn reload_prints_each_change_and_says_when_there_is_none() {
-    let changes = r#"{"changes":["peer beta added","access.mtu: 1300"]}"#;
+    let changes = r#"{"changes":["peer beta added","access[0].mtu: 1300"]}"#;
     let text = succeeded(&reload(changes, &[]));
-    assert_eq!(text, "peer beta added\naccess.mtu: 1300\n");
+    assert_eq!(text, "peer beta added\naccess[0].mtu: 1300\n");
     let json: serde_json::Value =
         serde_json::from_str(&succeeded(&reload(changes, &["--json"]))).unwrap();
-    assert_eq!(json["changes"][1], "access.mtu: 1300");
+    assert_eq!(json["changes"][1], "access[0].mtu: 1300");
     let text = succeeded(&reload(r#"{"changes":[]}"#, &[]));
     assert_eq!(text, "nothing changed\n");
 }

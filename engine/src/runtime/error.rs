@@ -39,12 +39,23 @@ pub enum EngineError {
         /// How many there are.
         count: u32,
     },
-    /// The access port's MTU does not fit into the underlay's.
+    /// Two interfaces of access ports would have one name.
     #[error(
-        "access.mtu: {wanted} does not fit, the underlay's MTU {underlay} leaves {most}; \
+        "access: {name} is a port's interface, and the other side of a port that is made: \
+         give one of them another name"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// An access port's MTU does not fit into the underlay's.
+    #[error(
+        "access[{port}].mtu: {wanted} does not fit, the underlay's MTU {underlay} leaves {most}; \
          lower it, or raise the underlay's"
     )]
     MtuTooBig {
+        /// The port's place in the configuration.
+        port: usize,
         /// Configured.
         wanted: u32,
         /// The underlay's.

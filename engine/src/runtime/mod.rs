@@ -29,7 +29,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use omni_config::{Config, Poll, SourcePorts};
-use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId, Upcall};
+use omni_control::message::{Command, FdbKey, Owner, PeerId, Upcall};
 use omni_control::netlink::{KernelEvent, Netlink};
 use omni_control::{
     Ganglion, GanglionConfig, GanglionEvent, PrivateKey, PublicKey, Remembered, Transmit,
@@ -47,7 +47,6 @@ use crate::cores;
 use crate::datapath::policy::SwitchPolicy;
 use crate::datapath::session::SharedSession;
 use crate::datapath::{DatapathConfig, TableCommand};
-use crate::io::Port;
 use crate::io::xsk::{self, XskIo};
 use crate::mailbox::{ControlMailbox, Order, WorkerMailbox, mailboxes};
 use crate::random::SystemRandom;
@@ -171,10 +170,12 @@ impl Node {
         for peer in node.config.peers.clone() {
             node.add_peer(&peer);
         }
-        if let Some(mac) = node.ports.host_mac() {
-            let (key, owner) = (FdbKey { vlan: 0, mac }, Owner::Local(PortId(0)));
-            let told = node.switch.insert_static(now.instant, key, owner);
-            node.tell([told]);
+        for port in node.ports.access_ids() {
+            if let Some(mac) = node.ports.host_mac(port) {
+                let (key, owner) = (FdbKey { vlan: 0, mac }, Owner::Local(port));
+                let told = node.switch.insert_static(now.instant, key, owner);
+                node.tell([told]);
+            }
         }
         // The workers know the peers before the first frame comes.
         node.carry_out().await;
@@ -198,7 +199,7 @@ impl Node {
         let staged = staged_max(config);
         let (ios, bound) = xsk::open(
             &ports.underlay_queues(),
-            &[ports.access_queues()],
+            &ports.access_queues(),
             count,
             staged,
         )?;
@@ -212,7 +213,7 @@ impl Node {
             let datapath = DatapathConfig {
                 worker: index as u16,
                 max_frame: ports.max_frame(),
-                complete_checksums: !ports.is_made(),
+                complete_checksums: !ports.access_ids().all(|port| ports.is_made(port)),
                 staged_max: staged,
                 spread_ports: config.underlay.source_ports == SourcePorts::PerLane,
                 policy: Arc::new(SwitchPolicy::open(1)),
@@ -451,7 +452,7 @@ impl Node {
         Ok(())
     }
 
-    /// Brings the access port and all limits in line with what the underlay carries now.
+    /// Brings the access ports and all limits in line with what the underlay carries now.
     async fn fit_mtu(&mut self) {
         let ipv6 = self
             .ganglion
@@ -534,7 +535,7 @@ impl Node {
 
     fn name_of(&self, owner: Owner) -> String {
         match owner {
-            Owner::Local(_) => format!("local:{}", self.ports.access_name()),
+            Owner::Local(port) => format!("local:{}", self.ports.access_name(port)),
             Owner::Peer(id) => self
                 .ganglion
                 .peers()
@@ -585,7 +586,7 @@ fn spawn_worker(
             warn!(core, "cannot pin a worker to its core; it runs anywhere");
         }
         let core = pinned.then_some(core);
-        Worker::new(io, Port::Access(PortId(0)), config, mailbox, poll, core).run();
+        Worker::new(io, config, mailbox, poll, core).run();
     })
 }
 

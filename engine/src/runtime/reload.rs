@@ -67,8 +67,9 @@ impl Node {
             .change_to(&next)
             .map_err(|error| in_file(&error))?;
         check_peers(&next, &change.added).map_err(|error| in_file(&error))?;
-        for &(_, mtu) in &change.mtus {
-            self.ports.check_mtu(mtu).map_err(|error| in_file(&error))?;
+        for &(port, mtu) in &change.mtus {
+            let checked = self.ports.check_mtu(port, mtu);
+            checked.map_err(|error| in_file(&error))?;
         }
         let changes = self.follow(&change, &next).await;
         self.config = next;
@@ -103,10 +104,10 @@ impl Node {
             let word = if on { "on" } else { "off" };
             done.push(format!("underlay.filter: {word}"));
         }
-        for &(_, mtu) in &change.mtus {
-            self.ports.want_mtu(mtu);
+        for &(port, mtu) in &change.mtus {
+            self.ports.want_mtu(port, mtu);
             self.fit_mtu().await;
-            done.push(format!("access.mtu: {}", self.ports.access_mtu()));
+            done.push(format!("access[{port}].mtu: {}", self.ports.access_mtu(port)));
         }
         done
     }

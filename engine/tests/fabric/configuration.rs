@@ -125,7 +125,7 @@ fn an_mtu_that_does_not_fit_is_refused_with_what_would() {
         mtu: "1427".to_owned(),
         ..lab.spec(Side::A)
     };
-    assert_refused(&lab, &spec, &["access.mtu", "1427", "1426"]);
+    assert_refused(&lab, &spec, &["access[0].mtu", "1427", "1426"]);
 }
 
 #[test]

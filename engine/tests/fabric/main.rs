@@ -19,6 +19,7 @@ mod paths;
 mod ports;
 mod reach;
 mod reload;
+mod several_ports;
 mod silence;
 mod support;
 mod underlay;

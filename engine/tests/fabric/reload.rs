@@ -277,12 +277,12 @@ fn limits_are_changed() {
     let (_a, _b) = lab.start();
     let spec = lab.spec(Side::A);
     rewrite(&spec, "mtu: auto", "mtu: 1300");
-    assert_eq!(reloaded(&spec), "access.mtu: 1300\n");
+    assert_eq!(reloaded(&spec), "access[0].mtu: 1300\n");
     assert_eq!(lab.a.mtu("omni0"), 1300);
     let options = "-M do -s 1272";
     assert_eq!(ping(&lab.a, inner_b(), options).0, 5);
     write(&spec, &spec.yaml());
-    assert_eq!(reloaded(&spec), "access.mtu: 1426\n");
+    assert_eq!(reloaded(&spec), "access[0].mtu: 1426\n");
     assert_eq!(lab.a.mtu("omni0"), 1426);
     rewrite(&spec, "filter: on", "filter: off");
     assert_eq!(reloaded(&spec), "underlay.filter: off\n");

@@ -103,11 +103,16 @@ impl NodeSpec {
     /// Starts the process with another configuration than [`NodeSpec::yaml`], and waits until it
     /// is ready.
     pub(crate) fn start_with(&self, yaml: &str) -> Node {
-        let config = self.write();
-        fs::write(&config, yaml).expect("a configuration");
-        let mut node = self.run(&config);
+        let mut node = self.spawn_with(yaml);
         node.ready();
         node
+    }
+
+    /// The same, and does not wait.
+    pub(crate) fn spawn_with(&self, yaml: &str) -> Node {
+        let config = self.write();
+        fs::write(&config, yaml).expect("a configuration");
+        self.run(&config)
     }
 
     /// Starts the process and does not wait.

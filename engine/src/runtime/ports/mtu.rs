@@ -1,0 +1,142 @@
+//! What fits: the MTU of the access ports, the longest frame, and the room before frames.
+
+use omni_config::Mtu;
+use omni_control::netlink::{Link, Netlink};
+use omni_wire::limits::{
+    ENCAP_IPV4, ENCAP_IPV6, ETHERNET_LEN, HEADER_LEN, VLAN_TAG_LEN, inner_mtu,
+};
+use omni_wire::outer::{Path, Template};
+use omni_xdp_redirect::RedirectError;
+use tracing::warn;
+
+use super::Ports;
+use crate::runtime::EngineError;
+
+/// The room before each frame from a host for outer headers of `encap` octets, and for a VLAN tag
+/// that the frame may get before it is sealed.
+const fn room_for(encap: usize) -> u16 {
+    (encap + VLAN_TAG_LEN) as u16
+}
+
+/// The room to begin with.
+pub(super) const fn first_room(ipv6: bool) -> u16 {
+    room_for(if ipv6 { ENCAP_IPV6 } else { ENCAP_IPV4 })
+}
+
+/// The MTU that `mtu` of the access port `port` stands for over an underlay of `underlay` octets.
+pub(super) fn checked_mtu(
+    port: usize,
+    mtu: Mtu,
+    underlay: u32,
+    ipv6: bool,
+) -> Result<u32, EngineError> {
+    let most = inner_mtu(underlay, ipv6);
+    match mtu {
+        Mtu::Auto => Ok(most),
+        Mtu::Octets(wanted) if u32::from(wanted) <= most => Ok(wanted.into()),
+        Mtu::Octets(wanted) => Err(EngineError::MtuTooBig {
+            port,
+            wanted: wanted.into(),
+            underlay,
+            most,
+        }),
+    }
+}
+
+/// Says when hosts behind a borrowed interface may send what is not carried.
+pub(super) fn warn_of_mtu(link: &Link, most: u32) {
+    if link.mtu > most {
+        warn!(
+            interface = link.name,
+            mtu = link.mtu,
+            carried = most,
+            "longer packets from this interface are dropped: lower its MTU, or raise the underlay's"
+        );
+    }
+}
+
+impl Ports {
+    /// The longest inner frame, in octets from the destination MAC on: what the underlay carries,
+    /// and any access port with one VLAN tag takes.
+    pub(in crate::runtime) fn max_frame(&self) -> usize {
+        let carried = inner_mtu(self.underlay.mtu, self.ipv6) as usize + ETHERNET_LEN;
+        let mtus = self.access.iter().map(|port| port.link.mtu as usize);
+        let taken = mtus.max().unwrap_or(0) + ETHERNET_LEN + VLAN_TAG_LEN;
+        carried.min(taken).min(usize::from(u16::MAX))
+    }
+
+    /// Makes more room before the hosts' frames when a path needs it.
+    pub(in crate::runtime) fn make_room_for(&mut self, path: &Path) -> Result<(), RedirectError> {
+        let encap = Template::new(path).map_or(0, |template| template.len() + HEADER_LEN);
+        let needed = room_for(encap);
+        if needed > self.room {
+            for port in &mut self.access {
+                port.set_room(needed)?;
+            }
+            self.room = needed;
+        }
+        Ok(())
+    }
+
+    /// Whether an access port, by its place in the configuration, could have this MTU now.
+    ///
+    /// # Errors
+    /// `MtuTooBig`.
+    pub(in crate::runtime) fn check_mtu(&self, port: usize, mtu: Mtu) -> Result<(), EngineError> {
+        checked_mtu(port, mtu, self.underlay.mtu, self.ipv6).map(|_| ())
+    }
+
+    /// Notes the MTU that an access port is to have; [`Ports::fit_mtu`] sets it.
+    pub(in crate::runtime) fn want_mtu(&mut self, port: usize, mtu: Mtu) {
+        self.access[port].mtu = mtu;
+    }
+
+    /// An access port's MTU.
+    pub(in crate::runtime) fn access_mtu(&self, port: usize) -> u32 {
+        self.access[port].link.mtu
+    }
+
+    /// Brings the access ports' MTU in line with the underlay's and the address families in use.
+    /// Says whether the limits changed.
+    pub(in crate::runtime) async fn fit_mtu(&mut self, netlink: &Netlink, ipv6: bool) -> bool {
+        let before = self.max_frame();
+        // A shorter limit is not taken back while the engine runs: a peer may come and go.
+        self.ipv6 |= ipv6;
+        let most = inner_mtu(self.underlay.mtu, self.ipv6);
+        for port in &mut self.access {
+            let wanted = match port.mtu {
+                Mtu::Auto => most,
+                Mtu::Octets(wanted) => u32::from(wanted).min(most),
+            };
+            port.set_mtu(netlink, wanted).await;
+        }
+        self.max_frame() != before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use omni_wire::limits::ENCAP_MAX;
+    use omni_xdp_redirect::MAX_ROOM;
+
+    use super::*;
+
+    #[test]
+    fn the_program_can_make_room_for_any_headers_and_a_tag() {
+        assert!(room_for(ENCAP_MAX) <= MAX_ROOM);
+        assert_eq!((first_room(false), first_room(true)), (78, 98));
+    }
+
+    #[test]
+    fn an_mtu_that_does_not_fit_is_refused_by_its_key_with_what_would() {
+        let refused = checked_mtu(3, Mtu::Octets(1427), 1500, false);
+        let text = refused.expect_err("too long").to_string();
+        assert!(text.starts_with("access[3].mtu: 1427"), "{text}");
+        assert!(text.contains("1426"), "{text}");
+        assert_eq!(
+            checked_mtu(0, Mtu::Octets(1426), 1500, false).ok(),
+            Some(1426)
+        );
+        assert_eq!(checked_mtu(0, Mtu::Auto, 1500, true).ok(), Some(1406));
+    }
+}
