@@ -336,7 +336,7 @@ impl<F: Frame> Datapath<F> {
                 continue;
             };
             let template = peer.template.as_ref();
-            if template.is_some_and(|t| t.emit(item.frame.bytes_mut(), peer.source_port)) {
+            if template.is_some_and(|t| t.emit(item.frame.bytes_mut(), peer.source_port, 0)) {
                 count_sent(
                     peer.traffic.worker(self.config.worker.into()),
                     now,
