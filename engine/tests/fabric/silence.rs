@@ -107,7 +107,7 @@ impl Scene {
         };
         let template = Template::new(&path).expect("one family");
         let mut frame = [&vec![0; template.len()], message].concat();
-        assert!(template.emit(&mut frame, source.port()));
+        assert!(template.emit(&mut frame, source.port(), 0));
         frame
     }
 

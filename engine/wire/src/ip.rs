@@ -17,10 +17,16 @@ pub const PROTOCOL_UDP: u8 = 17;
 /// Protocol number of ICMPv6.
 pub const PROTOCOL_ICMPV6: u8 = 58;
 
+/// Where an IPv4 header has its octet of DSCP and ECN (RFC 2474 s.3), once "type of service".
+pub(crate) const IPV4_DS_FIELD: usize = 1;
 /// Where an IPv4 header has its total length, 2 octets (RFC 791 s.3.1).
 pub(crate) const IPV4_TOTAL_LEN: usize = 2;
 /// Where an IPv4 header has its checksum, 2 octets.
 pub(crate) const IPV4_CHECKSUM: usize = 10;
+/// Where an IPv4 header says what its payload is, 1 octet.
+pub(crate) const IPV4_PROTOCOL: usize = 9;
+/// Where an IPv6 header says what follows, 1 octet.
+pub(crate) const IPV6_NEXT_HEADER: usize = 6;
 /// Where an IPv6 header has its payload length, 2 octets (RFC 8200 s.3).
 pub(crate) const IPV6_PAYLOAD_LEN: usize = 4;
 
@@ -174,6 +180,13 @@ impl Ipv6 {
         out[24..].copy_from_slice(&self.destination.octets());
         out
     }
+}
+
+/// The octet of DSCP and ECN of an IPv6 header: its traffic class, which lies across two octets.
+#[inline]
+pub(crate) fn ipv6_ds_field(packet: &[u8]) -> Option<u8> {
+    let &[first, second] = packet.first_chunk()?;
+    Some(first << 4 | second >> 4)
 }
 
 /// The running sum of the pseudo-header that TCP, UDP and ICMPv6 checksums cover, for a segment

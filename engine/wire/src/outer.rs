@@ -11,7 +11,8 @@ use core::net::{IpAddr, SocketAddr};
 
 use crate::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, Ethernet};
 use crate::ip::{
-    IPV4_CHECKSUM, IPV4_TOTAL_LEN, IPV6_PAYLOAD_LEN, Ipv4, Ipv6, PROTOCOL_UDP, pseudo_header,
+    IPV4_CHECKSUM, IPV4_DS_FIELD, IPV4_TOTAL_LEN, IPV6_PAYLOAD_LEN, Ipv4, Ipv6, PROTOCOL_UDP,
+    ipv6_ds_field, pseudo_header,
 };
 use crate::limits::{IPV4_LEN, IPV6_LEN, OUTER_MAX, UDP_LEN};
 use crate::{DropReason, MacAddr, checksum};
@@ -210,20 +211,23 @@ impl Template {
     /// Writes the outer headers at the start of `frame`, the whole outer frame with its message
     /// in place behind them. Over IPv6 the message must be final: its checksum covers it.
     ///
+    /// `ds_field` is the octet of DSCP and ECN (RFC 2474 s.3, RFC 3168 s.5): TOS over IPv4, traffic
+    /// class over IPv6.
+    ///
     /// False, and nothing written, when the frame has no room for the headers or is longer than
     /// IP can say; it must not be sent then.
     #[inline]
     #[must_use = "a frame without its headers must not be sent"]
-    pub fn emit(&self, frame: &mut [u8], source_port: u16) -> bool {
+    pub fn emit(&self, frame: &mut [u8], source_port: u16, ds_field: u8) -> bool {
         let done = if self.is_ipv6() {
-            self.emit_ipv6(frame, source_port)
+            self.emit_ipv6(frame, source_port, ds_field)
         } else {
-            self.emit_ipv4(frame, source_port)
+            self.emit_ipv4(frame, source_port, ds_field)
         };
         done.is_some()
     }
 
-    fn emit_ipv4(&self, frame: &mut [u8], source_port: u16) -> Option<()> {
+    fn emit_ipv4(&self, frame: &mut [u8], source_port: u16, ds_field: u8) -> Option<()> {
         let (link, rest) = frame.split_at_mut_checked(self.len - UDP_LEN - IPV4_LEN)?;
         let total_len = u16::try_from(rest.len()).ok()?;
         let (ip, rest) = rest.split_first_chunk_mut::<IPV4_LEN>()?;
@@ -231,7 +235,8 @@ impl Template {
         let (link_template, ip_template, udp_template) = self.parts::<IPV4_LEN>()?;
         link.copy_from_slice(link_template);
         *ip = *ip_template;
-        let sum = !checksum::fold(self.sum + u64::from(total_len));
+        let sum = !checksum::fold(self.sum + u64::from(ds_field) + u64::from(total_len));
+        ip[IPV4_DS_FIELD] = ds_field;
         ip[IPV4_TOTAL_LEN..IPV4_TOTAL_LEN + 2].copy_from_slice(&total_len.to_be_bytes());
         ip[IPV4_CHECKSUM..IPV4_CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
         // The checksum stays 0, "none" (RFC 768): the tag of the message authenticates it.
@@ -239,7 +244,7 @@ impl Template {
         Some(())
     }
 
-    fn emit_ipv6(&self, frame: &mut [u8], source_port: u16) -> Option<()> {
+    fn emit_ipv6(&self, frame: &mut [u8], source_port: u16, ds_field: u8) -> Option<()> {
         let (link, rest) = frame.split_at_mut_checked(self.len - UDP_LEN - IPV6_LEN)?;
         let (ip, rest) = rest.split_first_chunk_mut::<IPV6_LEN>()?;
         let udp_len = u16::try_from(rest.len()).ok()?;
@@ -247,7 +252,8 @@ impl Template {
         let (link_template, ip_template, udp_template) = self.parts::<IPV6_LEN>()?;
         link.copy_from_slice(link_template);
         *ip = *ip_template;
-        ip[..4].copy_from_slice(&(0x6000_0000 | flow_label(source_port)).to_be_bytes());
+        let first = 0x6000_0000 | u32::from(ds_field) << 20 | flow_label(source_port);
+        ip[..4].copy_from_slice(&first.to_be_bytes());
         ip[IPV6_PAYLOAD_LEN..IPV6_PAYLOAD_LEN + 2].copy_from_slice(&udp_len.to_be_bytes());
         // The length counts twice: in the pseudo-header and in the UDP header.
         let sum = self.sum + u64::from(source_port) + 2 * u64::from(udp_len);
@@ -316,6 +322,8 @@ pub struct Outer {
     pub destination: SocketAddr,
     /// VLAN id of the tag, `None` for untagged and priority-tagged frames.
     pub vlan: Option<u16>,
+    /// The octet of DSCP and ECN: TOS over IPv4, traffic class over IPv6.
+    pub ds_field: u8,
     /// Where the message begins: the payload of UDP.
     pub payload: usize,
     /// Where it ends. Ethernet padding is beyond.
@@ -342,7 +350,7 @@ impl Outer {
             .ok()
             .filter(|ethernet| ethernet.tags <= 1)?;
         let packet = frame.get(ethernet.payload_offset..)?;
-        let (source, destination, ip_len, packet_len) = match ethernet.ethertype {
+        let (source, destination, ds_field, ip_len, packet_len) = match ethernet.ethertype {
             ETHERTYPE_IPV4 => {
                 let ip = Ipv4::parse(packet)?;
                 if ip.protocol != PROTOCOL_UDP || ip.fragment {
@@ -351,6 +359,7 @@ impl Outer {
                 (
                     IpAddr::V4(ip.source),
                     IpAddr::V4(ip.destination),
+                    *packet.get(IPV4_DS_FIELD)?,
                     ip.header_len,
                     ip.total_len,
                 )
@@ -364,6 +373,7 @@ impl Outer {
                 (
                     IpAddr::V6(ip.source),
                     IpAddr::V6(ip.destination),
+                    ipv6_ds_field(packet)?,
                     IPV6_LEN,
                     packet_len,
                 )
@@ -381,6 +391,7 @@ impl Outer {
             source: SocketAddr::new(source, u16::from_be_bytes([s0, s1])),
             destination: SocketAddr::new(destination, u16::from_be_bytes([d0, d1])),
             vlan: (ethernet.vlan != 0).then_some(ethernet.vlan),
+            ds_field,
             payload: udp + UDP_LEN,
             end: udp + udp_len,
         })

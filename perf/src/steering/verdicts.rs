@@ -137,7 +137,7 @@ fn frame(session_id: u32, port: u16) -> Outcome<Vec<u8>> {
         };
         header.emit(aad);
     }
-    if template.emit(&mut frame, DEFAULT_PORT) {
+    if template.emit(&mut frame, DEFAULT_PORT, 0) {
         Ok(frame)
     } else {
         Err("no room for the outer headers".into())

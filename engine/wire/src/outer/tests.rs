@@ -37,7 +37,7 @@ fn framed(path: &Path, message: &[u8], source_port: u16) -> Vec<u8> {
     let template = template(path);
     let mut frame = vec![0xd7; template.len()];
     frame.extend(message);
-    assert!(template.emit(&mut frame, source_port));
+    assert!(template.emit(&mut frame, source_port, 0));
     frame
 }
 
@@ -105,6 +105,29 @@ fn an_ipv4_frame_is_the_known_one() {
 }
 
 #[test]
+fn the_ds_field_is_written_and_nothing_else_but_the_checksum_changes() {
+    for ds_field in 0..=u8::MAX {
+        for path in [path_v4(), path_v6()] {
+            let zero = framed(&path, &[5; 40], 9);
+            let mut frame = zero.clone();
+            assert!(template(&path).emit(&mut frame, 9, ds_field));
+            let outer = Outer::parse(&frame).expect("whole headers");
+            assert_eq!(outer.ds_field, ds_field);
+            assert!(checksums_hold(&path, &frame, ETHERNET_LEN));
+            let mut back = frame.clone();
+            if path.source.is_ipv4() {
+                back[15] = 0;
+                back[24..26].copy_from_slice(&zero[24..26]);
+            } else {
+                back[14] &= 0xf0;
+                back[15] &= 0x0f;
+            }
+            assert_eq!(back, zero, "{ds_field:#04x}");
+        }
+    }
+}
+
+#[test]
 fn ipv6_udp_checksum_of_zero_is_sent_as_all_ones() {
     let bare = framed(&path_v6(), &[0; 32], 1000);
     let checksum = [bare[60], bare[61]];
@@ -128,14 +151,14 @@ fn frames_that_headers_do_not_fit_are_left_alone() {
         let template = template(&path);
         for len in 0..template.len() {
             let mut frame = vec![0xd7; len];
-            assert!(!template.emit(&mut frame, 1));
+            assert!(!template.emit(&mut frame, 1, 0));
             assert!(frame.iter().all(|octet| *octet == 0xd7), "length {len}");
         }
         let link = template.len() - UDP_LEN - if path.source.is_ipv4() { 20 } else { 40 };
         let most = link + 65_535 + if path.source.is_ipv4() { 0 } else { 40 };
-        assert!(template.emit(&mut vec![0; most], 1));
+        assert!(template.emit(&mut vec![0; most], 1, 0));
         let mut frame = vec![0xd7; most + 1];
-        assert!(!template.emit(&mut frame, 1));
+        assert!(!template.emit(&mut frame, 1, 0));
         assert!(frame.iter().all(|octet| *octet == 0xd7));
     }
 }
@@ -336,11 +359,14 @@ proptest! {
     fn emitted_headers_read_back_and_verify(
         path in any_path(),
         source_port: u16,
+        ds_field: u8,
         message in proptest::collection::vec(any::<u8>(), 32..1600),
         padding in 0usize..30,
     ) {
-        let mut frame = framed(&path, &message, source_port);
         let len = template(&path).len();
+        let mut frame = vec![0xd7; len];
+        frame.extend(&message);
+        prop_assert!(template(&path).emit(&mut frame, source_port, ds_field));
         let link = ETHERNET_LEN + if path.vlan.is_some() { VLAN_TAG_LEN } else { 0 };
         prop_assert!(checksums_hold(&path, &frame, link));
         prop_assert_eq!(&frame[len..], &message[..], "the message is not touched");
@@ -351,6 +377,7 @@ proptest! {
             source: SocketAddr::new(path.source, source_port),
             destination: path.endpoint,
             vlan: path.vlan,
+            ds_field,
             payload: len,
             end: len + message.len(),
         };
