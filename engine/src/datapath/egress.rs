@@ -213,6 +213,10 @@ impl<F: Frame> Datapath<F> {
         key: FdbKey,
         owner: Owner,
     ) -> Result<(), DropReason> {
+        if key.mac == self.config.policy.engine_mac {
+            // Ours, and never on a frame that comes in.
+            return Err(DropReason::SourceMacNotOwned);
+        }
         match self.fdb.admit(now, key, owner) {
             Ok(Admission::Known) => Ok(()),
             Ok(Admission::Report) => {

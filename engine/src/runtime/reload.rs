@@ -107,7 +107,10 @@ impl Node {
         for &(port, mtu) in &change.mtus {
             self.ports.want_mtu(port, mtu);
             self.fit_mtu().await;
-            done.push(format!("access[{port}].mtu: {}", self.ports.access_mtu(port)));
+            done.push(format!(
+                "access[{port}].mtu: {}",
+                self.ports.access_mtu(port)
+            ));
         }
         done
     }

@@ -3,12 +3,14 @@
 use std::cell::RefCell;
 use std::net::UdpSocket;
 use std::process;
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use omni_config::{Poll, ZeroCopy};
 use omni_engine::datapath::DatapathConfig;
+use omni_engine::datapath::policy::SwitchPolicy;
 use omni_engine::io::xsk::{self, BoundQueue, XskIo, XskPort};
 use omni_engine::mailbox::{ControlMailbox, Order, WorkerMailbox, mailboxes};
 use omni_engine::worker::Worker;
@@ -288,6 +290,7 @@ fn serve(io: XskIo, mailbox: WorkerMailbox) {
         complete_checksums: false,
         staged_max: 64,
         spread_ports: false,
+        policy: Arc::new(SwitchPolicy::open(1)),
     };
     Worker::new(io, config, mailbox, Poll::Adaptive, None).run();
 }
