@@ -115,9 +115,7 @@ impl Settings {
         let [r0, r1] = self.room.to_ne_bytes();
         let [f0, f1] = flags.to_ne_bytes();
         let [s0, s1, s2, s3, s4, s5, s6, s7] = self.secret.to_ne_bytes();
-        [
-            p0, p1, r0, r1, f0, f1, 0, 0, s0, s1, s2, s3, s4, s5, s6, s7,
-        ]
+        [p0, p1, r0, r1, f0, f1, 0, 0, s0, s1, s2, s3, s4, s5, s6, s7]
     }
 }
 

@@ -140,11 +140,17 @@ fn a_flood_takes_the_shares_of_the_networks_it_claims_to_come_from_and_no_others
     // By chance a stranger shares with the flood. That is rare, and does not last.
     for stranger in ["192.0.2.67", "192.0.9.1", "198.51.100.7"] {
         let count = let_in(&v4(), v4_within(endpoint, 32), stranger);
-        assert!(count >= 22, "one endpoint floods: {count} of 24 as {stranger}");
+        assert!(
+            count >= 22,
+            "one endpoint floods: {count} of 24 as {stranger}"
+        );
     }
     for (stranger, least) in [("198.51.100.7", 20), ("192.0.2.9", 22)] {
         let count = let_in(&v4(), v4_within(0xc612_0000, 15), stranger);
-        assert!(count >= least, "198.18.0.0/15 floods: {count} of 24 as {stranger}");
+        assert!(
+            count >= least,
+            "198.18.0.0/15 floods: {count} of 24 as {stranger}"
+        );
     }
     let network = 0x2001_0db8_0001 << 80;
     for (stranger, least) in [("2001:db8:2::1", 22), ("2a00::1", 22)] {
@@ -152,7 +158,10 @@ fn a_flood_takes_the_shares_of_the_networks_it_claims_to_come_from_and_no_others
         assert!(count >= least, "a /48 floods: {count} of 24 as {stranger}");
     }
     let everywhere = let_in(&v4(), v4_within(0, 0), "198.51.100.7");
-    assert!(everywhere < 22, "a flood from everywhere keeps strangers out");
+    assert!(
+        everywhere < 22,
+        "a flood from everywhere keeps strangers out"
+    );
 }
 
 #[test]
