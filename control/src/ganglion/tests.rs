@@ -34,6 +34,7 @@ fn ganglion(key: u8) -> Ganglion {
         max_frame: 1440,
         capabilities: 0,
         workers: 1,
+        path_mtu: false,
         remembered: None,
     };
     Ganglion::new(config, Box::new(Counting(u64::from(key) << 32)), now())
