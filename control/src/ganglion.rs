@@ -151,6 +151,12 @@ impl Ganglion {
         self.by_key.get(public_key).copied()
     }
 
+    /// The key of a peer.
+    #[must_use]
+    pub fn public_key_of(&self, peer: PeerId) -> Option<PublicKey> {
+        self.peers.get(&peer).map(|peer| peer.public_key)
+    }
+
     /// Adds a peer, and starts a handshake with it when it is known where it is.
     ///
     /// # Errors

@@ -127,8 +127,9 @@ fn rekey_deadline(peer: &Peer, timers: &Timers) -> Option<Instant> {
     if peer.attempt.is_some() {
         return None;
     }
-    let sent_since = |at| (peer.watch.last_tx >= Some(at)).then_some(at);
-    let received_since = |at| (peer.watch.last_rx >= Some(at)).then_some(at);
+    // Data alone: what control threads tell each other now and then is no use of a session.
+    let sent_since = |at| (peer.watch.last_tx_data >= Some(at)).then_some(at);
+    let received_since = |at| (peer.watch.last_rx_data >= Some(at)).then_some(at);
     let due = match current.role {
         Role::Initiator => sent_since(current.rekey_at)
             .or_else(|| received_since(current.established_at + timers.rekey_after_receiving)),
@@ -148,12 +149,10 @@ fn rekey_deadline(peer: &Peer, timers: &Timers) -> Option<Instant> {
 /// What the workers' traffic says about who owes whom a sign of life.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    /// When anything was last sent.
-    pub(crate) last_tx: Option<Instant>,
     /// When data was last sent.
     pub(crate) last_tx_data: Option<Instant>,
-    /// When anything last verified.
-    pub(crate) last_rx: Option<Instant>,
+    /// When data last verified.
+    pub(crate) last_rx_data: Option<Instant>,
     /// When the first data was sent that nothing was heard after.
     pub(crate) unanswered_since: Option<Instant>,
     /// When the first data was received that nothing was sent after.
@@ -171,9 +170,8 @@ impl Watch {
         let sent = totals.last_tx.max(self.keepalive_at);
         self.unanswered_since = first_after(heard, self.unanswered_since, totals.last_tx_data);
         self.owed_since = first_after(sent, self.owed_since, totals.last_rx_data);
-        self.last_tx = totals.last_tx;
         self.last_tx_data = totals.last_tx_data;
-        self.last_rx = totals.last_rx;
+        self.last_rx_data = totals.last_rx_data;
     }
 
     /// Silence was acted upon.

@@ -10,11 +10,12 @@
 //!
 //! Like both it has no I/O. Whoever runs it takes orders after everything that changes something.
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
 
-use omni_control::Ganglion;
-use omni_control::message::{Command, PeerId, PortId, Role, Upcall};
-use omni_wire::{Instant, MacAddr, Now, ask, nd};
+use omni_control::message::{Command, Owner, PeerId, PortId, Role, Upcall};
+use omni_control::{Ganglion, PublicKey};
+use omni_wire::{Instant, MacAddr, Now, ask};
 
 use crate::switch::{Audience, Bound, GroupReport, PeerLimits, Send, Switch};
 
@@ -29,8 +30,10 @@ pub struct ControlPlane {
     pub switch: Switch,
     /// What hosts are asked from.
     mac: MacAddr,
-    /// Peers of sessions in which nothing was heard yet, by our index.
-    unconfirmed: BTreeMap<u32, PeerId>,
+    /// How much of the tables each peer may fill.
+    limits: BTreeMap<PublicKey, PeerLimits>,
+    /// Whose sessions there are, by our index, and whether something was heard in them.
+    sessions: BTreeMap<u32, (PeerId, bool)>,
 }
 
 impl core::fmt::Debug for ControlPlane {
@@ -47,7 +50,8 @@ impl ControlPlane {
             ganglion,
             switch,
             mac,
-            unconfirmed: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            sessions: BTreeMap::new(),
         }
     }
 
@@ -102,7 +106,10 @@ impl ControlPlane {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
         self.ganglion.handle_timeout(now);
-        self.switch.handle_timeout(now.instant);
+        let due = self.switch.poll_timeout();
+        if due.is_some_and(|due| due <= now.instant) {
+            self.switch.handle_timeout(now.instant);
+        }
     }
 
     /// When [`ControlPlane::handle_timeout`] is to be called next.
@@ -113,8 +120,11 @@ impl ControlPlane {
     }
 
     /// Sets how much of the tables a peer may fill.
-    pub fn set_limits(&mut self, peer: PeerId, limits: PeerLimits) {
-        self.switch.set_limits(peer, limits);
+    pub fn set_limits(&mut self, now: Instant, public_key: PublicKey, limits: PeerLimits) {
+        self.limits.insert(public_key, limits);
+        if let Some(peer) = self.ganglion.peer(&public_key) {
+            self.switch.add_peer(now, peer, public_key, limits);
+        }
     }
 
     /// The next order for workers, and for which of them.
@@ -137,8 +147,8 @@ impl ControlPlane {
                 mac,
                 ip,
             } => self.question(port, |out, ours| match ip {
-                core::net::IpAddr::V4(ip) => ask::arp_request(out, vlan, ours, mac, ip),
-                core::net::IpAddr::V6(ip) => ask::solicitation(out, vlan, ours, mac, ip),
+                IpAddr::V4(ip) => ask::arp_request(out, vlan, ours, mac, ip),
+                IpAddr::V6(ip) => ask::solicitation(out, vlan, ours, mac, ip),
             }),
             Send::Query { port, vlan, ipv6 } => self.question(port, |out, ours| {
                 if ipv6 {
@@ -156,34 +166,46 @@ impl ControlPlane {
         match command {
             Command::AddPeer {
                 peer, public_key, ..
-            } => self.switch.add_peer(*peer, *public_key, PeerLimits::default()),
-            Command::RemovePeer { peer } => {
-                self.unconfirmed.retain(|_, other| other != peer);
-                self.switch.remove_owner(omni_control::message::Owner::Peer(*peer));
+            } => {
+                let limits = self.limits.get(public_key).copied().unwrap_or_default();
+                self.switch.add_peer(now, *peer, *public_key, limits);
             }
-            Command::InstallSession(install) if install.role == Role::Initiator => {
-                self.switch.peer_up(now, install.peer);
+            Command::RemovePeer { peer } => {
+                self.sessions.retain(|_, (other, _)| other != peer);
+                self.switch.remove_owner(now, Owner::Peer(*peer));
             }
             Command::InstallSession(install) => {
-                self.unconfirmed.insert(install.session_id, install.peer);
+                let is_usable = install.role == Role::Initiator;
+                let session = (install.peer, is_usable);
+                self.sessions.insert(install.session_id, session);
+                if is_usable {
+                    self.switch.peer_up(now, install.peer);
+                }
             }
             Command::ConfirmSession { session_id } => {
-                if let Some(peer) = self.unconfirmed.remove(session_id) {
-                    self.switch.peer_up(now, peer);
+                if let Some((peer, is_usable)) = self.sessions.get_mut(session_id) {
+                    *is_usable = true;
+                    self.switch.peer_up(now, *peer);
                 }
             }
             Command::EraseSession { session_id } => {
-                self.unconfirmed.remove(session_id);
+                if let Some((peer, _)) = self.sessions.remove(session_id) {
+                    self.look_after(peer);
+                }
             }
             _ => {}
         }
     }
 
-    fn question(
-        &self,
-        port: PortId,
-        write: impl FnOnce(&mut [u8], MacAddr) -> usize,
-    ) -> Command {
+    /// A session with a peer has ended: without another one nothing can be told to it.
+    fn look_after(&mut self, peer: PeerId) {
+        let mut others = self.sessions.values();
+        if !others.any(|&(other, is_usable)| other == peer && is_usable) {
+            self.switch.peer_down(peer);
+        }
+    }
+
+    fn question(&self, port: PortId, write: impl FnOnce(&mut [u8], MacAddr) -> usize) -> Command {
         let mut octets = [0; QUESTION_MAX];
         let len = write(&mut octets, self.mac);
         Command::SendFrame {

@@ -13,6 +13,7 @@
 
 pub mod aead;
 pub mod clock;
+pub mod control_plane;
 pub mod cores;
 pub mod datapath;
 pub mod io;

@@ -20,6 +20,7 @@ mod reload;
 mod report;
 mod request;
 mod state;
+mod switching;
 mod udp;
 
 use std::collections::BTreeMap;
@@ -29,7 +30,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use omni_config::{Config, Poll, SourcePorts};
-use omni_control::message::{Command, FdbKey, Owner, PeerId, Upcall};
+use omni_control::message::{Command, FdbKey, Owner, PeerId};
 use omni_control::netlink::{KernelEvent, Netlink};
 use omni_control::{
     Ganglion, GanglionConfig, GanglionEvent, PrivateKey, PublicKey, Remembered, Transmit,
@@ -43,15 +44,16 @@ use tracing::{error, info, warn};
 pub use error::EngineError;
 
 use crate::clock;
+use crate::control_plane::ControlPlane;
 use crate::cores;
-use crate::datapath::policy::SwitchPolicy;
+use crate::datapath::policy::PeerPolicy;
 use crate::datapath::session::SharedSession;
 use crate::datapath::{DatapathConfig, TableCommand};
 use crate::io::xsk::{self, XskIo};
 use crate::mailbox::{ControlMailbox, Order, WorkerMailbox, mailboxes};
 use crate::random::SystemRandom;
 use crate::stats::WorkerReport;
-use crate::switch::{Audience, Switch};
+use crate::switch::{Audience, Bound, Switch};
 use crate::worker::Worker;
 use filter::Filter;
 use pace::Pace;
@@ -59,6 +61,7 @@ use paths::Paths;
 use ports::Ports;
 use request::{ControlSocket, Request};
 use state::StateFile;
+use switching::StaticPlace;
 use udp::UdpSockets;
 
 /// The most frames that one worker keeps for handshakes in progress, all peers together.
@@ -100,9 +103,10 @@ struct Node {
     config_file: PathBuf,
     started: omni_wire::Instant,
     peer_names: BTreeMap<PeerId, String>,
-    ganglion: Ganglion,
+    /// What peers may do, for the workers once they know them.
+    policies: Vec<(PeerId, Arc<PeerPolicy>)>,
+    plane: ControlPlane,
     state: StateFile,
-    switch: Switch,
     filter: Filter,
     paths: Paths,
     ports: Ports,
@@ -125,7 +129,7 @@ impl Node {
         let udp = UdpSockets::bind(config.underlay.port)?;
         let cores = cores::choose(&config.workers.cores)?;
         let mut ports = Ports::open(&netlink, &config, &public_key, cores.len()).await?;
-        let started = match Self::start_workers(&config, &ports, &cores) {
+        let started = match Self::start_workers(&config, &public_key, &ports, &cores) {
             Ok(started) => started,
             Err(error) => {
                 ports.close(&netlink).await;
@@ -146,16 +150,20 @@ impl Node {
             max_frame: ports.max_frame() as u16,
             capabilities: 0,
             workers: mailbox.workers(),
-            path_mtu: false,
+            path_mtu: config.switch.path_mtu,
             remembered: state.load(Remembered::parse),
         };
         let mut node = Self {
             config_file: config_file.to_owned(),
             started: now.instant,
             peer_names: BTreeMap::new(),
-            ganglion: Ganglion::new(ganglion_config, Box::new(SystemRandom), now),
+            policies: Vec::new(),
+            plane: ControlPlane::new(
+                Ganglion::new(ganglion_config, Box::new(SystemRandom), now),
+                Switch::new(switching::switch_config(&config, public_key)),
+                ports::engine_mac(&public_key),
+            ),
             state,
-            switch: Switch::default(),
             filter: Filter::new(config.underlay.filter),
             paths: Paths::new(ports.underlay_index(), config.underlay.port),
             ports,
@@ -171,13 +179,7 @@ impl Node {
         for peer in node.config.peers.clone() {
             node.add_peer(&peer);
         }
-        for port in node.ports.access_ids() {
-            if let Some(mac) = node.ports.host_mac(port) {
-                let (key, owner) = (FdbKey { vlan: 0, mac }, Owner::Local(port));
-                let told = node.switch.insert_static(now.instant, key, owner);
-                node.tell([told]);
-            }
-        }
+        node.insert_static(now.instant);
         // The workers know the peers before the first frame comes.
         node.carry_out().await;
         let attached = node
@@ -193,6 +195,7 @@ impl Node {
 
     fn start_workers(
         config: &Config,
+        public_key: &PublicKey,
         ports: &Ports,
         cores: &[usize],
     ) -> Result<Started, EngineError> {
@@ -209,6 +212,8 @@ impl Node {
             source,
         })?;
         let realtime = cores::choose_priority(&config.workers)?;
+        let engine_mac = ports::engine_mac(public_key);
+        let policy = Arc::new(switching::switch_policy(config, engine_mac));
         let mut workers = Vec::new();
         for (index, (io, end)) in ios.into_iter().zip(ends).enumerate() {
             let datapath = DatapathConfig {
@@ -217,7 +222,7 @@ impl Node {
                 complete_checksums: !ports.access_ids().all(|port| ports.is_made(port)),
                 staged_max: staged,
                 spread_ports: config.underlay.source_ports == SourcePorts::PerLane,
-                policy: Arc::new(SwitchPolicy::open(1)),
+                policy: Arc::clone(&policy),
             };
             let how = HowToRun {
                 poll: config.workers.poll,
@@ -255,7 +260,7 @@ impl Node {
             let crowded = self.carry_out().await;
             if !ready {
                 ready = true;
-                let key = self.ganglion.public_key();
+                let key = self.plane.ganglion.public_key();
                 info!(node = self.config.node.name, %key, "ready");
                 notify::ready();
             }
@@ -281,7 +286,7 @@ impl Node {
             let now = clock::now();
             looked = pace.should_look(now.instant);
             if looked {
-                self.ganglion.handle_timeout(now);
+                self.plane.handle_timeout(now);
             }
         }
     }
@@ -289,7 +294,7 @@ impl Node {
     fn next_timeout(&self, pace: &mut Pace, looked: bool, crowded: bool) -> Duration {
         let now = clock::instant();
         if looked {
-            pace.looked(now, self.ganglion.poll_timeout());
+            pace.looked(now, self.plane.poll_timeout());
         }
         let wanted = pace.patience(now, looked).unwrap_or(HOUSEKEEPING);
         if crowded {
@@ -300,13 +305,13 @@ impl Node {
     }
 
     fn take_datagrams(&mut self, pace: &mut Pace) {
-        let Self { udp, ganglion, .. } = self;
+        let Self { udp, plane, .. } = self;
         // One reading serves all of a call: they waited together.
         let now = clock::now();
         let mut taken = 0;
         udp.receive(|source, local, datagram| {
             taken += 1;
-            ganglion.handle_datagram(now, source, local, datagram);
+            plane.ganglion.handle_datagram(now, source, local, datagram);
         });
         if let Some(rest) = pace.rest_after(now.instant, taken) {
             // Not the runtime's sleep, which every datagram would end.
@@ -319,37 +324,59 @@ impl Node {
             let Some((worker, upcall)) = self.mailbox.next_upcall() else {
                 return;
             };
-            let now = clock::now();
-            if let Upcall::Learned { key, owner } = upcall {
-                // A worker may not have heard yet that a peer was removed.
-                if matches!(owner, Owner::Peer(id) if !self.peer_names.contains_key(&id)) {
-                    continue;
-                }
-                let told = self.switch.learned(now.instant, worker, key, owner);
-                self.tell(told);
-            } else {
-                self.ganglion.handle_upcall(now, &upcall);
-            }
+            self.plane.handle_upcall(clock::now(), worker, upcall);
         }
         // There may be more: come back at once.
         self.told.notify_one();
     }
 
-    fn tell(&mut self, told: impl IntoIterator<Item = (Audience, Command)>) {
-        for (audience, command) in told {
-            let command = TableCommand::Control(command);
-            match audience {
-                Audience::All => self.mailbox.broadcast(&command, None),
-                Audience::AllBut(worker) => self.mailbox.broadcast(&command, Some(worker)),
-                Audience::Only(worker) => self.mailbox.order(worker, Order::Table(command)),
+    /// Addresses that are known without anybody having to say so: of the engine's own ports, and
+    /// those of the configuration.
+    fn insert_static(&mut self, now: omni_wire::Instant) {
+        let switch = &mut self.plane.switch;
+        for port in self.ports.access_ids() {
+            if let Some(mac) = self.ports.host_mac(port) {
+                let vlan = switching::vlan_of_host(&self.config, port);
+                let (key, owner) = (FdbKey { vlan, mac }, Owner::Local(port));
+                switch.insert_static(now, key, owner);
+            }
+        }
+        for entry in switching::static_addresses(&self.config) {
+            let owner = match entry.owner {
+                StaticPlace::Port(port) => Owner::Local(port),
+                StaticPlace::Peer(key) => match self.plane.ganglion.peer(&key) {
+                    Some(peer) => Owner::Peer(peer),
+                    None => continue,
+                },
+            };
+            switch.insert_static(now, entry.key, owner);
+            let FdbKey { vlan, mac } = entry.key;
+            for ip in entry.addresses {
+                switch.bind_static(
+                    now,
+                    Bound {
+                        vlan,
+                        ip,
+                        mac,
+                        owner,
+                    },
+                );
             }
         }
     }
 
-    /// Carries out what the Ganglion decided. Says whether a worker's mailbox is full.
+    fn tell(&mut self, audience: Audience, command: TableCommand) {
+        match audience {
+            Audience::All => self.mailbox.broadcast(&command, None),
+            Audience::AllBut(worker) => self.mailbox.broadcast(&command, Some(worker)),
+            Audience::Only(worker) => self.mailbox.order(worker, Order::Table(command)),
+        }
+    }
+
+    /// Carries out what the control plane decided. Says whether a worker's mailbox is full.
     async fn carry_out(&mut self) -> bool {
         loop {
-            while let Some(command) = self.ganglion.poll_command() {
+            while let Some((audience, command)) = self.plane.poll_order(clock::instant()) {
                 self.filter.follow(&command, self.ports.underlay_program());
                 let command = match command {
                     // Keys are expanded once, for all workers.
@@ -358,15 +385,18 @@ impl Node {
                     }
                     other => TableCommand::Control(other),
                 };
-                self.mailbox.broadcast(&command, None);
+                self.tell(audience, command);
+            }
+            for (peer, policy) in std::mem::take(&mut self.policies) {
+                self.tell(Audience::All, TableCommand::SetPeerPolicy(peer, policy));
             }
             let crowded = self.mailbox.flush();
             // A restart must not make us forget what these messages depend on.
-            if let Some(remembered) = self.ganglion.take_remembered() {
+            if let Some(remembered) = self.plane.ganglion.take_remembered() {
                 self.state.save(remembered.to_string().as_bytes());
             }
             // Last, so that nobody can send in a session before the workers have it.
-            while let Some(transmit) = self.ganglion.poll_transmit() {
+            while let Some(transmit) = self.plane.ganglion.poll_transmit() {
                 let Transmit {
                     source,
                     destination,
@@ -378,7 +408,7 @@ impl Node {
                 peer,
                 endpoint,
                 source,
-            }) = self.ganglion.poll_event()
+            }) = self.plane.ganglion.poll_event()
             else {
                 return crowded;
             };
@@ -400,7 +430,8 @@ impl Node {
         {
             error!(%error, "cannot make room for the outer headers");
         }
-        self.ganglion
+        self.plane
+            .ganglion
             .handle_path(clock::now(), peer, endpoint, path);
         self.fit_mtu().await;
     }
@@ -410,8 +441,6 @@ impl Node {
             return Err(EngineError::WorkerStuck { worker });
         }
         let now = clock::instant();
-        let told = self.switch.expire(now);
-        self.tell(told);
         self.paths.refresh(&self.netlink, now).await;
         for peer in self.paths.unresolved() {
             self.resolve(peer).await;
@@ -439,7 +468,9 @@ impl Node {
             }
             KernelEvent::AddressRemoved { address, .. } => {
                 self.ports.follow_addresses(&self.netlink).await;
-                self.ganglion.handle_address_gone(clock::now(), *address);
+                self.plane
+                    .ganglion
+                    .handle_address_gone(clock::now(), *address);
             }
             KernelEvent::Resync => {
                 self.ports.follow_addresses(&self.netlink).await;
@@ -456,6 +487,7 @@ impl Node {
     /// Brings the access ports and all limits in line with what the underlay carries now.
     async fn fit_mtu(&mut self) {
         let ipv6 = self
+            .plane
             .ganglion
             .peers()
             .any(|peer| peer.endpoint.is_some_and(|e| e.is_ipv6()));
@@ -463,7 +495,9 @@ impl Node {
             let octets = self.ports.max_frame();
             self.mailbox
                 .broadcast(&TableCommand::SetMaxFrame(octets), None);
-            self.ganglion.set_max_frame(clock::now(), octets as u16);
+            self.plane
+                .ganglion
+                .set_max_frame(clock::now(), octets as u16);
         }
     }
 
@@ -519,7 +553,7 @@ impl Node {
 
     /// Everything that was dropped on this node.
     async fn all_drops(&self, reports: &[WorkerReport]) -> DropCounters {
-        let mut drops = self.ganglion.drops().clone();
+        let mut drops = self.plane.ganglion.drops().clone();
         for report in reports {
             drops.merge(&report.drops);
         }
@@ -538,6 +572,7 @@ impl Node {
         match owner {
             Owner::Local(port) => format!("local:{}", self.ports.access_name(port)),
             Owner::Peer(id) => self
+                .plane
                 .ganglion
                 .peers()
                 .find(|peer| peer.id == id)

@@ -3,12 +3,14 @@
 //! Everything that can be wrong is found before anything is changed. What does not differ is not
 //! touched: its sessions and queues do not notice.
 
-use omni_config::{Change, Config, Peer, PeerChange};
-use omni_control::message::{Owner, PeerId};
+use std::sync::Arc;
+
+use omni_config::{Change, Config, Peer, PeerChange, PeerPolicy};
+use omni_control::message::PeerId;
 use omni_control::{PeerConfig, PrivateKey, PublicKey, SymmetricKey};
 use tracing::{error, info, warn};
 
-use super::{EngineError, Node};
+use super::{EngineError, Node, switching};
 use crate::clock;
 use crate::show::Reloaded;
 
@@ -80,7 +82,7 @@ impl Node {
     async fn follow(&mut self, change: &Change, next: &Config) -> Vec<String> {
         let mut done = Vec::new();
         for key in &change.removed {
-            if let Some(id) = self.ganglion.peer(&PublicKey(*key)) {
+            if let Some(id) = self.plane.ganglion.peer(&PublicKey(*key)) {
                 done.push(format!("peer {} removed", self.peer_name(id)));
                 self.remove_peer(id);
             }
@@ -119,6 +121,7 @@ impl Node {
         let private_key = PrivateKey(*next.node.private_key.expose());
         let public_key = PublicKey::from_private(&private_key);
         let taken = self
+            .plane
             .ganglion
             .set_identity(clock::now(), &next.fabric, private_key);
         match taken {
@@ -132,7 +135,7 @@ impl Node {
     }
 
     fn change_peer(&mut self, change: &PeerChange, done: &mut Vec<String>) {
-        let Some(id) = self.ganglion.peer(&PublicKey(change.public_key)) else {
+        let Some(id) = self.plane.ganglion.peer(&PublicKey(change.public_key)) else {
             return;
         };
         if let Some(name) = &change.name {
@@ -141,25 +144,34 @@ impl Node {
         }
         let name = self.peer_name(id).to_owned();
         if let Some(endpoint) = change.endpoint {
-            self.ganglion.set_endpoint(clock::now(), id, endpoint);
+            self.plane.ganglion.set_endpoint(clock::now(), id, endpoint);
             let to = endpoint.map_or("none, it must speak first".to_owned(), |e| e.to_string());
             done.push(format!("peer {name}: endpoint {to}"));
         }
         if let Some(secret) = &change.preshared_key {
             let key = secret.as_ref().map(|key| SymmetricKey(*key.expose()));
-            self.ganglion.set_preshared_key(clock::now(), id, key);
+            self.plane.ganglion.set_preshared_key(clock::now(), id, key);
             let what = if secret.is_some() { "another" } else { "no" };
             done.push(format!(
                 "peer {name}: {what} preshared key from the next handshake on"
             ));
         }
+        if let Some(settings) = &change.policy {
+            self.set_policy(id, settings);
+            done.push(format!("peer {name}: VLANs or limits"));
+        }
     }
 
     /// Adds a peer. Says whether that was possible.
     pub(super) fn add_peer(&mut self, peer: &Peer) -> bool {
-        match self.ganglion.add_peer(clock::now(), peer_config(peer)) {
+        match self
+            .plane
+            .ganglion
+            .add_peer(clock::now(), peer_config(peer))
+        {
             Ok(id) => {
                 self.peer_names.insert(id, peer.name.clone());
+                self.set_policy(id, &peer.policy());
                 true
             }
             Err(error) => {
@@ -169,9 +181,19 @@ impl Node {
         }
     }
 
+    /// What a peer may do from now on. The workers are told after they know of the peer.
+    fn set_policy(&mut self, id: PeerId, settings: &PeerPolicy) {
+        let peer = self.plane.ganglion.public_key_of(id);
+        if let Some(public_key) = peer {
+            let limits = switching::peer_limits(settings);
+            self.plane.set_limits(clock::instant(), public_key, limits);
+            let policy = Arc::new(switching::peer_policy(settings));
+            self.policies.push((id, policy));
+        }
+    }
+
     fn remove_peer(&mut self, id: PeerId) {
-        self.ganglion.remove_peer(id);
-        self.switch.remove_owner(Owner::Peer(id));
+        self.plane.ganglion.remove_peer(id);
         self.paths.forget(id);
         self.peer_names.remove(&id);
     }

@@ -17,7 +17,7 @@ pub(super) fn show(node: &Node, reports: &[WorkerReport], drops: &DropCounters) 
         node: NodeView {
             name: node.config.node.name.clone(),
             fabric: node.config.fabric.clone(),
-            public_key: node.ganglion.public_key().to_string(),
+            public_key: node.plane.ganglion.public_key().to_string(),
             uptime_seconds: now.since(node.started).as_secs(),
         },
         peers: peers(node, now),
@@ -37,7 +37,8 @@ pub(super) fn show(node: &Node, reports: &[WorkerReport], drops: &DropCounters) 
 }
 
 fn peers(node: &Node, now: Instant) -> Vec<PeerView> {
-    node.ganglion
+    node.plane
+        .ganglion
         .peers()
         .map(|peer| PeerView {
             name: node.peer_names.get(&peer.id).cloned().unwrap_or_default(),
@@ -59,7 +60,8 @@ fn peers(node: &Node, now: Instant) -> Vec<PeerView> {
 }
 
 fn fdb(node: &Node, now: Instant) -> Vec<FdbView> {
-    node.switch
+    node.plane
+        .switch
         .iter()
         .map(|(key, entry)| FdbView {
             vlan: key.vlan,

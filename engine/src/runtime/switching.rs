@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use omni_config::{
-    Access, Config, Dscp, LlcSnap, Multicast, Peer, PeerPolicy as PeerSettings, PortMacs,
+    Access, Config, Dscp, LlcSnap, Multicast, PeerPolicy as PeerSettings, PortMacs,
     PortVlans as ConfiguredVlans, StaticOwner, UnknownUnicast, VlanSet,
 };
 use omni_control::PublicKey;
@@ -67,16 +67,6 @@ pub(super) fn peer_limits(settings: &PeerSettings) -> PeerLimits {
     }
 }
 
-/// What the file says of a peer but where it is and what is shared with it.
-pub(super) fn settings_of(peer: &Peer) -> PeerSettings {
-    PeerSettings {
-        vlans: peer.vlans.clone(),
-        macs_max: peer.macs_max,
-        addresses_max: peer.addresses_max,
-        bum_pps: peer.bum_pps,
-    }
-}
-
 /// The authority over the tables.
 pub(super) fn switch_config(config: &Config, own_key: PublicKey) -> SwitchConfig {
     let carried = config.access.iter().map(|access| match &access.vlans {
@@ -92,6 +82,15 @@ pub(super) fn switch_config(config: &Config, own_key: PublicKey) -> SwitchConfig
         ageing: config.switch.ageing,
         snoop: config.switch.multicast == Multicast::Snoop,
         ..SwitchConfig::new(config.access.len(), own_key)
+    }
+}
+
+/// The VLAN on the fabric of what the host itself sends without a tag.
+pub(super) fn vlan_of_host(config: &Config, port: PortId) -> u16 {
+    let access = config.access.get(usize::from(port.0));
+    match access.map(|access| &access.vlans) {
+        Some(ConfiguredVlans::Access(vlan)) => *vlan,
+        _ => 0,
     }
 }
 

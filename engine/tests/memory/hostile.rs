@@ -131,7 +131,7 @@ fn arbitrary_octets_from_both_sides() {
         let len = random.below(200);
         let octets: Vec<u8> = (0..len).map(|_| random.next() as u8).collect();
         world.inject(1, &octets);
-        world.hosts[0].ganglion.handle_datagram(
+        world.hosts[0].plane.ganglion.handle_datagram(
             world.now,
             "203.0.113.9:999".parse().expect("an address"),
             None,

@@ -26,7 +26,7 @@ fn ports_of_lanes(shape: Shape) -> [BTreeMap<u16, Vec<u16>>; 2] {
     assert_eq!([world.take(0).len(), world.take(1).len()], [400, 400]);
     assert_eq!(world.all_drops(0) + world.all_drops(1), 0);
     for host in &world.hosts {
-        let peer = host.ganglion.peers().next().expect("one peer");
+        let peer = host.plane.ganglion.peers().next().expect("one peer");
         let endpoint = peer.endpoint.expect("configured");
         assert_eq!(endpoint.port(), FABRIC_PORT, "lanes are not followed");
     }

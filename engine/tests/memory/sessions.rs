@@ -43,7 +43,7 @@ fn too_many_waiting_frames_drop_the_oldest_and_are_counted() {
     let now = world.now;
     let host = &mut world.hosts[0];
     host.routes = true;
-    let peer = host.ganglion.peers().next().expect("one peer");
+    let peer = host.plane.ganglion.peers().next().expect("one peer");
     host.resolve(now, peer.id, peer.endpoint.expect("configured"));
     world.settle();
     let waiting: Vec<_> = (extra..STAGED_MIN as u32 + extra).map(numbered).collect();
@@ -70,7 +70,12 @@ fn renewal_loses_nothing_over_an_hour() {
     }
     assert_eq!((there, back), (36_000, 36_000));
     assert_eq!(world.all_drops(0) + world.all_drops(1), 0);
-    let peer = world.hosts[0].ganglion.peers().next().expect("one peer");
+    let peer = world.hosts[0]
+        .plane
+        .ganglion
+        .peers()
+        .next()
+        .expect("one peer");
     let age = world.now.instant.since(peer.last_handshake.expect("many"));
     assert!(
         age < Duration::from_secs(131),
@@ -84,7 +89,13 @@ fn an_idle_session_ends_and_traffic_starts_another() {
     let mut world = World::established(Shape::default());
     world.advance(Duration::from_secs(600), Duration::from_secs(1));
     assert_eq!(
-        world.hosts[0].ganglion.peers().next().expect("one").state,
+        world.hosts[0]
+            .plane
+            .ganglion
+            .peers()
+            .next()
+            .expect("one")
+            .state,
         PeerState::Idle
     );
     world.push(0, &numbered(1));
@@ -163,13 +174,14 @@ fn a_peer_that_moved_is_followed() {
     // The path of the moved node has its new source address; its frames carry it.
     let now = world.now;
     let moved = &mut world.hosts[1];
-    let peer = moved.ganglion.peers().next().expect("one peer");
+    let peer = moved.plane.ganglion.peers().next().expect("one peer");
     moved.resolve(now, peer.id, peer.endpoint.expect("known"));
     world.settle();
     world.push(1, &frame(MacAddr::BROADCAST, mac(1, 1), b"from elsewhere"));
     world.settle();
     assert_eq!(world.take(0).len(), 1);
     let seen = world.hosts[0]
+        .plane
         .ganglion
         .peers()
         .next()
@@ -196,7 +208,15 @@ fn a_peer_that_speaks_to_another_address_of_ours_is_answered_from_there() {
     world.inject(1, &message);
     world.settle();
     assert_eq!(world.take(1).len(), 1);
-    let local = |world: &World| world.hosts[1].ganglion.peers().next().expect("one").local;
+    let local = |world: &World| {
+        world.hosts[1]
+            .plane
+            .ganglion
+            .peers()
+            .next()
+            .expect("one")
+            .local
+    };
     assert_eq!(local(&world), "192.0.2.77".parse().ok());
 
     world.recorded = Some(Vec::new());
@@ -206,7 +226,7 @@ fn a_peer_that_speaks_to_another_address_of_ours_is_answered_from_there() {
     let outer = Outer::parse(&sent.frame).expect("our own headers");
     assert_eq!(Some(outer.source.ip()), local(&world));
     assert_eq!(world.take(0).len(), 1);
-    let seen = world.hosts[0].ganglion.peers().next().expect("one");
+    let seen = world.hosts[0].plane.ganglion.peers().next().expect("one");
     assert_eq!(seen.endpoint, Some(outer.source), "the peer follows");
 }
 

@@ -63,7 +63,13 @@ fn tags_are_carried_and_tell_networks_apart() {
     }
     world.settle();
     assert_eq!(world.take(1), frames);
-    let sender = world.hosts[1].ganglion.peers().next().expect("one peer").id;
+    let sender = world.hosts[1]
+        .plane
+        .ganglion
+        .peers()
+        .next()
+        .expect("one peer")
+        .id;
     for (vlan, host) in [(100, 1), (200, 2), (0, 3)] {
         assert_eq!(
             world.hosts[1].owner(vlan, mac(0, host)),
@@ -223,7 +229,6 @@ fn addresses_age_out_and_those_in_use_stay() {
     for _ in 0..8 {
         world.push(0, &frame(mac(1, 1), mac(0, 2), b"again"));
         world.advance(AGEING / 6, Duration::from_secs(10));
-        world.expire_addresses();
     }
     assert_eq!(world.hosts[0].owner(0, mac(0, 1)), None);
     assert_eq!(world.hosts[0].owner(0, mac(0, 2)), Some(LOCAL));

@@ -12,16 +12,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId, Upcall};
+use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId};
 use omni_control::{
     Ganglion, GanglionConfig, GanglionEvent, PeerConfig, PrivateKey, PublicKey, Random,
 };
+use omni_engine::control_plane::ControlPlane;
 use omni_engine::datapath::policy::SwitchPolicy;
 use omni_engine::datapath::session::SharedSession;
 use omni_engine::datapath::{BURST_MAX, Datapath, DatapathConfig, Output, TableCommand};
 use omni_engine::io::mem::{MemFrame, MemIo};
 use omni_engine::io::{FrameIo, Port};
-use omni_engine::switch::{Audience, Switch};
+use omni_engine::switch::{Audience, Switch, SwitchConfig};
 use omni_wire::outer::{Outer, Path};
 use omni_wire::{DropReason, Instant, MacAddr, Now, WallTime};
 
@@ -65,8 +66,7 @@ pub(crate) struct WorkerHalf {
 }
 
 pub(crate) struct Host {
-    pub(crate) ganglion: Ganglion,
-    pub(crate) switch: Switch,
+    pub(crate) plane: ControlPlane,
     pub(crate) workers: Vec<WorkerHalf>,
     pub(crate) address: SocketAddr,
     pub(crate) underlay_mac: MacAddr,
@@ -107,6 +107,8 @@ pub(crate) struct Shape {
     /// Whether the kernel knows ways to endpoints.
     pub(crate) routes: bool,
     pub(crate) spread_ports: bool,
+    /// Whether nodes answer who asks for addresses.
+    pub(crate) suppression: bool,
 }
 
 impl Default for Shape {
@@ -118,6 +120,7 @@ impl Default for Shape {
             max_frame: MAX_FRAME,
             routes: true,
             spread_ports: false,
+            suppression: true,
         }
     }
 }
@@ -155,6 +158,11 @@ fn address(node: usize, ipv6: bool) -> SocketAddr {
     SocketAddr::new(ip, PORT)
 }
 
+/// What node `node` asks hosts from.
+pub(crate) fn engine_mac(node: usize) -> MacAddr {
+    MacAddr([2, 0xee, node as u8, 0, 0, 1])
+}
+
 fn private_key(node: usize) -> PrivateKey {
     PrivateKey([node as u8 + 1; 32])
 }
@@ -182,7 +190,8 @@ impl World {
                     preshared_key: None,
                     endpoint,
                 };
-                host.ganglion
+                host.plane
+                    .ganglion
                     .add_peer(now, peer)
                     .expect("peers are distinct");
             }
@@ -208,7 +217,8 @@ impl World {
         world.settle();
         for host in &world.hosts {
             assert!(
-                host.ganglion
+                host.plane
+                    .ganglion
                     .peers()
                     .all(|peer| peer.state == omni_control::PeerState::Established)
             );
@@ -278,16 +288,6 @@ impl World {
         self.hosts[node].tell(now, Audience::Only(0), &command);
     }
 
-    /// Lets every node forget what was not reported for too long, as the runtime does.
-    pub(crate) fn expire_addresses(&mut self) {
-        let now = self.now;
-        for host in &mut self.hosts {
-            for (audience, command) in host.switch.expire(now.instant) {
-                host.tell(now, audience, &TableCommand::Control(command));
-            }
-        }
-    }
-
     pub(crate) fn drops(&self, node: usize, reason: DropReason) -> u64 {
         let host = &self.hosts[node];
         let dropped: u64 = host
@@ -295,7 +295,7 @@ impl World {
             .iter()
             .map(|half| half.datapath.drops().get(reason))
             .sum();
-        dropped + host.ganglion.drops().get(reason)
+        dropped + host.plane.ganglion.drops().get(reason)
     }
 
     pub(crate) fn all_drops(&self, node: usize) -> u64 {
@@ -305,7 +305,7 @@ impl World {
             .iter()
             .map(|half| half.datapath.drops().total())
             .sum();
-        dropped + host.ganglion.drops().total()
+        dropped + host.plane.ganglion.drops().total()
     }
 
     /// No frame is lost from the count, and none is held but staged ones.
@@ -343,8 +343,12 @@ impl World {
                 .iter_mut()
                 .find(|host| host.address == destination)
             {
-                host.ganglion
-                    .handle_datagram(self.now, source, Some(destination.ip()), &octets);
+                host.plane.ganglion.handle_datagram(
+                    self.now,
+                    source,
+                    Some(destination.ip()),
+                    &octets,
+                );
             }
         }
         busy
@@ -354,7 +358,7 @@ impl World {
         let mut busy = false;
         let now = self.now;
         let host = &mut self.hosts[node];
-        host.ganglion.handle_timeout(now);
+        host.plane.handle_timeout(now);
         for worker in 0..host.workers.len() {
             busy |= host.run_worker(worker, now);
         }
@@ -373,7 +377,7 @@ impl World {
                 host.delivered.push_back(frame);
             }
         }
-        while let Some(transmit) = host.ganglion.poll_transmit() {
+        while let Some(transmit) = host.plane.ganglion.poll_transmit() {
             self.control_wire
                 .push_back((host.address, transmit.destination, transmit.payload));
             busy = true;
@@ -383,6 +387,7 @@ impl World {
 }
 
 fn host(node: usize, shape: &Shape, now: Now) -> Host {
+    let public_key = PublicKey::from_private(&private_key(node));
     let config = GanglionConfig {
         fabric: "lab".into(),
         private_key: private_key(node),
@@ -401,7 +406,11 @@ fn host(node: usize, shape: &Shape, now: Now) -> Host {
                 complete_checksums: false,
                 staged_max: 256,
                 spread_ports: shape.spread_ports,
-                policy: Arc::new(SwitchPolicy::open(1)),
+                policy: Arc::new(SwitchPolicy {
+                    suppression: shape.suppression,
+                    engine_mac: engine_mac(node),
+                    ..SwitchPolicy::open(1)
+                }),
             }),
             io: MemIo::new(FRAMES, if shape.ipv6 { 94 } else { 74 }),
             out: Output::new(1),
@@ -409,8 +418,14 @@ fn host(node: usize, shape: &Shape, now: Now) -> Host {
         })
         .collect();
     Host {
-        ganglion: Ganglion::new(config, Box::new(Seeded(node as u64)), now),
-        switch: Switch::default(),
+        plane: ControlPlane::new(
+            Ganglion::new(config, Box::new(Seeded(node as u64)), now),
+            Switch::new(SwitchConfig {
+                snoop: false,
+                ..SwitchConfig::new(1, public_key)
+            }),
+            engine_mac(node),
+        ),
         workers,
         address: address(node, shape.ipv6),
         underlay_mac: MacAddr([6, 0, 0, 0, 0, node as u8 + 1]),
@@ -444,14 +459,7 @@ impl Host {
         });
         for upcall in upcalls {
             busy = true;
-            if let Upcall::Learned { key, owner } = upcall {
-                let told = self.switch.learned(now.instant, worker, key, owner);
-                if let Some((audience, command)) = told {
-                    self.tell(now, audience, &TableCommand::Control(command));
-                }
-            } else {
-                self.ganglion.handle_upcall(now, &upcall);
-            }
+            self.plane.handle_upcall(now, worker, upcall);
         }
         busy
     }
@@ -459,7 +467,7 @@ impl Host {
     fn carry_out(&mut self, now: Now) -> bool {
         let mut busy = false;
         loop {
-            while let Some(command) = self.ganglion.poll_command() {
+            while let Some((audience, command)) = self.plane.poll_order(now.instant) {
                 busy = true;
                 let command = match command {
                     Command::InstallSession(install) => {
@@ -467,13 +475,13 @@ impl Host {
                     }
                     other => TableCommand::Control(other),
                 };
-                self.tell(now, Audience::All, &command);
+                self.tell(now, audience, &command);
             }
             let Some(GanglionEvent::ResolvePath {
                 peer,
                 endpoint,
                 source,
-            }) = self.ganglion.poll_event()
+            }) = self.plane.ganglion.poll_event()
             else {
                 return busy;
             };
@@ -503,7 +511,7 @@ impl Host {
             source_port: PORT,
             endpoint,
         });
-        self.ganglion.handle_path(now, peer, endpoint, path);
+        self.plane.ganglion.handle_path(now, peer, endpoint, path);
     }
 
     fn tell(&mut self, now: Now, audience: Audience, command: &TableCommand) {
@@ -525,10 +533,7 @@ impl Host {
 
     /// Behind whom the authority believes an address.
     pub(crate) fn owner(&self, vlan: u16, mac: MacAddr) -> Option<Owner> {
-        self.switch
-            .iter()
-            .find(|(key, _)| key.vlan == vlan && key.mac == mac)
-            .map(|(_, e)| e.owner)
+        self.plane.switch.owner(FdbKey { vlan, mac })
     }
 }
 

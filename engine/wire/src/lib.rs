@@ -42,6 +42,7 @@ mod mutations;
 pub mod nd;
 pub mod offload;
 pub mod outer;
+pub mod record;
 #[cfg(test)]
 mod sample;
 mod time;

@@ -288,6 +288,11 @@ fn host_mac(public_key: &PublicKey, interface: &str) -> MacAddr {
     MacAddr(mac)
 }
 
+/// The address that the engine asks hosts from. No interface is without a name, so no host has it.
+pub(in crate::runtime) fn engine_mac(public_key: &PublicKey) -> MacAddr {
+    host_mac(public_key, "")
+}
+
 /// A driver that takes VLAN tags out of frames would put every VLAN into the untagged one.
 fn keep_vlan_tags(interface: &str) -> Result<Option<SwitchedOff>, EngineError> {
     let changed =
@@ -316,5 +321,6 @@ mod tests {
         assert_ne!(mac, host_mac(&alpha, "omni1"));
         assert_ne!(mac, host_mac(&beta, "omni0"));
         assert_eq!(mac.0[0] & 3, 2);
+        assert_ne!(mac, engine_mac(&alpha));
     }
 }

@@ -21,6 +21,7 @@ use super::EngineError;
 use super::filter::Filter;
 use crate::io::Port;
 use crate::io::xsk::{BoundQueue, XskPort, receive_queues};
+pub(super) use access::engine_mac;
 use access::{AccessPort, Plan};
 use program::Attached;
 
