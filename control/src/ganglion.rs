@@ -9,7 +9,7 @@
 //! | datagrams that wait | 1024, the oldest goes first; and 256 cookie replies, the newest goes |
 //! | events that wait | one per peer |
 //! | commands of any call but the next | 5 |
-//! | commands of a time-out, a new identity, another frame limit, an address that is gone | 10 per peer |
+//! | commands of a time-out, another identity or frame limit, an address gone | 10 per peer |
 //! | probes of the path MTU that an answer is awaited to | 16 per peer |
 //! | indices in use | 6 per peer: 5 sessions and an initiation |
 //! | endpoints known, cookies of peers, permits for known endpoints | one per peer |

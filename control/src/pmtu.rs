@@ -21,7 +21,6 @@
 
 use core::time::Duration;
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use omni_wire::Instant;
 use omni_wire::limits::{HEADER_LEN, IPV4_LEN, IPV6_LEN, UDP_LEN};
@@ -29,6 +28,14 @@ use omni_wire::outer::Path;
 
 use crate::message::{Command, PeerId};
 use crate::random::{self, Random};
+
+mod record;
+mod search;
+
+pub(crate) use record::Record;
+
+use record::Token;
+use search::{Answered, Losses, Search, Verdict};
 
 /// The outer IP packet that any underlay is taken to carry, in octets (BASE_PLPMTU, RFC 8899
 /// s.5.1.2).
@@ -39,9 +46,6 @@ const BASE_PACKET: usize = 1200;
 /// answered costs a round trip, and what is not costs seconds.
 const PLAUSIBLE_PACKETS: [usize; 9] = [1280, 1400, 1450, 1460, 1472, 1480, 1492, 1500, 9000];
 
-/// The search ends when the least size that is not carried is as near to the limit, in octets.
-const PRECISION: u16 = 8;
-
 /// How long an answer is waited for before the next probe (PROBE_TIMER, RFC 8899 s.5.1.1).
 const PROBE_TIMER: Duration = Duration::from_secs(1);
 
@@ -51,17 +55,8 @@ const CONFIRM_AFTER: Duration = Duration::from_secs(30);
 /// Age of a search from which a greater size is tried again (PMTU_RAISE_TIMER, RFC 8899 s.5.1.1).
 const RAISE_AFTER: Duration = Duration::from_secs(600);
 
-/// Unanswered small probes in a row after which the peer is left alone.
-const SILENT_ROUNDS: u8 = 8;
-
-/// How long it is left alone at first; each time twice as long, and [`RAISE_AFTER`] at most.
+/// How long a peer that answers nothing is left alone at first; each time twice as long, and [`RAISE_AFTER`] at most.
 const QUIET: Duration = Duration::from_secs(30);
-
-/// Rounds of which answers are still accepted.
-const ROUNDS_KEPT: usize = 8;
-
-/// Recognises the answer to a probe.
-pub(crate) type Token = [u8; 8];
 
 /// The way to a peer, while there is a session to send in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -270,32 +265,21 @@ impl PathMtu {
         let Some(way) = self.way else { return };
         let confirmed = self.limit.filter(|_| self.is_confirmed(now));
         let good = confirmed.map_or(way.base(), |limit| limit.max(way.base()));
-        let search = Search {
-            good,
-            bad: way.most.saturating_add(1),
-            size: way.most,
-            is_settled: good != way.base(),
-            confirms: false,
-            ..Search::default()
-        };
+        let mut search = Search::new(good, way.most);
+        search.is_settled = good != way.base();
         self.begin(now, search, hands);
     }
 
     fn confirm(&mut self, now: Instant, way: Way, hands: &mut Hands<'_>) {
         let Some(limit) = self.limit else { return };
-        let search = Search {
-            good: way.base(),
-            bad: limit.saturating_add(1),
-            size: limit,
-            confirms: true,
-            ..Search::default()
-        };
+        let mut search = Search::new(way.base(), limit);
+        search.confirms = true;
         self.begin(now, search, hands);
     }
 
     /// Probes at once, unless a probe has just left: ways that change quickly cause no more
     /// probes than that.
-    fn begin(&mut self, now: Instant, search: Search, hands: &mut Hands<'_>) {
+    fn begin(&mut self, now: Instant, mut search: Search, hands: &mut Hands<'_>) {
         if search.size <= search.good {
             // Nothing is left to be asked.
             self.phase = Phase::Rest;
@@ -305,9 +289,10 @@ impl PathMtu {
             }
             return;
         }
-        let due = self.probed_at.map_or(now, |at| now.max(at + PROBE_TIMER));
-        self.phase = Phase::Probing(Search { due, ..search });
-        if due == now {
+        search.due = self.probed_at.map_or(now, |at| now.max(at + PROBE_TIMER));
+        let is_due = search.due == now;
+        self.phase = Phase::Probing(search);
+        if is_due {
             self.ask(now, hands);
         }
     }
@@ -318,17 +303,9 @@ impl PathMtu {
         let (Some(way), Phase::Probing(search)) = (self.way, &mut self.phase) else {
             return;
         };
-        if search.rounds.len() >= ROUNDS_KEPT {
-            search.rounds.pop_front();
-        }
         let size = hands.probe(search.size);
-        let base = (search.sent > 0).then(|| hands.probe(way.base()));
-        search.rounds.push_back(Round {
-            size,
-            base,
-            is_heard: false,
-        });
-        search.sent = search.sent.saturating_add(1);
+        let base = search.has_begun().then(|| hands.probe(way.base()));
+        search.sent(size, base);
         search.due = now + PROBE_TIMER;
         self.probed_at = Some(now);
     }
@@ -342,9 +319,7 @@ impl PathMtu {
         search.note(is_carried, &way, limit);
         let (good, next) = (search.good, search.next(&way, limit));
         if let Some(next) = next {
-            search.size = next;
-            search.rounds.clear();
-            (search.sent, search.heard, search.silent) = (0, 0, 0);
+            search.turn_to(next);
         }
         let (confirms, base) = (search.confirms, way.base());
         let confirmed = if is_carried {
@@ -383,214 +358,6 @@ impl PathMtu {
             hands
                 .commands
                 .push_back(Command::SetFrameLimit { peer, octets });
-        }
-    }
-}
-
-/// The search for the largest size that is carried.
-#[derive(Default)]
-struct Search {
-    /// The largest size that is known to be carried, or taken to be.
-    good: u16,
-    /// The least size that is known not to be carried, or above all that is asked for.
-    bad: u16,
-    /// What is being probed.
-    size: u16,
-    /// Whether `good` is a size that underlays have: little above it is carried then.
-    is_settled: bool,
-    /// Only asks whether the limit still holds.
-    confirms: bool,
-    /// When the newest round had its time, or the first one is to be sent.
-    due: Instant,
-    /// The newest last.
-    rounds: VecDeque<Round>,
-    /// Rounds sent for this size.
-    sent: u8,
-    /// Of them, those whose small probe was answered.
-    heard: u8,
-    /// Small probes without an answer in a row.
-    silent: u8,
-}
-
-/// What was sent together.
-struct Round {
-    size: Token,
-    base: Option<Token>,
-    is_heard: bool,
-}
-
-enum Verdict {
-    Open,
-    TooLong,
-    Silent,
-}
-
-/// A probe was answered. What was `lost` before it was no matter of size, nor silence.
-enum Answered {
-    Size { lost: u8 },
-    Base { lost: u8 },
-}
-
-impl Search {
-    /// The newest round had its time.
-    fn judge(&mut self, losses: &Losses) -> Verdict {
-        let newest = self.rounds.back();
-        if newest.is_some_and(|round| round.base.is_some() && !round.is_heard) {
-            self.silent += 1;
-        }
-        // The first round has no small probe.
-        let needed = losses.misses_needed();
-        if self.sent >= needed && self.heard + 1 >= needed {
-            Verdict::TooLong
-        } else if self.silent >= SILENT_ROUNDS {
-            Verdict::Silent
-        } else {
-            Verdict::Open
-        }
-    }
-
-    /// Which probe this answers. One answers only once, and only with the size that was sent.
-    fn answered(&mut self, token: Token, octets: u16, base: u16) -> Option<Answered> {
-        for round in &mut self.rounds {
-            if round.size == token && octets == self.size {
-                let lost = self.sent.saturating_sub(1).saturating_add(self.silent);
-                return Some(Answered::Size { lost });
-            }
-            if round.base == Some(token) && octets == base && !round.is_heard {
-                round.is_heard = true;
-                self.heard = self.heard.saturating_add(1);
-                let lost = std::mem::take(&mut self.silent);
-                return Some(Answered::Base { lost });
-            }
-        }
-        None
-    }
-
-    fn note(&mut self, is_carried: bool, way: &Way, limit: Option<u16>) {
-        if is_carried {
-            self.good = self.size;
-            let mut usual = way.plausible().chain(limit);
-            self.is_settled = usual.any(|size| size == self.size);
-        } else {
-            self.bad = self.size;
-            self.confirms = false;
-        }
-    }
-
-    /// What is to be probed next; `None` when `good` is near enough.
-    fn next(&self, way: &Way, limit: Option<u16>) -> Option<u16> {
-        let gap = self.bad.saturating_sub(self.good);
-        if gap <= PRECISION {
-            return None;
-        }
-        let mut likely = limit.into_iter().chain(way.plausible());
-        let step = if self.is_settled { PRECISION } else { gap / 2 };
-        let likely = likely.find(|size| (self.good + 1..self.bad).contains(size));
-        Some(likely.unwrap_or(self.good + step))
-    }
-}
-
-/// How much gets lost whatever its size.
-#[derive(Default)]
-struct Losses {
-    heard: u8,
-    lost: u8,
-}
-
-impl Losses {
-    /// One was answered after `lost` that were not.
-    fn note(&mut self, lost: u8) {
-        self.heard += 1;
-        self.lost = self.lost.saturating_add(lost);
-        while self.heard.saturating_add(self.lost) >= 32 {
-            self.heard /= 2;
-            self.lost /= 2;
-        }
-    }
-
-    /// Probes of a size that must stay unanswered until it counts as too long: MAX_PROBES of
-    /// RFC 8899 s.5.1.2, and more where losses have other reasons.
-    const fn misses_needed(&self) -> u8 {
-        match (self.heard, self.lost) {
-            (_, 0) => 3,
-            (heard, lost) if lost * 8 <= heard => 5,
-            _ => 8,
-        }
-    }
-}
-
-/// Length of kind, zero and length of body, before every body (`PROTOCOL` section 5).
-const RECORD_PREFIX: usize = 4;
-const KIND_PROBE: u8 = 16;
-const KIND_ANSWER: u8 = 17;
-
-/// A record of path MTU discovery.
-///
-/// # Layout
-///
-/// | offset | size | probe | answer |
-/// |---|---|---|---|
-/// | 0 | 4 | kind 16, zero, length of the rest | kind 17, zero, 10 |
-/// | 4 | 8 | token | token of the probe |
-/// | 12 | | zeros up to the size probed | length of the probe's record (2) |
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Record {
-    /// To be answered with its token and its length.
-    Probe {
-        token: Token,
-        /// Of the whole record.
-        octets: u16,
-    },
-    /// A probe arrived.
-    Answer {
-        token: Token,
-        /// Of the whole record that arrived.
-        octets: u16,
-    },
-}
-
-impl Record {
-    /// Whether a record of this kind is one of path MTU discovery, well-formed or not.
-    pub(crate) fn is_of_kind(record: &[u8]) -> bool {
-        matches!(record.first(), Some(&(KIND_PROBE | KIND_ANSWER)))
-    }
-
-    /// `None` for other kinds, and when lengths do not agree.
-    pub(crate) fn parse(record: &[u8]) -> Option<Self> {
-        let (prefix, body) = record.split_first_chunk::<RECORD_PREFIX>()?;
-        let &[kind, _, high, low] = prefix;
-        if usize::from(u16::from_be_bytes([high, low])) != body.len() {
-            return None;
-        }
-        let (&token, rest) = body.split_first_chunk()?;
-        match kind {
-            KIND_PROBE => Some(Self::Probe {
-                token,
-                octets: u16::try_from(record.len()).ok()?,
-            }),
-            KIND_ANSWER => Some(Self::Answer {
-                token,
-                octets: u16::from_be_bytes(*rest.first_chunk()?),
-            }),
-            _ => None,
-        }
-    }
-
-    /// The order to send it. Probes are never shorter than their token ends.
-    pub(crate) fn to(self, peer: PeerId) -> Command {
-        let (kind, token, tail) = match self {
-            Self::Probe { token, octets } => {
-                let padding = usize::from(octets).saturating_sub(RECORD_PREFIX + token.len());
-                (KIND_PROBE, token, vec![0; padding])
-            }
-            Self::Answer { token, octets } => (KIND_ANSWER, token, octets.to_be_bytes().to_vec()),
-        };
-        let length = (token.len() + tail.len()) as u16;
-        let [high, low] = length.to_be_bytes();
-        let record = [&[kind, 0, high, low], &token[..], &tail].concat();
-        Command::SendRecord {
-            peer,
-            record: Arc::from(record),
         }
     }
 }

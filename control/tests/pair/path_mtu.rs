@@ -146,10 +146,21 @@ fn frames_arrive_again_after_a_black_hole_appeared() {
     pair.send(0, last);
     assert!(pair.nodes[0].worker.too_long > 0);
     assert_eq!(pair.nodes[0].status().state, PeerState::Established);
-    // It heals.
-    pair.net.carries = [usize::MAX; 2];
-    pair.chat(&[0, 1], millis(500), seconds(620), last + 1);
-    assert_eq!(limits(&pair), [Some(8926); 2]);
+}
+
+#[test]
+fn a_black_hole_that_healed_is_left() {
+    for octets in [64, 4000] {
+        let mut pair = pair([1340; 2], 12);
+        pair.run(seconds(10));
+        assert_eq!(limits(&pair), [Some(1340); 2]);
+        pair.net.carries = [usize::MAX; 2];
+        // The first one's hosts may send nothing but what is too long.
+        pair.nodes[0].worker.frame_octets = octets;
+        pair.chat(&[0, 1], millis(500), seconds(800), 0);
+        assert_eq!(limits(&pair), [Some(8926); 2], "frames of {octets}");
+        assert_eq!(pair.nodes[0].worker.too_long > 0, octets == 4000);
+    }
 }
 
 #[test]
