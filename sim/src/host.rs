@@ -21,7 +21,7 @@ use omni_engine::datapath::{BURST_MAX, Datapath, DatapathConfig, Output, TableCo
 use omni_engine::io::mem::{MemFrame, MemIo};
 use omni_engine::io::{FrameIo, Port};
 use omni_engine::mailbox::{ControlMailbox, Order, WorkerMailbox, mailboxes};
-use omni_engine::switch::{Audience, Switch};
+use omni_engine::switch::{Audience, Switch, SwitchConfig};
 use omni_wire::outer::Path;
 use omni_wire::{DropReason, Instant, MacAddr, Now, WallTime};
 
@@ -160,6 +160,11 @@ fn workers(identity: &Identity, link: Link, ends: Vec<WorkerMailbox>) -> Vec<Hos
     (0..).zip(ends).map(worker).collect()
 }
 
+/// The switch of one life, with the one access port.
+fn new_switch(identity: &Identity) -> Switch {
+    Switch::new(SwitchConfig::new(1, identity.public_key()))
+}
+
 /// Mailboxes for the threads of one life.
 ///
 /// # Panics
@@ -178,7 +183,7 @@ impl Host {
             life: 0,
             state: State::Running,
             control: Control::new(&identity, Memory::default(), rng, now),
-            switch: Switch::default(),
+            switch: new_switch(&identity),
             mailbox,
             workers: workers(&identity, link, ends),
             identity,
@@ -199,7 +204,7 @@ impl Host {
         self.life += 1;
         self.state = State::Running;
         self.control = Control::new(&self.identity, memory, rng, now);
-        self.switch = Switch::default();
+        self.switch = new_switch(&self.identity);
         self.mailbox = mailbox;
         self.workers = workers(&self.identity, link, ends);
         self.socket.clear();
@@ -253,13 +258,15 @@ impl Host {
         }
     }
 
-    /// Tells the workers of a change, in the way the runtime does.
-    pub(crate) fn tell(&mut self, audience: Audience, command: Command) {
-        let command = TableCommand::Control(command);
-        match audience {
-            Audience::All => self.mailbox.broadcast(&command, None),
-            Audience::AllBut(worker) => self.mailbox.broadcast(&command, Some(worker)),
-            Audience::Only(worker) => self.mailbox.order(worker, Order::Table(command)),
+    /// Tells the workers what the switch decided, in the way the runtime does.
+    pub(crate) fn tell(&mut self) {
+        while let Some((audience, command)) = self.switch.poll_order() {
+            let command = TableCommand::Control(command);
+            match audience {
+                Audience::All => self.mailbox.broadcast(&command, None),
+                Audience::AllBut(worker) => self.mailbox.broadcast(&command, Some(worker)),
+                Audience::Only(worker) => self.mailbox.order(worker, Order::Table(command)),
+            }
         }
     }
 
@@ -277,10 +284,8 @@ impl Host {
     /// Handles an upcall: what is said of addresses is the switch's, all else the Ganglion's.
     pub(crate) fn handle_upcall(&mut self, now: Now, worker: usize, upcall: &Upcall) {
         if let &Upcall::Learned { key, owner } = upcall {
-            if let Some((audience, command)) = self.switch.learned(now.instant, worker, key, owner)
-            {
-                self.tell(audience, command);
-            }
+            self.switch.learned(now.instant, worker, key, owner);
+            self.tell();
         } else {
             self.control.upcall(now, upcall);
         }

@@ -51,7 +51,7 @@ use crate::io::xsk::{self, XskIo};
 use crate::mailbox::{ControlMailbox, Order, WorkerMailbox, mailboxes};
 use crate::random::SystemRandom;
 use crate::stats::WorkerReport;
-use crate::switch::{Audience, Switch};
+use crate::switch::{Audience, Switch, SwitchConfig};
 use crate::worker::Worker;
 use filter::Filter;
 use pace::Pace;
@@ -154,7 +154,7 @@ impl Node {
             peer_names: BTreeMap::new(),
             ganglion: Ganglion::new(ganglion_config, Box::new(SystemRandom), now),
             state,
-            switch: Switch::default(),
+            switch: Switch::new(SwitchConfig::new(1, public_key)),
             filter: Filter::new(config.underlay.filter),
             paths: Paths::new(ports.underlay_index(), config.underlay.port),
             ports,
@@ -172,8 +172,8 @@ impl Node {
         }
         if let Some(mac) = node.ports.host_mac() {
             let (key, owner) = (FdbKey { vlan: 0, mac }, Owner::Local(PortId(0)));
-            let told = node.switch.insert_static(now.instant, key, owner);
-            node.tell([told]);
+            node.switch.insert_static(now.instant, key, owner);
+            node.tell();
         }
         // The workers know the peers before the first frame comes.
         node.carry_out().await;
@@ -321,8 +321,8 @@ impl Node {
                 if matches!(owner, Owner::Peer(id) if !self.peer_names.contains_key(&id)) {
                     continue;
                 }
-                let told = self.switch.learned(now.instant, worker, key, owner);
-                self.tell(told);
+                self.switch.learned(now.instant, worker, key, owner);
+                self.tell();
             } else {
                 self.ganglion.handle_upcall(now, &upcall);
             }
@@ -331,8 +331,9 @@ impl Node {
         self.told.notify_one();
     }
 
-    fn tell(&mut self, told: impl IntoIterator<Item = (Audience, Command)>) {
-        for (audience, command) in told {
+    /// Passes on what the switch decided.
+    fn tell(&mut self) {
+        while let Some((audience, command)) = self.switch.poll_order() {
             let command = TableCommand::Control(command);
             match audience {
                 Audience::All => self.mailbox.broadcast(&command, None),
@@ -406,8 +407,8 @@ impl Node {
             return Err(EngineError::WorkerStuck { worker });
         }
         let now = clock::instant();
-        let told = self.switch.expire(now);
-        self.tell(told);
+        self.switch.handle_timeout(now);
+        self.tell();
         self.paths.refresh(&self.netlink, now).await;
         for peer in self.paths.unresolved() {
             self.resolve(peer).await;

@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 use super::{EngineError, Node};
 use crate::clock;
 use crate::show::Reloaded;
+use crate::switch::PeerLimits;
 
 /// Whether there can be a session with every peer of a configuration. That takes a public-key
 /// operation for each, which the `new` ones alone still have to stand.
@@ -155,6 +156,10 @@ impl Node {
     pub(super) fn add_peer(&mut self, peer: &Peer) -> bool {
         match self.ganglion.add_peer(clock::now(), peer_config(peer)) {
             Ok(id) => {
+                let public_key = PublicKey(peer.public_key);
+                let limits = PeerLimits::default();
+                self.switch
+                    .add_peer(clock::instant(), id, public_key, limits);
                 self.peer_names.insert(id, peer.name.clone());
                 true
             }
@@ -167,7 +172,7 @@ impl Node {
 
     fn remove_peer(&mut self, id: PeerId) {
         self.ganglion.remove_peer(id);
-        self.switch.remove_owner(Owner::Peer(id));
+        self.switch.remove_owner(clock::instant(), Owner::Peer(id));
         self.paths.forget(id);
         self.peer_names.remove(&id);
     }

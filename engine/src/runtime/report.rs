@@ -6,9 +6,9 @@ use omni_wire::{DropCounters, Instant};
 use super::Node;
 use crate::clock;
 use crate::io::Census;
-use crate::show::{FdbView, NodeView, PeerView, QueueView, Show, UmemView};
+use crate::show::{FdbView, NeighborView, NodeView, PeerView, QueueView, Show, UmemView};
 use crate::stats::WorkerReport;
-use crate::switch::Kind;
+use crate::switch::{Kind, Source};
 
 /// Puts together what the control thread knows and what the workers said.
 pub(super) fn show(node: &Node, reports: &[WorkerReport], drops: &DropCounters) -> Show {
@@ -22,7 +22,7 @@ pub(super) fn show(node: &Node, reports: &[WorkerReport], drops: &DropCounters) 
         },
         peers: peers(node, now),
         fdb: fdb(node, now),
-        neighbors: Vec::new(),
+        neighbors: neighbors(node),
         queues: reports
             .iter()
             .flat_map(|report| queues(node, report))
@@ -71,6 +71,24 @@ fn fdb(node: &Node, now: Instant) -> Vec<FdbView> {
             }
             .to_owned(),
             age_seconds: now.since(entry.seen).as_secs(),
+        })
+        .collect()
+}
+
+fn neighbors(node: &Node) -> Vec<NeighborView> {
+    node.switch
+        .neighbors()
+        .map(|neighbor| NeighborView {
+            vlan: neighbor.bound.vlan,
+            ip: neighbor.bound.ip.to_string(),
+            mac: neighbor.bound.mac.to_string(),
+            owner: node.name_of(neighbor.bound.owner),
+            source: match neighbor.source {
+                Source::Snooped => "snooped",
+                Source::Announced => "peer",
+                Source::Static => "static",
+            }
+            .to_owned(),
         })
         .collect()
 }

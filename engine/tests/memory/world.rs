@@ -20,7 +20,7 @@ use omni_engine::datapath::session::SharedSession;
 use omni_engine::datapath::{BURST_MAX, Datapath, DatapathConfig, Output, TableCommand};
 use omni_engine::io::mem::{MemFrame, MemIo};
 use omni_engine::io::{FrameIo, Port};
-use omni_engine::switch::{Audience, Switch};
+use omni_engine::switch::{Audience, Switch, SwitchConfig};
 use omni_wire::outer::{Outer, Path};
 use omni_wire::{DropReason, Instant, MacAddr, Now, WallTime};
 
@@ -281,9 +281,8 @@ impl World {
     pub(crate) fn expire_addresses(&mut self) {
         let now = self.now;
         for host in &mut self.hosts {
-            for (audience, command) in host.switch.expire(now.instant) {
-                host.tell(now, audience, &TableCommand::Control(command));
-            }
+            host.switch.handle_timeout(now.instant);
+            host.tell_decided(now);
         }
     }
 
@@ -407,7 +406,10 @@ fn host(node: usize, shape: &Shape, now: Now) -> Host {
         .collect();
     Host {
         ganglion: Ganglion::new(config, Box::new(Seeded(node as u64)), now),
-        switch: Switch::default(),
+        switch: Switch::new(SwitchConfig::new(
+            1,
+            PublicKey::from_private(&private_key(node)),
+        )),
         workers,
         address: address(node, shape.ipv6),
         underlay_mac: MacAddr([6, 0, 0, 0, 0, node as u8 + 1]),
@@ -442,10 +444,8 @@ impl Host {
         for upcall in upcalls {
             busy = true;
             if let Upcall::Learned { key, owner } = upcall {
-                let told = self.switch.learned(now.instant, worker, key, owner);
-                if let Some((audience, command)) = told {
-                    self.tell(now, audience, &TableCommand::Control(command));
-                }
+                self.switch.learned(now.instant, worker, key, owner);
+                self.tell_decided(now);
             } else {
                 self.ganglion.handle_upcall(now, &upcall);
             }
@@ -501,6 +501,13 @@ impl Host {
             endpoint,
         });
         self.ganglion.handle_path(now, peer, endpoint, path);
+    }
+
+    /// Passes on what the switch decided.
+    fn tell_decided(&mut self, now: Now) {
+        while let Some((audience, command)) = self.switch.poll_order() {
+            self.tell(now, audience, &TableCommand::Control(command));
+        }
     }
 
     fn tell(&mut self, now: Now, audience: Audience, command: &TableCommand) {

@@ -3,8 +3,8 @@
 //! ```text
 //! outer Ethernet [802.1Q] | IPv4 or IPv6 | UDP | OmniNervous header (32) | sealed inner frame
 //!        outer.rs            ip.rs                header.rs                 ethernet.rs
-//!                                              or a handshake message
-//!                                                 handshake.rs
+//!                                              or a handshake message    or a control record
+//!                                                 handshake.rs              record.rs
 //! ```
 //!
 //! Parsing is total: any octets give a value or a [`DropReason`], never a panic. Not in here:
@@ -25,6 +25,7 @@ pub mod limits;
 mod mac;
 pub mod offload;
 pub mod outer;
+pub mod record;
 mod time;
 
 pub use drop::{DropCounters, DropReason};

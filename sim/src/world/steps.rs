@@ -346,9 +346,8 @@ impl World {
             return Ok(());
         }
         let at = &mut self.hosts[host];
-        for (audience, command) in at.switch.expire(self.truth.instant) {
-            at.tell(audience, command);
-        }
+        at.switch.handle_timeout(self.truth.instant);
+        at.tell();
         self.run_control(host)
     }
 

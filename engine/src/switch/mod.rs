@@ -1,0 +1,359 @@
+//! The authority over the workers' tables: who owns an address, who is bound to it, who wants
+//! which group.
+//!
+//! ```text
+//!  workers --upcalls--> learned, contested, bound, group, ... --+            +--> poll_order
+//!  peers ---records---> record -------------------------------- + -> Switch -+
+//!  time --------------> handle_timeout -------------------------+            +--> poll_send
+//! ```
+//!
+//! Workers have copies of all tables, learn on their own and report; what one learns, the others
+//! are told. The switch waits for nobody, reads no clock and does no I/O: the same calls give the
+//! same orders. After each call everything is to be taken from [`Switch::poll_order`] and
+//! [`Switch::poll_send`].
+//!
+//! The rules, which hold against a peer that says whatever it likes:
+//!
+//! - A live owner is never displaced. An address moves when its owner lets go of it, or after it
+//!   has aged out. Its node asks the host before it lets go (`contests`, `disputes`).
+//! - Only the owner gives an address away (`releases`), and only who announced or spoke from it
+//!   takes a binding back (`bindings`).
+//! - An address that moves too often stays where it is for a while (`fdb`).
+//! - Who has too much loses its own least recently used; in a table that is full, who has the most
+//!   does (`ledger`).
+//! - What may be lost is said again: changes once after a second, everything every minute
+//!   (`announce`).
+//!
+//! Everything that is kept has its bound:
+//!
+//! | what | at most |
+//! |---|---|
+//! | MAC addresses | by configuration: 1024 a peer, 114688 of all peers, 16384 local; static ones |
+//! | bindings, each with one rival | the same |
+//! | moves remembered of an address | 4 |
+//! | contests and disputes | 64 of each owner together, 64 new ones a second; 4096 of each kind |
+//! | IP addresses that a host is asked for in a contest | 8 |
+//! | claims | 256 of each port |
+//! | addresses given away that are remembered | 4096, the oldest goes first |
+//! | answers to single peers | 4096, one a second of each address and peer |
+//! | withdrawn bindings that are remembered | 4096 of ours, 256 of each peer |
+//! | group memberships | 1024 of each port and peer; 16384 groups |
+//! | networks that are asked for groups | VLANs times ports |
+//! | questions to hosts that wait | 4096, the newest is left out |
+//! | records read from a peer | 1000 a second |
+//! | changes of bindings and groups by one owner, and moves by a peer | 4096, then 1000 a second |
+//! | lists that are told to peers | one for each; 64 records in 10 ms for all |
+//! | orders of one call | those of the entries that it touches; 4096 addresses age out at once |
+
+mod announce;
+mod bindings;
+mod claims;
+mod contests;
+mod deadlines;
+mod disputes;
+mod fdb;
+mod groups;
+mod ledger;
+mod moves;
+mod peers;
+mod queries;
+mod releases;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use omni_control::PublicKey;
+use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId, VlanBits};
+use omni_wire::Instant;
+use omni_wire::record::{Record, VLANS_LEN};
+
+pub use bindings::BINDING_LIFETIME;
+pub use fdb::{Entry, FREEZE};
+pub use types::{
+    AGEING, Alarm, Audience, Bound, Counters, GroupReport, Kind, Neighbor, PeerLimits, Send,
+    Source, SwitchConfig, SwitchLimits,
+};
+
+use announce::Outbox;
+use bindings::Bindings;
+use claims::Claims;
+use contests::Contests;
+use disputes::Disputes;
+use fdb::Fdb;
+use groups::Groups;
+use peers::{Accounts, Peer, Peers};
+use releases::Releases;
+
+/// The tables that the workers' copies follow.
+#[derive(Debug)]
+pub struct Switch {
+    config: SwitchConfig,
+    /// What any port carries.
+    vlans: VlanBits,
+    started: bool,
+    peers: Peers,
+    accounts: Accounts,
+    fdb: Fdb,
+    contests: Contests,
+    claims: Claims,
+    releases: Releases,
+    bindings: Bindings,
+    disputes: Disputes,
+    groups: Groups,
+    outbox: Outbox,
+    orders: VecDeque<(Audience, Command)>,
+    counters: Counters,
+}
+
+impl Switch {
+    /// A switch that knows nothing but its ports.
+    #[must_use]
+    pub fn new(config: SwitchConfig) -> Self {
+        let mut vlans = VlanBits::NONE;
+        for carried in config.carried.iter().take(config.ports) {
+            for (all, word) in vlans.0.iter_mut().zip(carried.0) {
+                *all |= word;
+            }
+        }
+        // VLAN id 4095 is reserved (IEEE 802.1Q s.9.6).
+        vlans.0[63] &= u64::MAX >> 1;
+        Self {
+            vlans,
+            started: false,
+            peers: Peers::default(),
+            accounts: Accounts::default(),
+            fdb: Fdb::new(config.ageing),
+            contests: Contests::default(),
+            claims: Claims::default(),
+            releases: Releases::default(),
+            bindings: Bindings::default(),
+            disputes: Disputes::default(),
+            groups: Groups::default(),
+            outbox: Outbox::default(),
+            orders: VecDeque::new(),
+            counters: Counters::default(),
+            config,
+        }
+    }
+
+    /// Adds a peer, or changes the limits of one. What it has beyond them goes.
+    pub fn add_peer(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        public_key: PublicKey,
+        limits: PeerLimits,
+    ) {
+        let owner = Owner::Peer(peer);
+        match self.peers.get_mut(peer) {
+            Some(known) if known.public_key == public_key => known.limits = limits,
+            _ => {
+                self.peers.add(peer, Peer::new(public_key, limits));
+                // Until it is known what it wants.
+                self.order_wants(owner, None, true);
+            }
+        }
+        self.trim_addresses(owner, limits.macs_max);
+        self.trim_bindings(now, owner, limits.addresses_max);
+    }
+
+    /// There is a new session with a peer: it is told everything.
+    pub fn peer_up(&mut self, now: Instant, peer: PeerId) {
+        if let Some(known) = self.peers.get_mut(peer) {
+            known.revive();
+            self.outbox.tell_everything(now, peer);
+        }
+    }
+
+    /// There is no session with a peer any more: it is told nothing. What it has ages out.
+    pub fn peer_down(&mut self, peer: PeerId) {
+        if let Some(known) = self.peers.get_mut(peer) {
+            known.up = false;
+            self.outbox.remove(peer);
+            self.releases.remove(peer);
+        }
+    }
+
+    /// Forgets an owner who is gone, and everything behind it.
+    pub fn remove_owner(&mut self, now: Instant, owner: Owner) {
+        self.forget_addresses(owner);
+        self.forget_bindings(now, owner);
+        self.forget_groups(now, owner);
+        for key in self.contests.of(owner) {
+            self.close_contest(key);
+        }
+        for key in self.disputes.of(owner) {
+            self.close_dispute(key);
+        }
+        self.accounts.remove(owner);
+        if let Owner::Peer(peer) = owner {
+            self.outbox.remove(peer);
+            self.releases.remove(peer);
+            self.peers.remove(peer);
+        }
+    }
+
+    /// Takes in a control record of a peer.
+    pub fn record(&mut self, now: Instant, peer: PeerId, octets: &[u8]) {
+        let Some(from) = self.peers.get_mut(peer) else {
+            return;
+        };
+        if !from.may_send(now) {
+            self.counters.records_limited += 1;
+            return;
+        }
+        match Record::parse(octets) {
+            Some(Record::Announce(entries)) => {
+                entries.for_each(|entry| self.handle_announcement(now, peer, entry));
+            }
+            Some(Record::Withdraw(entries)) => {
+                entries.for_each(|entry| self.handle_withdrawal(now, peer, entry));
+            }
+            Some(Record::Claim(entries)) => {
+                entries.for_each(|entry| self.handle_claim(now, peer, entry));
+            }
+            Some(Record::Release(entries)) => {
+                entries.for_each(|entry| self.handle_release(now, peer, entry));
+            }
+            Some(Record::Vlans(bits)) => self.handle_vlans(now, peer, bits),
+            Some(Record::Groups { flags, changes }) => {
+                self.handle_groups(now, peer, flags, changes);
+            }
+            // Not for the switch.
+            Some(Record::Probe { .. } | Record::ProbeAck { .. } | Record::Unknown { .. }) => {}
+            None => self.counters.records_malformed += 1,
+        }
+    }
+
+    fn handle_vlans(&mut self, now: Instant, peer: PeerId, bits: &[u8; VLANS_LEN]) {
+        let mut vlans = VlanBits::NONE;
+        let (words, _) = bits.as_chunks();
+        for (word, &octets) in vlans.0.iter_mut().zip(words) {
+            *word = u64::from_le_bytes(octets);
+        }
+        let Some(from) = self.peers.get_mut(peer) else {
+            return;
+        };
+        if from.carried.as_deref() == Some(&vlans) {
+            return;
+        }
+        if !self.accounts.may_change(now, Owner::Peer(peer)) {
+            self.counters.records_limited += 1;
+            return;
+        }
+        let vlans = Arc::new(vlans);
+        from.carried = Some(vlans.clone());
+        self.order(Audience::All, Command::SetCarried { peer, vlans });
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.begin(now);
+        self.expire_addresses(now);
+        self.run_contests(now);
+        self.run_claims(now);
+        self.releases.handle_timeout(now);
+        self.run_disputes(now);
+        self.run_bindings(now);
+        self.run_groups(now);
+        self.outbox.handle_timeout(now);
+    }
+
+    /// When [`Switch::handle_timeout`] is to be called next; `None` when time changes nothing.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if !self.started {
+            return Some(Instant(0));
+        }
+        let times = [
+            self.fdb.next_timeout(),
+            self.contests.next_timeout(),
+            self.claims.next_timeout(),
+            self.releases.next_timeout(),
+            self.bindings.next_timeout(),
+            self.disputes.next_timeout(),
+            self.groups.next_timeout(),
+            self.outbox.next_timeout(),
+        ];
+        times.into_iter().flatten().min()
+    }
+
+    /// What workers are to be told next.
+    pub fn poll_order(&mut self) -> Option<(Audience, Command)> {
+        let order = self.orders.pop_front();
+        order.or_else(|| Some((Audience::All, self.groups.next_order()?)))
+    }
+
+    fn order(&mut self, audience: Audience, command: Command) {
+        self.orders.push_back((audience, command));
+    }
+
+    fn carries(&self, vlan: u16) -> bool {
+        self.vlans.contains(vlan)
+    }
+
+    fn has_port(&self, port: PortId) -> bool {
+        usize::from(port.0) < self.config.ports
+    }
+
+    fn port_carries(&self, port: PortId, vlan: u16) -> bool {
+        let carried = self.config.carried.get(usize::from(port.0));
+        self.has_port(port) && self.carries(vlan) && carried.is_some_and(|c| c.contains(vlan))
+    }
+}
+
+/// What is shown.
+impl Switch {
+    /// Every address, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&FdbKey, &Entry)> {
+        self.fdb.iter()
+    }
+
+    /// Who owns an address.
+    #[must_use]
+    pub fn owner(&self, key: FdbKey) -> Option<Owner> {
+        self.fdb.owner(key)
+    }
+
+    /// How many addresses there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.fdb.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every binding, in order.
+    pub fn neighbors(&self) -> impl Iterator<Item = Neighbor> {
+        self.bindings.iter().map(|(&key, b)| b.neighbor(key))
+    }
+
+    /// Every group, in order, and who wants it.
+    pub fn groups(&self) -> impl Iterator<Item = (u16, IpAddr, Vec<Owner>)> {
+        let all = self.groups.iter();
+        all.map(|((vlan, group), members)| (vlan, group, members))
+    }
+
+    /// Every address that is frozen.
+    pub fn alarms(&self) -> impl Iterator<Item = Alarm> {
+        self.fdb.frozen().filter_map(|(key, until)| {
+            let owner = self.fdb.owner(key)?;
+            Some(Alarm { key, owner, until })
+        })
+    }
+
+    /// What happened since the start.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+}
