@@ -8,8 +8,9 @@
 //! |---|---|
 //! | datagrams that wait | 1024, the oldest goes first; and 256 cookie replies, the newest goes |
 //! | events that wait | one per peer |
-//! | commands of any call but the next | 3 |
-//! | commands of a time-out, a new identity, an address that is gone | 7 per peer |
+//! | commands of any call but the next | 5 |
+//! | commands of a time-out, another identity or frame limit, an address gone | 10 per peer |
+//! | probes of the path MTU that an answer is awaited to | 16 per peer |
 //! | indices in use | 6 per peer: 5 sessions and an initiation |
 //! | endpoints known, cookies of peers, permits for known endpoints | one per peer |
 //! | initiations known to be replays | 1024 |
@@ -38,6 +39,7 @@ use crate::timers::{Timer, Timers};
 use crate::timestamp::Clock;
 
 mod datagrams;
+mod path_mtu;
 mod places;
 mod reload;
 mod sessions;
@@ -61,6 +63,8 @@ pub struct Ganglion {
     /// What we say of ourselves in handshakes.
     announced: ResponsePayload,
     workers: usize,
+    /// Whether path MTUs are probed.
+    path_mtu: bool,
     timers: Timers,
     rng: Box<dyn Random>,
     clock: Clock,
@@ -112,6 +116,7 @@ impl Ganglion {
                 capabilities: config.capabilities,
             },
             workers: config.workers,
+            path_mtu: config.path_mtu,
             timers,
             rng,
             clock: Clock::new(now, memory.clock()),
@@ -232,7 +237,8 @@ impl Ganglion {
         }
     }
 
-    /// Takes in what a worker has to say. What it says of addresses is not for the Ganglion.
+    /// Takes in what a worker has to say. What it says of addresses is not for the Ganglion, and
+    /// control records are for [`Ganglion::handle_record`].
     pub fn handle_upcall(&mut self, now: Now, upcall: &Upcall) {
         match *upcall {
             Upcall::NeedSession { peer } | Upcall::RekeySoon { peer } => {
@@ -351,6 +357,7 @@ impl Ganglion {
                 state,
                 last_handshake: peer.last_handshake,
                 capabilities: current.map_or(0, |session| session.capabilities),
+                frame_limit: peer.path_mtu.limit(),
                 traffic: peer.traffic.totals(),
             }
         })
@@ -384,6 +391,7 @@ impl Ganglion {
                 }
                 self.commands.push_back(Command::SendKeepalive { peer: id });
             }
+            Timer::PathMtu => self.probe_path(id, now),
         }
     }
 

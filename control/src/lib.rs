@@ -25,6 +25,7 @@ pub mod message;
 pub mod netlink;
 mod noise;
 mod peer;
+mod pmtu;
 mod random;
 mod timers;
 mod timestamp;

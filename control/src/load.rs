@@ -31,6 +31,13 @@ const KNOWN_PER_SECOND: u32 = 1;
 /// As many at once before that: both sides begin, and one message is repeated.
 const KNOWN_BURST: u32 = 3;
 
+/// Path MTU probes of one peer per second that are answered. A search sends two a second while
+/// nothing comes back, and less than one per round trip otherwise.
+const PROBES_PER_SECOND: u32 = 20;
+
+/// As many at once before that.
+const PROBE_BURST: u32 = 20;
+
 /// The most sources that are told apart. Only addresses that answered a cookie get here.
 const MAX_SOURCES: usize = 16 * 1024;
 
@@ -66,6 +73,7 @@ impl Rate {
 const ALL_HANDSHAKES: Rate = Rate::new(HANDSHAKES_PER_SECOND, HANDSHAKE_BURST);
 const ONE_SOURCE: Rate = Rate::new(SOURCE_PER_SECOND, SOURCE_BURST);
 const ONE_KNOWN: Rate = Rate::new(KNOWN_PER_SECOND, KNOWN_BURST);
+const PROBES: Rate = Rate::new(PROBES_PER_SECOND, PROBE_BURST);
 
 impl TokenBucket {
     const fn full(rate: &Rate, now: Instant) -> Self {
@@ -123,6 +131,20 @@ impl KnownEndpoint {
     /// Whether one more message may be worked on now.
     pub(crate) fn admit(&mut self, now: Instant) -> bool {
         self.0.take(&ONE_KNOWN, now)
+    }
+}
+
+/// Limits how many path MTU probes of one peer are answered.
+pub(crate) struct ProbeLimiter(TokenBucket);
+
+impl ProbeLimiter {
+    pub(crate) const fn new(now: Instant) -> Self {
+        Self(TokenBucket::full(&PROBES, now))
+    }
+
+    /// Whether one more may be answered now.
+    pub(crate) fn admit(&mut self, now: Instant) -> bool {
+        self.0.take(&PROBES, now)
     }
 }
 

@@ -10,8 +10,9 @@ use omni_wire::{Instant, WallTime};
 use crate::cookie::CookieKeeper;
 use crate::handshake::CreatedInitiation;
 use crate::key::{PublicKey, SymmetricKey};
-use crate::load::KnownEndpoint;
+use crate::load::{KnownEndpoint, ProbeLimiter};
 use crate::message::{PeerTraffic, Role};
+use crate::pmtu::PathMtu;
 use crate::timers::Watch;
 use crate::timestamp::Line;
 
@@ -44,6 +45,10 @@ pub(crate) struct Peer {
     pub(crate) attempt: Option<Attempt>,
     pub(crate) sessions: Sessions,
     pub(crate) watch: Watch,
+    /// How long frames to it may be.
+    pub(crate) path_mtu: PathMtu,
+    /// Its own questions of that kind that are answered.
+    pub(crate) probes: ProbeLimiter,
     /// When an initiation of the peer was last answered.
     pub(crate) answered_at: Option<Instant>,
     /// When an initiation was last sent.
@@ -82,6 +87,8 @@ impl Peer {
             attempt: None,
             sessions: Sessions::default(),
             watch: Watch::default(),
+            path_mtu: PathMtu::default(),
+            probes: ProbeLimiter::new(now),
             answered_at: None,
             initiated_at: None,
             last_handshake: None,
@@ -148,6 +155,8 @@ pub(crate) struct Session {
     pub(crate) rekey_at: Instant,
     /// What both sides can do.
     pub(crate) capabilities: u32,
+    /// The longest inner frame that the peer accepts, in octets.
+    pub(crate) peer_max_frame: u16,
 }
 
 /// The sessions with a peer, in the slots that key rotation needs.

@@ -24,6 +24,13 @@ pub(crate) fn number(rng: &mut dyn Random) -> u32 {
     u32::from_be_bytes(octets)
 }
 
+/// Eight octets that nobody can guess.
+pub(crate) fn token(rng: &mut dyn Random) -> [u8; 8] {
+    let mut token = [0; 8];
+    rng.fill(&mut token);
+    token
+}
+
 /// A span from zero to `most`. Whole nanoseconds; the bias of the remainder does not matter here.
 pub(crate) fn jitter(rng: &mut dyn Random, most: Duration) -> Duration {
     let mut octets = [0; 8];

@@ -77,12 +77,14 @@ pub(crate) enum Timer {
     Silence,
     /// Data was received, and nothing was sent back.
     Keepalive,
+    /// The path MTU is to be asked for, or an answer did not come.
+    PathMtu,
 }
 
 impl Timer {
     /// In the order in which those that are due together fire: what ends comes before what
     /// would be sent in vain.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Expire,
         Self::Erase,
         Self::GiveUp,
@@ -90,6 +92,7 @@ impl Timer {
         Self::Rekey,
         Self::Silence,
         Self::Keepalive,
+        Self::PathMtu,
     ];
 
     /// When it is due with `peer`; `None` = not as things are.
@@ -108,6 +111,11 @@ impl Timer {
             Self::Keepalive => {
                 peer.sessions.current.as_ref()?;
                 peer.watch.owed_since.map(|at| at + timers.keepalive)
+            }
+            Self::PathMtu => {
+                peer.sessions.current.as_ref()?;
+                peer.path?;
+                peer.path_mtu.deadline(peer.watch.last_tx_data)
             }
         }
     }
@@ -142,6 +150,8 @@ fn rekey_deadline(peer: &Peer, timers: &Timers) -> Option<Instant> {
 pub(crate) struct Watch {
     /// When anything was last sent.
     pub(crate) last_tx: Option<Instant>,
+    /// When data was last sent.
+    pub(crate) last_tx_data: Option<Instant>,
     /// When anything last verified.
     pub(crate) last_rx: Option<Instant>,
     /// When the first data was sent that nothing was heard after.
@@ -162,6 +172,7 @@ impl Watch {
         self.unanswered_since = first_after(heard, self.unanswered_since, totals.last_tx_data);
         self.owed_since = first_after(sent, self.owed_since, totals.last_rx_data);
         self.last_tx = totals.last_tx;
+        self.last_tx_data = totals.last_tx_data;
         self.last_rx = totals.last_rx;
     }
 

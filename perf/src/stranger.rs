@@ -73,6 +73,7 @@ impl Stranger {
             max_frame: MAX_FRAME,
             capabilities: 0,
             workers: 1,
+            path_mtu: false,
             remembered: None,
         };
         let mut ganglion = Ganglion::new(config, Box::new(SystemRandom), now);

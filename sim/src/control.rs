@@ -53,6 +53,7 @@ impl Control {
             max_frame: identity.max_frame,
             capabilities: 0,
             workers: usize::from(identity.lanes),
+            path_mtu: false,
             remembered: memory.0.clone(),
         };
         Self {

@@ -285,7 +285,13 @@ impl Ganglion {
         self.indices.insert(session_id, id);
         self.transmit(route, &message);
         for remote in others {
-            self.transmit(Route { remote, local: None }, &message);
+            self.transmit(
+                Route {
+                    remote,
+                    local: None,
+                },
+                &message,
+            );
         }
     }
 
@@ -301,6 +307,7 @@ impl Ganglion {
             established_at: now.instant,
             rekey_at: now.instant + self.timers.rekey_after + jitter,
             capabilities: self.announced.capabilities & agreement.peer_capabilities,
+            peer_max_frame: agreement.peer_max_frame,
         };
         let gone = peer
             .sessions
@@ -328,6 +335,7 @@ impl Ganglion {
         if agreement.role == Role::Initiator {
             // The responder may not send before it heard something in the session.
             self.commands.push_back(Command::SendKeepalive { peer: id });
+            self.follow_path(id, now);
         }
     }
 }

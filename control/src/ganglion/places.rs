@@ -54,6 +54,7 @@ impl Ganglion {
             // follow no message in an older one, and in this one nothing can be sent.
             self.start_handshake(peer, now);
         }
+        self.follow_path(peer, now);
     }
 
     /// Takes in that we do not have this address any more. The ways of all that it was used for

@@ -128,5 +128,8 @@ impl Ganglion {
         for id in told.map(|(&id, _)| id).collect::<Vec<_>>() {
             self.start_handshake(id, now);
         }
+        for id in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.follow_path(id, now);
+        }
     }
 }

@@ -92,6 +92,7 @@ impl Ganglion {
             self.forget_session(displaced.id);
         }
         self.drop_needless_attempt(id, now.instant);
+        self.follow_path(id, now);
     }
 
     /// Ends our own handshake when the peer's has just given us a session that is still young.

@@ -1,11 +1,13 @@
 use core::time::Duration;
 
-use omni_wire::WallTime;
 use omni_wire::handshake;
+use omni_wire::outer::Path;
+use omni_wire::{MacAddr, WallTime};
 
 use super::*;
 use crate::key::PrivateKey;
 use crate::noise::tests::dh_count;
+use crate::pmtu::Record;
 
 /// A generator for tests that counts up.
 struct Counting(u64);
@@ -27,6 +29,11 @@ fn now() -> Now {
 }
 
 fn ganglion(key: u8) -> Ganglion {
+    ganglion_that(key, false)
+}
+
+/// One that asks for path MTUs, or not.
+fn ganglion_that(key: u8, path_mtu: bool) -> Ganglion {
     let config = GanglionConfig {
         fabric: "lab".to_owned(),
         private_key: PrivateKey([key; 32]),
@@ -34,6 +41,7 @@ fn ganglion(key: u8) -> Ganglion {
         max_frame: 1440,
         capabilities: 0,
         workers: 1,
+        path_mtu,
         remembered: None,
     };
     Ganglion::new(config, Box::new(Counting(u64::from(key) << 32)), now())
@@ -205,6 +213,10 @@ struct Crowd {
     under_way: Vec<(usize, usize, Vec<u8>)>,
     /// The indices that were ever given to workers.
     sessions: Vec<(usize, u32)>,
+    /// Probes of path MTUs: by whom, to whom, and what.
+    probes: Vec<(usize, PeerId, std::sync::Arc<[u8]>)>,
+    /// How many limits were found.
+    limits: usize,
 }
 
 impl Crowd {
@@ -215,7 +227,8 @@ impl Crowd {
     }
 
     fn new() -> Self {
-        let mut nodes: Vec<_> = (0..Self::SIZE).map(|n| ganglion(n as u8 + 1)).collect();
+        let asks = |n| ganglion_that(n as u8 + 1, true);
+        let mut nodes: Vec<_> = (0..Self::SIZE).map(asks).collect();
         let keys: Vec<_> = nodes.iter().map(Ganglion::public_key).collect();
         for (at, node) in nodes.iter_mut().enumerate() {
             for (other, &public_key) in keys.iter().enumerate().filter(|(other, _)| *other != at) {
@@ -234,6 +247,8 @@ impl Crowd {
             now: now(),
             under_way: Vec::new(),
             sessions: Vec::new(),
+            probes: Vec::new(),
+            limits: 0,
         }
     }
 
@@ -266,7 +281,7 @@ impl Crowd {
                 let (from, to, message) = self.under_way.remove(which);
                 let source = Self::address(from);
                 self.nodes[to].handle_datagram(now, source, Some(local), &message);
-                return (to, 3);
+                return (to, 5);
             }
             9..12 if !self.sessions.is_empty() => {
                 let newest = self.sessions.len().saturating_sub(8);
@@ -279,7 +294,7 @@ impl Crowd {
                     local,
                 };
                 self.nodes[owner].handle_upcall(now, &moved);
-                return (owner, 3);
+                return (owner, 5);
             }
             12 => {
                 let endpoint = (self.below(3) > 0).then_some(elsewhere);
@@ -291,6 +306,24 @@ impl Crowd {
                 self.nodes[at].set_preshared_key(now, peer, Some(key));
                 return (at, 3);
             }
+            13 if !self.probes.is_empty() => {
+                let newest = self.probes.len().saturating_sub(8);
+                let which = newest + self.below(self.probes.len() - newest);
+                let (owner, peer, probe) = self.probes[which].clone();
+                if self.below(4) == 0 {
+                    self.nodes[at].handle_record(now, peer, &probe);
+                    return (at, 1);
+                }
+                let Some(Record::Probe { token, octets }) = Record::parse(&probe) else {
+                    return (at, 0);
+                };
+                if let Command::SendRecord { record, .. } =
+                    (Record::Answer { token, octets }).to(peer)
+                {
+                    self.nodes[owner].handle_record(now, peer, &record);
+                }
+                return (owner, 2);
+            }
             14 => self.nodes[at].handle_upcall(now, &Upcall::NeedSession { peer }),
             _ => {
                 let span = [20, 5000, 20_000, 100_000][self.below(4)];
@@ -298,17 +331,39 @@ impl Crowd {
                 self.nodes[at].handle_timeout(self.now);
             }
         }
-        (at, 7 * peers)
+        (at, 10 * peers)
     }
 
     fn take_all(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         while let Some(command) = node.poll_command() {
-            if let Command::InstallSession(install) = command {
-                self.sessions.push((at, install.session_id));
+            match command {
+                Command::InstallSession(install) => self.sessions.push((at, install.session_id)),
+                Command::SendRecord { peer, record } if record.len() > 14 => {
+                    self.probes.push((at, peer, record));
+                }
+                Command::SetFrameLimit { .. } => self.limits += 1,
+                _ => {}
             }
         }
-        while node.poll_event().is_some() {}
+        while let Some(event) = node.poll_event() {
+            let GanglionEvent::ResolvePath { peer, endpoint, .. } = event;
+            let path = Path {
+                source_mac: MacAddr([2, 0, 0, 0, 0, 1]),
+                next_hop_mac: MacAddr([2, 0, 0, 0, 0, 2]),
+                vlan: None,
+                source: Self::address(at).ip(),
+                source_port: 51820,
+                endpoint,
+            };
+            node.handle_path(self.now, peer, endpoint, Some(path));
+            assert!(node.commands.len() <= 5, "{:?}", node.commands);
+            while let Some(command) = node.poll_command() {
+                if let Command::SendRecord { peer, record } = command {
+                    self.probes.push((at, peer, record));
+                }
+            }
+        }
         while let Some(transmit) = node.poll_transmit() {
             let to = (0..Self::SIZE).find(|&to| Self::address(to) == transmit.destination);
             self.under_way
@@ -342,7 +397,10 @@ fn every_queue_and_table_keeps_its_bound() {
         assert_eq!(node.by_endpoint, known);
         most = most.max(node.indices.len());
         crowd.take_all(at);
+        let probes = crowd.probes.len();
+        crowd.probes.drain(..probes.saturating_sub(64));
     }
+    assert!(crowd.limits > 10, "{} limits", crowd.limits);
     let sessions = crowd.sessions.len();
     assert!(
         sessions > 500 && most > 4,

@@ -23,6 +23,9 @@ pub struct GanglionConfig {
     pub capabilities: u32,
     /// How many workers there are.
     pub workers: usize,
+    /// Whether it is probed how long frames to peers may be (RFC 8899). Probes of peers are
+    /// answered in any case.
+    pub path_mtu: bool,
     /// What [`Ganglion::take_remembered`] gave last before the node was stopped; `None` at its
     /// first start.
     pub remembered: Option<Remembered>,
@@ -122,6 +125,9 @@ pub struct PeerStatus {
     pub last_handshake: Option<Instant>,
     /// What both sides of the current session can do beyond version 1.
     pub capabilities: u32,
+    /// The longest inner frame that the way to it is known to carry, in octets from the destination
+    /// MAC on; `None` while only what it accepts limits.
+    pub frame_limit: Option<u16>,
     /// What went to and fro.
     pub traffic: TrafficTotals,
 }

@@ -260,6 +260,7 @@ fn no_type_with_a_secret_prints_it() {
         max_frame: 1440,
         capabilities: 0,
         workers: 1,
+        path_mtu: false,
         remembered: None,
     };
     printed.push(format!(

@@ -234,6 +234,7 @@ fn a_peer_that_cannot_be_is_refused() {
         max_frame: 1440,
         capabilities: 0,
         workers: 1,
+        path_mtu: false,
         remembered: None,
     };
     let mut ganglion = Ganglion::new(config, Box::new(Seeded(1)), pair.now);

@@ -83,6 +83,8 @@ pub(crate) struct Setup {
     pub(crate) psk: Option<[u8; 32]>,
     pub(crate) knows_endpoint: bool,
     pub(crate) timers: Timers,
+    pub(crate) max_frame: u16,
+    pub(crate) path_mtu: bool,
 }
 
 impl Default for Setup {
@@ -92,6 +94,8 @@ impl Default for Setup {
             psk: None,
             knows_endpoint: true,
             timers: Timers::default(),
+            max_frame: 1440,
+            path_mtu: false,
         }
     }
 }
@@ -119,9 +123,10 @@ fn config(setup: &Setup, index: usize, disk: Option<&str>) -> GanglionConfig {
         fabric: setup.fabric.to_owned(),
         private_key: private_key(index),
         lanes: 2,
-        max_frame: 1440,
+        max_frame: setup.max_frame,
         capabilities: 0b11 + (1 << (8 + index)),
         workers: 1,
+        path_mtu: setup.path_mtu,
         remembered,
     }
 }
@@ -221,6 +226,8 @@ pub(crate) struct Network {
     pub(crate) jitter: Duration,
     pub(crate) loss_percent: u64,
     pub(crate) repeat_percent: u64,
+    /// The longest inner frame that it carries, by the sender's index.
+    pub(crate) carries: [usize; 2],
     /// A further reason to lose one: the sender's index, and the datagram.
     pub(crate) block: fn(usize, &Datagram) -> bool,
     under_way: BTreeMap<(Instant, u64), Datagram>,
@@ -259,6 +266,7 @@ impl Pair {
             jitter: Duration::ZERO,
             loss_percent: 0,
             repeat_percent: 0,
+            carries: [usize::MAX; 2],
             block: |_, _| false,
             under_way: BTreeMap::new(),
             sequence: 0,
@@ -481,7 +489,12 @@ impl Pair {
             busy = true;
         }
         while let Some(upcall) = node.worker.upcalls.pop_front() {
-            node.ganglion.handle_upcall(now, &upcall);
+            match &upcall {
+                Upcall::Record { peer, record } => {
+                    assert!(node.ganglion.handle_record(now, *peer, record));
+                }
+                _ => node.ganglion.handle_upcall(now, &upcall),
+            }
             busy = true;
         }
         let mut out = std::mem::take(&mut node.worker.out);
@@ -511,7 +524,9 @@ impl Pair {
         let net = &mut self.net;
         let copies = 1 + u64::from(net.rng.chance(net.repeat_percent));
         for _ in 0..copies {
-            let lost = net.rng.chance(net.loss_percent) || (net.block)(from, &datagram);
+            let lost = net.rng.chance(net.loss_percent)
+                || datagram.body.inner_octets() > net.carries[from]
+                || (net.block)(from, &datagram);
             let most = u64::try_from(net.jitter.as_nanos()).expect("a short time");
             let jitter = Duration::from_nanos(net.rng.next() % (most + 1));
             if !lost {

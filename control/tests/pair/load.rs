@@ -27,6 +27,7 @@ fn stranger(pair: &Pair, now: Now) -> Ganglion {
         max_frame: 1440,
         capabilities: 0,
         workers: 1,
+        path_mtu: false,
         remembered: None,
     };
     let timers = Timers {

@@ -8,6 +8,7 @@ mod first_contact;
 mod harness;
 mod hostile;
 mod load;
+mod path_mtu;
 mod reload;
 mod rotation;
 mod weather;

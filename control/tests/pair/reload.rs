@@ -39,6 +39,7 @@ fn bystander(pair: &mut Pair) -> (PeerId, u32) {
         max_frame: 1440,
         capabilities: 0,
         workers: 1,
+        path_mtu: false,
         remembered: None,
     };
     let now = pair.now;

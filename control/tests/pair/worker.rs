@@ -28,8 +28,48 @@ pub(crate) enum Body {
         session_id: u32,
         key: SymmetricKey,
         nonce: u64,
-        frame: Option<u64>,
+        inner: Inner,
     },
+}
+
+impl Body {
+    /// Octets of what is sealed in it.
+    pub(crate) fn inner_octets(&self) -> usize {
+        match self {
+            Self::Handshake(_) => 0,
+            Self::Data { inner, .. } => inner.octets(),
+        }
+    }
+
+    /// The control record in it.
+    pub(crate) fn record(&self) -> Option<&Arc<[u8]>> {
+        match self {
+            Self::Data {
+                inner: Inner::Record(record),
+                ..
+            } => Some(record),
+            _ => None,
+        }
+    }
+}
+
+/// What is sealed in a message of a session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Inner {
+    Keepalive,
+    /// One of this number, and of so many octets.
+    Frame(u64, u16),
+    Record(Arc<[u8]>),
+}
+
+impl Inner {
+    fn octets(&self) -> usize {
+        match self {
+            Self::Keepalive => 0,
+            Self::Frame(_, octets) => usize::from(*octets),
+            Self::Record(record) => record.len(),
+        }
+    }
 }
 
 struct WorkerSession {
@@ -42,12 +82,13 @@ struct WorkerPeer {
     traffic: Arc<PeerTraffic>,
     reachable: bool,
     path: Option<Path>,
+    /// The longest frame, where that was said.
+    frame_limit: Option<u16>,
     current: Option<u32>,
     staged: VecDeque<u64>,
 }
 
 /// The model of a node's workers.
-#[derive(Default)]
 pub(crate) struct Worker {
     peers: BTreeMap<PeerId, WorkerPeer>,
     sessions: BTreeMap<u32, WorkerSession>,
@@ -60,8 +101,29 @@ pub(crate) struct Worker {
     pub(crate) staged: u64,
     /// Frames dropped before they were sent.
     pub(crate) dropped: u64,
+    /// Of them, those that were longer than the limit.
+    pub(crate) too_long: u64,
+    /// How long frames are.
+    pub(crate) frame_octets: u16,
     /// Verified messages of which the session was not known any more.
     pub(crate) unknown_session: u64,
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self {
+            peers: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            upcalls: VecDeque::new(),
+            out: Vec::new(),
+            delivered: Vec::new(),
+            staged: 0,
+            dropped: 0,
+            too_long: 0,
+            frame_octets: 64,
+            unknown_session: 0,
+        }
+    }
 }
 
 impl Worker {
@@ -74,6 +136,7 @@ impl Worker {
                         traffic,
                         reachable: false,
                         path: None,
+                        frame_limit: None,
                         current: None,
                         staged: VecDeque::new(),
                     },
@@ -89,7 +152,13 @@ impl Worker {
             Command::InstallSession(install) => self.install(*install, now),
             Command::ConfirmSession { session_id } => self.advance(session_id, now),
             Command::EraseSession { session_id } => self.erase(session_id),
-            Command::SendKeepalive { peer } => self.send_in_current(peer, None, now),
+            Command::SendKeepalive { peer } => self.send_in_current(peer, Inner::Keepalive, now),
+            Command::SendRecord { peer, record } => {
+                self.send_in_current(peer, Inner::Record(record), now);
+            }
+            Command::SetFrameLimit { peer, octets } => {
+                self.peer(peer).frame_limit = Some(octets);
+            }
             Command::DropStaged { peer } => {
                 self.dropped += self.peer(peer).staged.drain(..).count() as u64;
             }
@@ -144,7 +213,17 @@ impl Worker {
         let current = self.peer(id).current;
         let session = current.and_then(|current| self.sessions.get(&current));
         if session.is_some_and(|s| now.since(s.install.established_at) < REJECT_AFTER) {
-            self.send_in_current(id, Some(frame), now);
+            let octets = self.frame_octets;
+            if self
+                .peer(id)
+                .frame_limit
+                .is_some_and(|limit| octets > limit)
+            {
+                self.dropped += 1;
+                self.too_long += 1;
+                return;
+            }
+            self.send_in_current(id, Inner::Frame(frame, octets), now);
             return;
         }
         let peer = self.peer(id);
@@ -162,7 +241,7 @@ impl Worker {
         self.upcalls.push_back(Upcall::NeedSession { peer: id });
     }
 
-    fn send_in_current(&mut self, id: PeerId, frame: Option<u64>, now: Instant) {
+    fn send_in_current(&mut self, id: PeerId, inner: Inner, now: Instant) {
         let peer = self
             .peers
             .get_mut(&id)
@@ -173,20 +252,21 @@ impl Worker {
         else {
             return;
         };
+        let is_frame = matches!(inner, Inner::Frame(..));
         let Some(path) = peer.path else {
-            self.dropped += u64::from(frame.is_some());
+            self.dropped += u64::from(is_frame);
             return;
         };
         let body = Body::Data {
             session_id: session.install.remote_session_id,
             key: session.install.send_key.clone(),
             nonce: session.sent,
-            frame,
+            inner,
         };
         session.sent += 1;
         let traffic = peer.traffic.worker(0);
         traffic.last_tx.store(now.0, Ordering::Relaxed);
-        if frame.is_some() {
+        if is_frame {
             traffic.last_tx_data.store(now.0, Ordering::Relaxed);
             traffic.tx_frames.fetch_add(1, Ordering::Relaxed);
         }
@@ -203,7 +283,7 @@ impl Worker {
             session_id,
             key,
             nonce,
-            frame,
+            inner,
         } = body
         else {
             return;
@@ -231,7 +311,7 @@ impl Worker {
         let peer = self.peer(id);
         let traffic = peer.traffic.worker(0);
         traffic.last_rx.store(now.0, Ordering::Relaxed);
-        if frame.is_some() {
+        if matches!(inner, Inner::Frame(..)) {
             traffic.last_rx_data.store(now.0, Ordering::Relaxed);
             traffic.rx_frames.fetch_add(1, Ordering::Relaxed);
         }
@@ -246,6 +326,13 @@ impl Worker {
                 local,
             });
         }
-        self.delivered.extend(frame);
+        match inner {
+            Inner::Keepalive => {}
+            Inner::Frame(frame, _) => self.delivered.push(*frame),
+            Inner::Record(record) => self.upcalls.push_back(Upcall::Record {
+                peer: id,
+                record: record[..].into(),
+            }),
+        }
     }
 }

@@ -146,6 +146,7 @@ impl Node {
             max_frame: ports.max_frame() as u16,
             capabilities: 0,
             workers: mailbox.workers(),
+            path_mtu: false,
             remembered: state.load(Remembered::parse),
         };
         let mut node = Self {

@@ -389,6 +389,7 @@ fn host(node: usize, shape: &Shape, now: Now) -> Host {
         max_frame: shape.max_frame as u16,
         capabilities: 0,
         workers: shape.workers,
+        path_mtu: false,
         remembered: None,
     };
     let workers = (0..shape.workers as u16)

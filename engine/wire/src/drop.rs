@@ -137,6 +137,8 @@ drop_reasons! {
     HandshakeBadPayload = "handshake_bad_payload",
     /// Response or cookie reply answers nothing that is pending.
     HandshakeUnexpected = "handshake_unexpected",
+    /// Path MTU probe or answer is malformed, one too many, or answers nothing that is under way.
+    ProbeRefused = "probe_refused",
     /// Mailbox between worker and control thread is full.
     MailboxFull = "mailbox_full",
 }
