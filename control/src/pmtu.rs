@@ -2,14 +2,6 @@
 //! probing with records padded to a size (RFC 8899), one machine a peer.
 //!
 //! ```text
-<<<<<<< HEAD
-//!           a session or a way, never confirmed      answered, or nothing left to halve
-//!    Rest ----------------------------------> Probing ----------------------------> Rest
-//!     ^   30 s, data went: the limit again     | ^
-//!     |   600 s, data went: the upper bound    | | 30 s and more, data went; a session
-//!     |                                        v |
-//!     +------- the limit stays as it is ----- Quiet   nothing at all was answered
-=======
 //!       a session, another way or bound; 30 s or 600 s passed, and data was sent
 //!      +------------------------------------------------------------------------+
 //!      |                                                                        v
@@ -17,7 +9,6 @@
 //!              nothing is left between what is carried and what is not      |    ^
 //!                                                      nothing is answered  v    |  a session,
 //!                                                                           Quiet   or data
->>>>>>> helper-p
 //! ```
 //!
 //! A record of n octets takes the same outer packet as a frame of n octets, so sizes are those of
@@ -65,13 +56,8 @@ const CONFIRM_AFTER: Duration = Duration::from_secs(30);
 /// Age of a search from which a greater size is tried again (PMTU_RAISE_TIMER, RFC 8899 s.5.1.1).
 const RAISE_AFTER: Duration = Duration::from_secs(600);
 
-<<<<<<< HEAD
 /// How long a peer that answers nothing is left alone at first; each time twice as long, and
 /// [`RAISE_AFTER`] at most.
-=======
-/// How long a peer that answers nothing is left alone at first; each time twice as long, and
-/// [`RAISE_AFTER`] at most.
->>>>>>> helper-p
 const QUIET: Duration = Duration::from_secs(30);
 
 /// The way to a peer, while there is a session to send in.

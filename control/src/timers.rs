@@ -149,19 +149,10 @@ fn rekey_deadline(peer: &Peer, timers: &Timers) -> Option<Instant> {
 /// What the workers' traffic says about who owes whom a sign of life.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-<<<<<<< HEAD
     /// When data was last sent.
     pub(crate) last_tx_data: Option<Instant>,
     /// When data last verified.
     pub(crate) last_rx_data: Option<Instant>,
-=======
-    /// When anything was last sent.
-    pub(crate) last_tx: Option<Instant>,
-    /// When data was last sent.
-    pub(crate) last_tx_data: Option<Instant>,
-    /// When anything last verified.
-    pub(crate) last_rx: Option<Instant>,
->>>>>>> helper-p
     /// When the first data was sent that nothing was heard after.
     pub(crate) unanswered_since: Option<Instant>,
     /// When the first data was received that nothing was sent after.
@@ -179,14 +170,8 @@ impl Watch {
         let sent = totals.last_tx.max(self.keepalive_at);
         self.unanswered_since = first_after(heard, self.unanswered_since, totals.last_tx_data);
         self.owed_since = first_after(sent, self.owed_since, totals.last_rx_data);
-<<<<<<< HEAD
         self.last_tx_data = totals.last_tx_data;
         self.last_rx_data = totals.last_rx_data;
-=======
-        self.last_tx = totals.last_tx;
-        self.last_tx_data = totals.last_tx_data;
-        self.last_rx = totals.last_rx;
->>>>>>> helper-p
     }
 
     /// Silence was acted upon.

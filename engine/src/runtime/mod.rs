@@ -150,11 +150,7 @@ impl Node {
             max_frame: ports.max_frame() as u16,
             capabilities: 0,
             workers: mailbox.workers(),
-<<<<<<< HEAD
             path_mtu: config.switch.path_mtu,
-=======
-            path_mtu: false,
->>>>>>> helper-p
             remembered: state.load(Remembered::parse),
         };
         let mut node = Self {
