@@ -87,8 +87,11 @@ class Attacker:
 
     def flood(self, seconds: float, *options: str) -> Tool:
         """Starts a flood."""
-        command = [str(self.perf), "flood", "--seconds", str(round(seconds)), *options]
-        tool = Tool(self.namespace.inside(*command))
+        return self.start("flood", "--seconds", str(round(seconds)), *options)
+
+    def start(self, what: str, *options: str, ready: str | None = None) -> Tool:
+        """Starts the program. Nothing that others run has its core before it."""
+        tool = Tool(self.namespace.inside(str(self.perf), what, *options), ready)
         parameters = os.sched_param(ATTACKER_PRIORITY)
         os.sched_setscheduler(tool.process.pid, os.SCHED_FIFO, parameters)
         return tool
