@@ -100,10 +100,10 @@ Examples:
   watch -n 1 -c omni show queues --color always";
 
 const RELOAD_EXAMPLES: &str = "\
-The engine follows peers (added, removed, names, endpoints, preshared keys), the fabric's name, its
-own name and key, access[].mtu and underlay.filter. Sessions with peers of which nothing
-changed go on. A file that is wrong, or that changes anything else, changes nothing at all: what
-is wrong is said here, exit status 1. SIGHUP does the same and says it in the engine's log.
+The engine follows peers (added, removed, names, endpoints, preshared keys, VLANs and limits), the
+fabric's name, its own name and key, access[].mtu and underlay.filter. Sessions with peers of which
+nothing changed go on. A file that is wrong, or that changes anything else, changes nothing at all:
+what is wrong is said here, exit status 1. SIGHUP does the same and says it in the engine's log.
 
 Examples:
   omni-engine --config fabric.yaml --check && omni reload
