@@ -1,15 +1,16 @@
 //! Hosts that move: to another node's bridge while they speak, to another port, and addresses that
 //! another host takes over.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::hosts::{ETH, Host, Segment, neighbour};
 use crate::support::lab::{Lab, Plan, Side, public_key};
 use crate::support::ledger::assert_memory_idle;
 use crate::support::node::{Node, NodeSpec};
+use crate::support::packet::PacketSocket;
 use crate::support::questions::arping;
 use crate::support::streams::{Beat, Transfer};
-use crate::support::tools::{ping_all, reaches, resumes};
+use crate::support::tools::{Background, ping_all, reaches, resumes};
 use crate::support::{seconds, wait_until};
 
 /// How soon a host is reached after its first frame at its new place.
@@ -24,7 +25,6 @@ fn start(spec: &NodeSpec) -> Node {
 }
 
 struct Scene<'a> {
-    lab: &'a Lab,
     segments: [Segment<'a>; 2],
     a: Node,
     b: Node,
@@ -38,7 +38,6 @@ impl<'a> Scene<'a> {
         let host = segments[0].host("c", 11);
         let (a, b) = (start(&lab.spec(Side::A)), start(&lab.spec(Side::B)));
         let scene = Self {
-            lab,
             segments,
             a,
             b,
@@ -52,8 +51,8 @@ impl<'a> Scene<'a> {
         scene
     }
 
-    /// Pulls the host's cable at one node and plugs it in at the other.
-    fn move_host(&self, from: usize) -> Instant {
+    /// Pulls the host's cable at one node and plugs it in at the other, where it is heard.
+    fn move_host(&self, from: usize) -> PacketSocket {
         self.segments[from].hand_over(&self.host, &self.segments[1 - from])
     }
 
@@ -103,11 +102,15 @@ fn a_host_that_moves_during_transfers_keeps_its_connections() {
     ];
     std::thread::sleep(seconds(1));
     for (from, to) in [(0, Side::B), (1, Side::A)] {
-        let moved = scene.move_host(from);
+        let t0 = std::time::Instant::now();
+        let sock = scene.move_host(from);
+        let t1 = t0.elapsed();
+        let spoke = sock.next_at(SOON).expect("a frame");
+        println!("DEBUG handed over {t1:?} first frame {:?}", spoke.duration_since(t0));
         for (which, beat) in &beats {
             let mut gap = None;
             wait_until(which, SOON, || {
-                gap = beat.first_after(moved);
+                gap = beat.first_after(spoke);
                 gap.is_some()
             });
             let gap = gap.unwrap_or(SOON);
@@ -131,12 +134,13 @@ fn a_silent_host_that_moved_is_reached_after_one_gratuitous_arp() {
     let lab = Lab::new(Plan::default());
     let scene = Scene::new(&lab);
     let host = &scene.host;
-    scene.move_host(0);
-    let before = Instant::now();
-    arping(&host.namespace, ETH, host.v4(), "-U -c 1 -w 1");
-    let sent = before.elapsed();
+    let heard = scene.move_host(0);
+    let mut command = host.namespace.command("arping");
+    command.args(["-U", "-c", "1", "-I", ETH, &host.v4().to_string()]);
+    let _announcing = Background::start(command);
+    heard.next_at(SOON).expect("an announcement");
     let took = resumes(&lab.a, host.v4(), SOON);
-    println!("arping {sent:.0?}; reached from a's after {took:.0?} more");
+    println!("one gratuitous ARP: reached from a's after {took:.0?}");
     assert!(took < MOVED, "{took:?}");
     ping_all(&lab.b, host.v4(), "");
     scene.assert_owned_by(Side::B);
@@ -160,8 +164,9 @@ fn a_host_whose_kernel_announces_it_is_reached_at_its_new_place() {
         namespace.sysctl(key, value);
     }
     namespace.ip(&format!("link set {ETH} down"));
-    scene.move_host(0);
+    let heard = scene.move_host(0);
     namespace.ip(&format!("link set {ETH} up"));
+    heard.next_at(SOON).expect("an announcement");
     for address in [host.v4(), host.v6()] {
         let took = resumes(&lab.a, address, SOON);
         println!("{address} is reached after {took:.0?}");
@@ -185,10 +190,11 @@ fn a_host_that_moves_to_another_port_of_its_node_keeps_its_connections() {
     let transfer = Transfer::start(&host.namespace, (&lab.b, inner_b));
     let beat = Beat::start(&lab.b, (&host.namespace, host.v4()));
     std::thread::sleep(Duration::from_millis(500));
-    let moved = segments[0].hand_over(&host, &segments[1]);
+    let heard = segments[0].hand_over(&host, &segments[1]);
+    let spoke = heard.next_at(SOON).expect("a frame");
     let mut gap = None;
     wait_until("the host is reached", SOON, || {
-        gap = beat.first_after(moved);
+        gap = beat.first_after(spoke);
         gap.is_some()
     });
     let gap = gap.unwrap_or(SOON);

@@ -212,7 +212,7 @@ fn an_access_port_and_a_trunk_speak_of_the_same_vlan() {
     }
     // The engine answers in the VLAN as well, and its answer comes untagged.
     trunk.drain(QUIET);
-    let asked = arping(&lab.a, "omni0", target.into(), "-b -c 3 -i 0.1");
+    let asked = arping(&lab.a, "omni0", target.into(), "-b -c 3");
     assert_eq!(asked.answers, 3, "{asked:?}");
     let questions = trunk.drain(QUIET);
     let questions = questions.iter().filter_map(|frame| inside(frame, VLAN));

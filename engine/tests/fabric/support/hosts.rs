@@ -6,11 +6,11 @@
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Instant;
 
 use super::lab::{Lab, Side};
 use super::netns::{Namespace, ip};
 use super::node::NodeSpec;
+use super::packet::PacketSocket;
 
 /// The engine's end of a segment's cable, which it borrows.
 pub(crate) const ACCESS: &str = "acc";
@@ -87,18 +87,17 @@ impl<'a> Segment<'a> {
         host
     }
 
-    /// Pulls a host's cable out here and plugs it in at `to`. Says when that was: the host may
-    /// have sent its first frame there right after.
-    pub(crate) fn hand_over(&self, host: &Host, to: &Segment<'_>) -> Instant {
+    /// Pulls a host's cable out here and plugs it in at `to`. What the host sends from then on is
+    /// to be heard on the socket.
+    pub(crate) fn hand_over(&self, host: &Host, to: &Segment<'_>) -> PacketSocket {
         let cable = &host.cable;
         self.node.ip(&format!("link set {cable} nomaster down"));
         if self.node.name() != to.node.name() {
             let there = to.node.name();
             self.node.ip(&format!("link set {cable} netns {there}"));
         }
-        let plugged = Instant::now();
         to.plug(cable);
-        plugged
+        PacketSocket::open(to.node, cable)
     }
 }
 
