@@ -232,6 +232,7 @@ impl<I: FrameIo> Worker<I> {
                 })
                 .collect(),
             drops,
+            counted: *self.datapath.counted(),
             census: self.io.census(),
             staged: self.datapath.staged() as u64,
         }
