@@ -160,7 +160,7 @@ fn limits_of_a_verified_message() {
     let mut world = World::established(Shape::default());
     let config = |max_frame| omni_engine::datapath::TableCommand::SetMaxFrame(max_frame);
     let now = world.now.instant;
-    let mut out = omni_engine::datapath::Output::default();
+    let mut out = omni_engine::datapath::Output::new(1);
     let half = &mut world.hosts[1].workers[0];
     half.datapath
         .apply(now, config(100), &mut half.io, &mut out);
