@@ -36,7 +36,7 @@ from omni_lab.attack_tools import Attacker, Process, Tool
 from omni_lab.commands import CommandError
 from omni_lab.interrupt import Interrupted, catch_signals, ignore_signals
 from omni_lab.netns import Host, Namespace
-from omni_lab.node import PORT, Identity, Node, NodeError, Programs, render_config
+from omni_lab.node import ACCESS, PORT, Identity, Node, NodeError, Programs, render_config
 from omni_lab.traffic import TrafficError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -140,7 +140,8 @@ class Siege:
         """The peers that alpha has beside beta. Their private keys go to files."""
         each = self.options.peers
         found: list[tuple[str, str, str | None]] = []
-        for group, count in (("known", each), ("unknown", each), ("victim", VICTIMS)):
+        groups = {"known": each, "unknown": each, "victim": VICTIMS, "hostile": 1}
+        for group, count in groups.items():
             private = [self.omni("keygen").strip() for _ in range(count)]
             self.key_file(group).write_text("\n".join(private) + "\n")
             for index, key in enumerate(private):
@@ -178,8 +179,13 @@ class Siege:
 
     def ingredients(self, attack: Attack) -> list[str]:
         """What `omni-perf flood` needs to know for this kind, as it is now."""
+        if attack.is_peer:
+            # What the control sends: as many packets, and nobody's.
+            attack = ATTACKS["unknown-session"]
+            rate = self.options.handshake_rate
+        else:
+            rate = self.options.data_rate if attack.is_data else self.options.handshake_rate
         options = ["--kind", attack.message]
-        rate = self.options.data_rate if attack.is_data else self.options.handshake_rate
         options += ["--rate", str(rate), "--target-key", self.keys["alpha"]]
         options += ["--sources", self.sources(attack)]
         if attack.is_data:
@@ -229,10 +235,14 @@ class Siege:
         time.sleep(SETTLE_SECONDS)
         engine.forget_peak()
         # Sent is read first here and last below, so that nothing verified was not sent.
+        believed = self.whereabouts()
         there_before, before = beta.show(), alpha.show()
         rss_before, _ = engine.rss_bytes()
         cpu_before, began = engine.cpu_seconds(), time.monotonic()
-        flood = self.attacker.flood(lasts, "--target", self.target(name), *options)
+        if attack.is_peer and name == REAL:
+            flood = self.hostile_peer(attack, lasts)
+        else:
+            flood = self.attacker.flood(lasts, "--target", self.target(name), *options)
         self.stack.callback(flood.kill)
         time.sleep(SETTLE_SECONDS)
         groups = (("known", KNOWN_PORT), ("unknown", UNKNOWN_PORT))
@@ -248,8 +258,11 @@ class Siege:
         _, rss_most = engine.rss_bytes()
         after = alpha.show()
         there_after = beta.show()
+        if (now := self.whereabouts()) != believed:
+            raise NodeError(f"alpha was made to believe {now}, not {believed}")
         cores = {name: (cpu_after[name] - cpu_before[name]) / took for name in cpu_after}
-        cores["attacker"] = sent["cpu_seconds"] / lasts
+        if "cpu_seconds" in sent:
+            cores["attacker"] = sent["cpu_seconds"] / lasts
         return Round(
             target=name,
             bits_per_second=goodput,
@@ -262,6 +275,25 @@ class Siege:
             known=connected[0],
             unknown=connected[1],
         )
+
+    def hostile_peer(self, attack: Attack, seconds: float) -> Tool:
+        """A peer of alpha's that sends what no engine would."""
+        victim = netns.link(self.hosts["beta"], ACCESS)
+        options = ["--keys", str(self.key_file("hostile")), *self.towards_alpha()]
+        options += ["--from", f"{UNDERLAY['attacker']}:{ATTACKER_PORT}", "--kind", attack.message]
+        options += ["--rate", str(self.options.handshake_rate), "--seconds", str(round(seconds))]
+        mac = victim["address"] if victim else ""
+        options += ["--victim", mac, "--victim-ip", ACCESS_V4["beta"]]
+        return self.attacker.start("hostile", *options, ready="ready")
+
+    def whereabouts(self) -> dict[str, str]:
+        """Behind whom alpha believes what is beta's."""
+        link = netns.link(self.hosts["beta"], ACCESS)
+        mac = link["address"] if link is not None else ""
+        show = self.nodes["alpha"].show()
+        owners = {entry["mac"]: entry["owner"] for entry in show["fdb"]}
+        bound = {entry["ip"]: entry["mac"] for entry in show["neighbors"]}
+        return {"mac": owners.get(mac, ""), "ip": bound.get(ACCESS_V4["beta"], mac)}
 
     def run(self) -> dict[str, list[dict[str, Round]]]:
         """All kinds, all rounds."""

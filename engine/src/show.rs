@@ -18,6 +18,14 @@ pub struct Show {
     pub fdb: Vec<FdbView>,
     /// Bindings of IP to MAC addresses.
     pub neighbors: Vec<NeighborView>,
+    /// Every VLAN of which something is known, in order.
+    pub vlans: Vec<VlanView>,
+    /// Every multicast group that somebody wants, in order.
+    pub groups: Vec<GroupView>,
+    /// What calls for somebody to look at it; empty when all is well.
+    pub alarms: Vec<AlarmView>,
+    /// What the switch does and did.
+    pub switch: SwitchView,
     /// Every queue of every worker.
     pub queues: Vec<QueueView>,
     /// Everything dropped, by reason; only reasons that occurred.
@@ -52,6 +60,9 @@ pub struct PeerView {
     pub state: String,
     /// Since the last handshake.
     pub last_handshake_seconds: Option<u64>,
+    /// The longest inner frame that the way to it is known to carry, in octets from the
+    /// destination MAC on; null while that is not known.
+    pub frame_limit: Option<u16>,
     /// Frames that verified.
     pub rx_frames: u64,
     /// Their octets.
@@ -75,6 +86,8 @@ pub struct FdbView {
     pub kind: String,
     /// Since it was last reported by a worker; in use it is reported every 30 s.
     pub age_seconds: u64,
+    /// The number of its last move, by which nodes tell moves apart; null if none is known.
+    pub sequence: Option<u32>,
 }
 
 /// A binding of an IP address.
@@ -90,6 +103,114 @@ pub struct NeighborView {
     pub owner: String,
     /// `snooped`, `nucleus`, `peer` or `static`.
     pub source: String,
+    /// Since it was last confirmed.
+    pub age_seconds: u64,
+}
+
+/// A VLAN, and what is known of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VlanView {
+    /// Its id, 0 for what is untagged.
+    pub vlan: u16,
+    /// The access ports that carry it.
+    pub ports: Vec<VlanPortView>,
+    /// How many peers with a session carry it.
+    pub peer_count: usize,
+    /// Their public keys; empty when they are more than 8.
+    pub peers: Vec<String>,
+    /// MAC addresses in it.
+    pub macs: usize,
+    /// IP addresses in it.
+    pub addresses: usize,
+    /// Multicast groups in it that somebody wants.
+    pub groups: usize,
+}
+
+/// A port that carries a VLAN.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VlanPortView {
+    /// Its name.
+    pub interface: String,
+    /// `access`: untagged on the port. `trunk`: tagged as on the fabric.
+    pub mode: String,
+}
+
+/// A multicast group.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GroupView {
+    /// Outermost VLAN id.
+    pub vlan: u16,
+    /// The group's IP address.
+    pub group: String,
+    /// Who wants it, each as in [`FdbView::owner`].
+    pub members: Vec<String>,
+}
+
+/// Something that somebody should look at.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AlarmView {
+    /// Outermost VLAN id.
+    pub vlan: u16,
+    /// The address.
+    pub mac: String,
+    /// Behind whom it stays, as in [`FdbView::owner`].
+    pub owner: String,
+    /// `moved_too_often`.
+    pub reason: String,
+    /// Until it may move again.
+    pub remaining_seconds: u64,
+}
+
+/// How the switch is configured, and what happened since the start.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct SwitchView {
+    /// `on` or `off`: whether questions for known addresses are answered here.
+    pub suppression: String,
+    /// `flood` or `drop`.
+    pub unknown_unicast: String,
+    /// `snoop` or `flood`.
+    pub multicast: String,
+    /// Who gets everything that is sent to groups.
+    pub wanting_all: Vec<WantingAllView>,
+    /// Questions for IPv4 addresses that were answered here.
+    pub arp_answered: u64,
+    /// Questions for IPv4 addresses of which nothing is known; they went on.
+    pub arp_unknown: u64,
+    /// Questions for IPv6 addresses that were answered here.
+    pub nd_answered: u64,
+    /// Questions for IPv6 addresses of which nothing is known; they went on.
+    pub nd_unknown: u64,
+    /// Hosts told that their packets do not fit.
+    pub too_big_answered: u64,
+    /// Addresses that went from one owner to another.
+    pub moves: u64,
+    /// Addresses that moved too often.
+    pub frozen: u64,
+    /// Times that a peer was asked to let go of an address.
+    pub claims_sent: u64,
+    /// Claims and releases that were not followed.
+    pub claims_refused: u64,
+    /// Addresses and bindings that made room for others.
+    pub evicted: u64,
+    /// Bindings refused.
+    pub bindings_refused: u64,
+    /// Group memberships refused.
+    pub groups_refused: u64,
+    /// Control records, and entries of them, beyond what a peer may send.
+    pub records_limited: u64,
+    /// Control records that were none.
+    pub records_malformed: u64,
+    /// Questions to hosts, and repeats to peers, left out as too many waited.
+    pub sends_left_out: u64,
+}
+
+/// Somebody who gets what is sent to any group.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WantingAllView {
+    /// As in [`FdbView::owner`].
+    pub owner: String,
+    /// In which VLAN; null for all.
+    pub vlan: Option<u16>,
 }
 
 /// A queue.

@@ -4,6 +4,7 @@ use hdrhistogram::Histogram;
 use omni_wire::{DropCounters, Instant};
 use serde::{Deserialize, Serialize};
 
+use crate::datapath::Counted;
 use crate::io::{Census, QueueCounters};
 
 /// The longest latency told apart, in nanoseconds; longer ones count as this.
@@ -91,6 +92,8 @@ pub struct WorkerReport {
     pub queues: Vec<QueueReport>,
     /// What it dropped, or the kernel before it.
     pub drops: DropCounters,
+    /// What it found in frames, beside drops.
+    pub counted: Counted,
     /// Where its frames are.
     pub census: Census,
     /// Frames that wait for a session: part of [`Census::held`].

@@ -232,6 +232,7 @@ impl<I: FrameIo> Worker<I> {
                 })
                 .collect(),
             drops,
+            counted: *self.datapath.counted(),
             census: self.io.census(),
             staged: self.datapath.staged() as u64,
         }
@@ -295,7 +296,97 @@ impl Spin {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::datapath::policy::SwitchPolicy;
+    use crate::io::FramePool;
+    use crate::io::mem::MemIo;
+    use crate::mailbox::mailboxes;
+
+    const NOW: Instant = Instant(1_000_000_000);
+
+    fn worker(ports: usize) -> Worker<MemIo> {
+        let config = DatapathConfig {
+            worker: 0,
+            max_frame: 1500,
+            complete_checksums: false,
+            staged_max: 64,
+            spread_ports: false,
+            policy: Arc::new(SwitchPolicy::open(ports)),
+        };
+        let (_, mut ends) = mailboxes(1).expect("mailboxes");
+        let io = MemIo::with_ports(ports, 4096, 102);
+        let end = ends.pop().expect("one worker");
+        Worker::new(io, config, end, Poll::Sleep, None)
+    }
+
+    fn access(port: u8) -> Port {
+        Port::Access(PortId(port))
+    }
+
+    /// Frames received so far, by port.
+    fn received(worker: &Worker<MemIo>) -> Vec<u64> {
+        let queues = worker.report().queues;
+        queues
+            .iter()
+            .map(|queue| queue.counters.rx_frames)
+            .collect()
+    }
+
+    #[test]
+    fn access_ports_share_a_burst_and_have_their_turns() {
+        let mut worker = worker(3);
+        let frame = [
+            [2, 0, 0, 0, 0, 1],
+            [2, 0, 0, 0, 0, 2],
+            [0x88, 0xb5, 0, 0, 0, 0],
+        ]
+        .concat();
+        for (port, count) in [(0, 640), (1, 128), (2, 3)] {
+            for _ in 0..count {
+                assert!(worker.io.push(access(port), &frame, NOW));
+            }
+        }
+        let turns = [
+            [0, 64, 0, 0],
+            [0, 64, 64, 0],
+            // What the third port leaves of the burst is the first one's.
+            [0, 125, 64, 3],
+            [0, 125, 128, 3],
+            [0, 189, 128, 3],
+        ];
+        for expected in turns {
+            assert!(worker.poll_once(NOW));
+            assert_eq!(received(&worker), expected);
+        }
+        while worker.poll_once(NOW) {}
+        assert_eq!(received(&worker), [0, 640, 128, 3]);
+        let census = worker.report().census;
+        assert!(census.is_complete() && census.held == 0, "{census:?}");
+    }
+
+    #[test]
+    fn latency_is_booked_on_the_queue_that_a_frame_came_in_on_wherever_it_goes() {
+        let mut worker = worker(3);
+        let mut burst = Vec::new();
+        for (from, to) in [(Port::Underlay, 2), (access(0), 1), (access(2), 1)] {
+            worker.io.push(from, &[0; 60], NOW);
+            worker.io.receive(from, &mut burst, BURST_MAX);
+            worker.out.access[to].append(&mut burst);
+        }
+        worker.io.push(access(1), &[0; 60], NOW);
+        worker.io.receive(access(1), &mut burst, BURST_MAX);
+        // Made here: it has not arrived anywhere.
+        burst.extend(worker.io.alloc(60));
+        worker.out.underlay.append(&mut burst);
+        worker.transmit();
+        let queues = worker.report().queues;
+        let timed = queues.iter().map(|q| q.latency.percentiles().count);
+        assert_eq!(timed.collect::<Vec<_>>(), [1, 1, 1, 1]);
+        let sent = queues.iter().map(|q| q.counters.tx_frames);
+        assert_eq!(sent.collect::<Vec<_>>(), [2, 0, 2, 1]);
+    }
 
     /// How much of a second a worker spins when a frame comes every `gap` nanoseconds and takes
     /// `work`.

@@ -18,9 +18,16 @@ const ANSWER: &str = concat!(
     r#"{"node":{"name":"alpha","fabric":"lab","#,
     r#""public_key":"5N+0u2Mcx2zHyTk+L3MHV6Yc7JgX3Qf5t2o7hY8a3gE=","uptime_seconds":42},"#,
     r#""peers":[{"name":"beta","public_key":"hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=","#,
-    r#""endpoint":null,"state":"idle","last_handshake_seconds":null,"#,
+    r#""endpoint":null,"state":"idle","last_handshake_seconds":null,"frame_limit":null,"#,
     r#""rx_frames":0,"rx_bytes":0,"tx_frames":7,"tx_bytes":18446744073709551615}],"#,
-    r#""fdb":[],"neighbors":[],"queues":[],"drops":{"bad_tag":3},"#,
+    r#""fdb":[],"neighbors":[],"vlans":[],"groups":[],"#,
+    r#""alarms":[{"vlan":0,"mac":"02:00:00:00:00:01","owner":"local:omni0","#,
+    r#""reason":"moved_too_often","remaining_seconds":60}],"#,
+    r#""switch":{"suppression":"on","unknown_unicast":"flood","multicast":"snoop","#,
+    r#""wanting_all":[],"arp_answered":0,"arp_unknown":0,"nd_answered":0,"nd_unknown":0,"#,
+    r#""too_big_answered":0,"moves":5,"frozen":1,"claims_sent":0,"claims_refused":0,"#,
+    r#""evicted":0,"bindings_refused":0,"groups_refused":0,"records_limited":0,"#,
+    r#""records_malformed":0,"sends_left_out":0},"queues":[],"drops":{"bad_tag":3},"#,
     r#""umem":{"frames_total":8192,"frames_free":6144,"frames_receiving":2048,"#,
     r#""frames_sending":0,"frames_held":0},"later":1}"#,
 );
@@ -196,7 +203,19 @@ fn show_asks_once_and_prints_every_section() {
     let text = succeeded(&output);
     let head = "alpha  fabric lab  key 5N+0u2Mcx2zHyTk+L3MHV6Yc7JgX3Qf5t2o7hY8a3gE=  up 42s\n";
     assert!(text.starts_with(head), "{text}");
-    for title in ["peers  1", "fdb", "neighbors", "queues", "drops", "umem"] {
+    let alarm = "ALARM  02:00:00:00:00:01 moved too often: stays behind local:omni0 for 1m 0s\n\n";
+    assert!(text[head.len()..].starts_with(alarm), "{text}");
+    for title in [
+        "peers  1",
+        "fdb",
+        "neighbors",
+        "vlans",
+        "groups",
+        "switch",
+        "queues",
+        "drops",
+        "umem",
+    ] {
         assert!(
             text.contains(&format!("\n\n{title}\n")),
             "{title} in {text}"

@@ -18,6 +18,7 @@ CLOSED_PORT = 9
 
 GOODPUT_LOSS_HANDSHAKE = 0.05
 GOODPUT_LOSS_DATA = 0.10
+GOODPUT_LOSS_PEER = 0.05
 RSS_GROWTH_MAX_BYTES = 16 << 20
 CONNECT_P99_MAX_MS = 5000.0
 
@@ -33,10 +34,15 @@ class Attack:
     is_spoofed: bool = True
     # Whether they claim to come from the peer itself, as who sees the wire can do.
     poses_as_peer: bool = False
+    # Whether they come from a peer that the node knows, sealed in a session of its own: then
+    # `message` is one of `omni-perf hostile --kind`.
+    is_peer: bool = False
 
     @property
     def loss_max(self) -> float:
         """The share of goodput that may be lost, against the control."""
+        if self.is_peer:
+            return GOODPUT_LOSS_PEER
         return GOODPUT_LOSS_DATA if self.is_data else GOODPUT_LOSS_HANDSHAKE
 
 
@@ -50,6 +56,18 @@ ATTACKS = {
     "forged-as-peer": Attack("forged-data", is_data=True, poses_as_peer=True),
     "unknown-session": Attack("unknown-session", is_data=True),
     "replayed-data": Attack("recorded", is_data=True),
+} | {
+    f"peer-{kind}": Attack(kind, is_data=True, is_spoofed=False, is_peer=True)
+    for kind in (
+        "macs",
+        "theft",
+        "bindings",
+        "broadcast",
+        "vlans",
+        "malformed",
+        "claims",
+        "records",
+    )
 }
 # What the same packets are sent to: the fabric's port of the node; a closed port of the same host;
 # another host, whose driver drops them.

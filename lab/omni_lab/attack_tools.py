@@ -18,8 +18,8 @@ from .netns import Namespace
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 # Of /proc/self/clear_refs: sets VmHWM back to what is resident now.
 CLEAR_PEAK = "5"
-# An attacker has a machine of its own in earnest: it waits neither for its victim's programs nor for
-# workers with real-time priority, whose priority is 1.
+# An attacker has a machine of its own in earnest: it waits neither for its victim's programs nor
+# for workers with real-time priority, whose priority is 1.
 ATTACKER_PRIORITY = 10
 
 
@@ -87,8 +87,11 @@ class Attacker:
 
     def flood(self, seconds: float, *options: str) -> Tool:
         """Starts a flood."""
-        command = [str(self.perf), "flood", "--seconds", str(round(seconds)), *options]
-        tool = Tool(self.namespace.inside(*command))
+        return self.start("flood", "--seconds", str(round(seconds)), *options)
+
+    def start(self, what: str, *options: str, ready: str | None = None) -> Tool:
+        """Starts the program. Nothing that others run has its core before it."""
+        tool = Tool(self.namespace.inside(str(self.perf), what, *options), ready)
         parameters = os.sched_param(ATTACKER_PRIORITY)
         os.sched_setscheduler(tool.process.pid, os.SCHED_FIFO, parameters)
         return tool

@@ -118,9 +118,13 @@ def udp_text(udp: Udp) -> str:
 
 def wire_text(wire: Tally) -> str:
     """What the capture came to."""
-    kinds = (Kind.DATA, Kind.INITIATION, Kind.RESPONSE, Kind.COOKIE, Kind.KEEPALIVE, Kind.CONTROL)
-    names = ("data", "initiation", "response", "cookie", "keepalive", "control")
-    counted = [(name, wire.count(kind)) for name, kind in zip(names, kinds)]
+    kinds = {
+        "data": (Kind.DATA,),
+        "handshake": (Kind.INITIATION, Kind.RESPONSE, Kind.COOKIE),
+        "keepalive": (Kind.KEEPALIVE,),
+        "control": (Kind.CONTROL,),
+    }
+    counted = [(name, sum(map(wire.count, those))) for name, those in kinds.items()]
     total = sum(count for _, count in counted)
     listed = ", ".join(f"{count:,} {name}" for name, count in counted if count)
     return f"{total:,} messages: {listed}"

@@ -62,7 +62,7 @@ class Screen(unittest.TestCase):
             "1426 octets, not fragmented: 5 of 5; IPv6 5 of 5; VLAN-tagged 5 of 5",
             "alpha to beta 1.52 Gb/s, beta to alpha 1.13 Gb/s",
             "3,397 of 81,868 datagrams lost (4.15 %), 3,397 of them in iperf3's full socket",
-            "1,528,427 data, 2 initiation, 2 response, 4 keepalive",
+            "1,528,427 data, 4 handshake, 4 keepalive",
             "20,008 read whole; plaintext in 0",
             "beta omni0 queue 0",
             "under load p50 1.36 ms, p99 13.8 ms",

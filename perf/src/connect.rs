@@ -114,7 +114,7 @@ fn connect(
 
 /// Whether receiving ended without a datagram for a reason to go on after: nothing came, a signal,
 /// or an ICMP answer to something sent before.
-fn is_idle(kind: ErrorKind) -> bool {
+pub(crate) fn is_idle(kind: ErrorKind) -> bool {
     use ErrorKind::{ConnectionRefused, HostUnreachable, Interrupted, TimedOut, WouldBlock};
     matches!(
         kind,

@@ -14,6 +14,7 @@ mod connect;
 mod datapath;
 mod drop;
 mod flood;
+mod hostile;
 mod keys;
 mod record;
 mod replay;
@@ -58,6 +59,8 @@ enum What {
     Record(record::Arguments),
     /// Connects to a node as peers of it do, and measures how long that takes.
     Connect(connect::Arguments),
+    /// Sends frames in a session as a peer that is hostile does. In laboratories only.
+    Hostile(hostile::Arguments),
     /// Drops every frame that an interface receives in its driver, until standard input ends.
     Drop(drop::Arguments),
     /// Nanoseconds a check and commit of the replay window, with and without atomics.
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         What::Flood(arguments) => flood::run(&arguments),
         What::Record(arguments) => record::run(&arguments),
         What::Connect(arguments) => connect::run(&arguments),
+        What::Hostile(arguments) => hostile::run(&arguments),
         What::Drop(arguments) => drop::run(&arguments),
     };
     match done {

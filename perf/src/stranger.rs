@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use omni_control::message::PeerId;
+use omni_control::message::{Command, InstallSession, PeerId};
 use omni_control::{Ganglion, GanglionConfig, PeerConfig, PeerState, PrivateKey, PublicKey};
 use omni_engine::clock;
 use omni_engine::random::SystemRandom;
@@ -52,6 +52,7 @@ impl Acquaintance {
 /// A node with one peer, the one that is measured. Made anew, it begins with an initiation.
 pub(crate) struct Stranger {
     ganglion: Ganglion,
+    session: Option<InstallSession>,
 }
 
 impl Stranger {
@@ -83,15 +84,27 @@ impl Stranger {
             endpoint: Some(endpoint),
         };
         let PeerId(_) = ganglion.add_peer(now, peer)?;
-        Ok(Self { ganglion })
+        Ok(Self {
+            ganglion,
+            session: None,
+        })
     }
 
     /// The next datagram to the peer, if there is one.
     pub(crate) fn poll_transmit(&mut self) -> Option<Vec<u8>> {
         // Commands and events are for an engine; there is none.
-        while self.ganglion.poll_command().is_some() {}
+        while let Some(command) = self.ganglion.poll_command() {
+            if let Command::InstallSession(install) = command {
+                self.session = Some(*install);
+            }
+        }
         while self.ganglion.poll_event().is_some() {}
         self.ganglion.poll_transmit().map(|sent| sent.payload)
+    }
+
+    /// The session made last, keys included.
+    pub(crate) fn take_session(&mut self) -> Option<InstallSession> {
+        self.session.take()
     }
 
     /// Takes in what came from the peer.

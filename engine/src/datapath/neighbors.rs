@@ -132,14 +132,12 @@ impl Neighbors {
         told: &Advertisement,
         upcalls: &mut Vec<Upcall>,
     ) -> Result<(), DropReason> {
-        // Without the option it answers a unicast solicitation, and tells nothing new.
-        let Some(mac) = told.link_layer else {
-            return self.check_owner(context, told.target.into());
-        };
-        if mac != context.ethernet.source {
+        // Hosts leave the option out where they answer a unicast solicitation (s.7.2.4).
+        let source = context.ethernet.source;
+        if told.link_layer.is_some_and(|mac| mac != source) {
             return Err(DropReason::NeighborSpoofed);
         }
-        self.learn(context, told.target.into(), mac, upcalls)
+        self.learn(context, told.target.into(), source, upcalls)
     }
 
     fn learn(
@@ -169,14 +167,6 @@ impl Neighbors {
             }
         }
         Ok(())
-    }
-
-    /// Refuses who speaks for an address of somebody else.
-    fn check_owner(&self, context: Context<'_>, ip: IpAddr) -> Result<(), DropReason> {
-        match self.0.get(&(context.vlan, ip)) {
-            Some(entry) if entry.owner != context.owner => Err(DropReason::BindingNotOwned),
-            _ => Ok(()),
-        }
     }
 
     fn find(&self, context: Context<'_>, target: IpAddr) -> Asked {

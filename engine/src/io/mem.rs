@@ -42,7 +42,7 @@ impl MemFrame {
         }
     }
 
-    fn from_queue(self, queue: usize) -> Self {
+    fn on_queue(self, queue: usize) -> Self {
         Self { queue, ..self }
     }
 
@@ -145,7 +145,7 @@ impl MemIo {
             return false;
         }
         let room = if port == Port::Underlay { 0 } else { self.room };
-        let frame = MemFrame::new(room, octets, Some(arrived)).from_queue(place(port));
+        let frame = MemFrame::new(room, octets, Some(arrived)).on_queue(place(port));
         self.ports[place(port)].received.push_back(frame);
         true
     }

@@ -567,18 +567,6 @@ impl Node {
     fn peer_name(&self, id: PeerId) -> &str {
         self.peer_names.get(&id).map_or("?", String::as_str)
     }
-
-    fn name_of(&self, owner: Owner) -> String {
-        match owner {
-            Owner::Local(port) => format!("local:{}", self.ports.access_name(port)),
-            Owner::Peer(id) => self
-                .plane
-                .ganglion
-                .peers()
-                .find(|peer| peer.id == id)
-                .map_or_else(String::new, |peer| peer.public_key.to_string()),
-        }
-    }
 }
 
 /// Room for the frames that wait for handshakes: what each peer may have, within reason.

@@ -1,18 +1,31 @@
 //! The node's state as `omni show` prints it.
 
+mod tables;
+
+use std::collections::BTreeMap;
+
+use omni_config::{Multicast, UnknownUnicast};
 use omni_control::PeerState;
+use omni_control::message::{Owner, PeerId, VlanBits};
 use omni_wire::{DropCounters, Instant};
 
-use super::Node;
+use super::{Node, switching};
 use crate::clock;
+use crate::datapath::Counted;
 use crate::io::Census;
-use crate::show::{FdbView, NodeView, PeerView, QueueView, Show, UmemView};
+use crate::show::{NodeView, PeerView, QueueView, Show, SwitchView, UmemView};
 use crate::stats::WorkerReport;
-use crate::switch::Kind;
+use tables::{PeerAround, PortAround, Tables};
 
 /// Puts together what the control thread knows and what the workers said.
 pub(super) fn show(node: &Node, reports: &[WorkerReport], drops: &DropCounters) -> Show {
     let now = clock::instant();
+    let names = Names::of(node);
+    let tables = Tables {
+        now,
+        switch: &node.plane.switch,
+        names: &names,
+    };
     Show {
         node: NodeView {
             name: node.config.node.name.clone(),
@@ -21,8 +34,12 @@ pub(super) fn show(node: &Node, reports: &[WorkerReport], drops: &DropCounters) 
             uptime_seconds: now.since(node.started).as_secs(),
         },
         peers: peers(node, now),
-        fdb: fdb(node, now),
-        neighbors: Vec::new(),
+        fdb: tables.fdb(),
+        neighbors: tables.neighbors(),
+        vlans: tables.vlans(&ports_around(node), &peers_around(node)),
+        groups: tables.groups(),
+        alarms: tables.alarms(),
+        switch: switch(node, reports, &tables),
         queues: reports
             .iter()
             .flat_map(|report| queues(node, report))
@@ -33,6 +50,41 @@ pub(super) fn show(node: &Node, reports: &[WorkerReport], drops: &DropCounters) 
             .map(|(reason, count)| (reason.as_str().to_owned(), count))
             .collect(),
         umem: umem(reports),
+    }
+}
+
+/// What owners are called: made once, as tables name each of them over and over.
+#[derive(Debug, Default)]
+struct Names {
+    /// By the index of the port.
+    ports: Vec<String>,
+    /// Public keys.
+    peers: BTreeMap<PeerId, String>,
+}
+
+impl Names {
+    fn of(node: &Node) -> Self {
+        let ports = node.ports.access_ids();
+        let peers = node.plane.ganglion.peers();
+        Self {
+            ports: ports
+                .map(|port| node.ports.access_name(port).to_owned())
+                .collect(),
+            peers: peers
+                .map(|peer| (peer.id, peer.public_key.to_string()))
+                .collect(),
+        }
+    }
+
+    /// `local:` and the interface, or the public key; of one who has just gone, nothing.
+    fn owner(&self, owner: Owner) -> String {
+        match owner {
+            Owner::Local(port) => {
+                let name = self.ports.get(usize::from(port.0));
+                format!("local:{}", name.map_or("?", String::as_str))
+            }
+            Owner::Peer(peer) => self.peers.get(&peer).cloned().unwrap_or_default(),
+        }
     }
 }
 
@@ -51,6 +103,7 @@ fn peers(node: &Node, now: Instant) -> Vec<PeerView> {
             }
             .to_owned(),
             last_handshake_seconds: peer.last_handshake.map(|at| now.since(at).as_secs()),
+            frame_limit: peer.frame_limit,
             rx_frames: peer.traffic.rx_frames,
             rx_bytes: peer.traffic.rx_bytes,
             tx_frames: peer.traffic.tx_frames,
@@ -59,22 +112,62 @@ fn peers(node: &Node, now: Instant) -> Vec<PeerView> {
         .collect()
 }
 
-fn fdb(node: &Node, now: Instant) -> Vec<FdbView> {
-    node.plane
-        .switch
-        .iter()
-        .map(|(key, entry)| FdbView {
-            vlan: key.vlan,
-            mac: key.mac.to_string(),
-            owner: node.name_of(entry.owner),
-            kind: match entry.kind {
-                Kind::Learned => "learned",
-                Kind::Static => "static",
-            }
-            .to_owned(),
-            age_seconds: now.since(entry.seen).as_secs(),
+fn ports_around(node: &Node) -> Vec<PortAround> {
+    let access = node.config.access.iter();
+    let ports = node.ports.access_ids().zip(access);
+    ports
+        .map(|(port, access)| PortAround {
+            interface: node.ports.access_name(port).to_owned(),
+            vlans: switching::port_vlans(access),
         })
         .collect()
+}
+
+/// The peers with a session, and the VLANs that they may use and have.
+fn peers_around(node: &Node) -> Vec<PeerAround> {
+    let configured = node.config.peers.iter();
+    let allowed: BTreeMap<_, _> = configured
+        .map(|peer| (peer.public_key, switching::bits(&peer.vlans)))
+        .collect();
+    let peers = node.plane.ganglion.peers();
+    peers
+        .filter(|peer| peer.state == PeerState::Established)
+        .map(|peer| {
+            let allowed = allowed.get(&peer.public_key.0);
+            let mut vlans = allowed.copied().unwrap_or(VlanBits::NONE);
+            if let Some(carried) = node.plane.switch.carried(peer.id) {
+                for (word, carried) in vlans.0.iter_mut().zip(carried.0) {
+                    *word &= carried;
+                }
+            }
+            PeerAround {
+                public_key: peer.public_key.to_string(),
+                vlans,
+            }
+        })
+        .collect()
+}
+
+fn switch(node: &Node, reports: &[WorkerReport], tables: &Tables<'_>) -> SwitchView {
+    let mut counted = Counted::default();
+    for report in reports {
+        counted.merge(&report.counted);
+    }
+    let settings = &node.config.switch;
+    SwitchView {
+        suppression: if settings.suppression { "on" } else { "off" }.to_owned(),
+        unknown_unicast: match settings.unknown_unicast {
+            UnknownUnicast::Flood => "flood",
+            UnknownUnicast::Drop => "drop",
+        }
+        .to_owned(),
+        multicast: match settings.multicast {
+            Multicast::Snoop => "snoop",
+            Multicast::Flood => "flood",
+        }
+        .to_owned(),
+        ..tables.switch(counted)
+    }
 }
 
 fn queues(node: &Node, report: &WorkerReport) -> Vec<QueueView> {

@@ -35,10 +35,7 @@ pub(super) fn switch_policy(config: &Config, engine_mac: MacAddr) -> SwitchPolic
 
 fn port_policy(access: &Access) -> PortPolicy {
     PortPolicy {
-        vlans: match &access.vlans {
-            ConfiguredVlans::Trunk(vlans) => PortVlans::Trunk(bits(vlans)),
-            ConfiguredVlans::Access(vlan) => PortVlans::Access(*vlan),
-        },
+        vlans: port_vlans(access),
         only: match &access.macs {
             PortMacs::Learn => None,
             PortMacs::Only(macs) => Some(macs.iter().copied().map(MacAddr).collect()),
@@ -46,6 +43,14 @@ fn port_policy(access: &Access) -> PortPolicy {
         guard_ra: access.guard.ra,
         guard_dhcp: access.guard.dhcp,
         storm: storm(access.bum_pps),
+    }
+}
+
+/// What a port carries.
+pub(super) fn port_vlans(access: &Access) -> PortVlans {
+    match &access.vlans {
+        ConfiguredVlans::Trunk(vlans) => PortVlans::Trunk(bits(vlans)),
+        ConfiguredVlans::Access(vlan) => PortVlans::Access(*vlan),
     }
 }
 
@@ -139,6 +144,7 @@ fn storm(pps: Option<u32>) -> Option<Arc<StormBucket>> {
     pps.map(|pps| Arc::new(StormBucket::new(pps)))
 }
 
-fn bits(vlans: &VlanSet) -> VlanBits {
+/// The same set, as the data path has it.
+pub(super) fn bits(vlans: &VlanSet) -> VlanBits {
     VlanBits(*vlans.words())
 }

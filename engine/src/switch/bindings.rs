@@ -184,9 +184,9 @@ impl Bindings {
             self.due.set(key, look_at(now, &binding));
         }
         self.entries.insert(key, binding);
-        self.withdrawn.remove(&key);
-        self.forget.remove(&key);
         if is_local {
+            self.withdrawn.remove(&key);
+            self.forget.remove(&key);
             self.news.changed(now, key);
         }
     }

@@ -53,6 +53,7 @@ impl Contests {
         self.due.next()
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }

@@ -40,10 +40,6 @@ impl<K: Ord + Copy> Deadlines<K> {
         self.at.get(key).copied()
     }
 
-    pub(super) fn contains(&self, key: &K) -> bool {
-        self.at.contains_key(key)
-    }
-
     pub(super) fn len(&self) -> usize {
         self.at.len()
     }
@@ -164,11 +160,6 @@ impl<K: Ord + Copy> News<K> {
     /// It was told of.
     pub(super) fn told(&mut self, key: &K) {
         self.fresh.remove(key);
-    }
-
-    /// Nobody is there to be told.
-    pub(super) fn clear(&mut self) {
-        self.fresh.clear();
     }
 }
 

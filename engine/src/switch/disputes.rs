@@ -39,6 +39,7 @@ impl Disputes {
         self.due.next()
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }

@@ -35,6 +35,14 @@ pub struct Entry {
     pub(super) moves: Vec<Instant>,
 }
 
+impl Entry {
+    /// The number of its last move, where that is known: nodes tell moves apart by it.
+    #[must_use]
+    pub fn sequence(&self) -> Option<u32> {
+        self.stamp.map(|stamp| stamp.sequence)
+    }
+}
+
 /// A sequence number, and the life of the peer that it is good for: one that was restarted counts
 /// anew.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

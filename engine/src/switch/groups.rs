@@ -85,6 +85,11 @@ impl Groups {
         self.wants.next().is_some()
     }
 
+    /// Every port that gets everything, and in which VLAN if not in all.
+    pub(super) fn wanting_all(&self) -> impl Iterator<Item = (PortId, Option<u16>)> {
+        self.wants.iter().map(|(&key, _)| key)
+    }
+
     /// Every group and who wants it.
     pub(super) fn iter(&self) -> impl Iterator<Item = (GroupKey, Vec<Owner>)> {
         let all = self.members.iter();

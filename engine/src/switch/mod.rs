@@ -343,6 +343,26 @@ impl Switch {
         all.map(|((vlan, group), members)| (vlan, group, members))
     }
 
+    /// Who gets what is sent to any group, in one VLAN or, without one, in all: ports behind which
+    /// a router asks, or of which it is not known yet what is wanted, and such peers with a session.
+    /// Nobody in particular where multicast is flooded.
+    pub fn wanting_all(&self) -> impl Iterator<Item = (Owner, Option<u16>)> {
+        let ports = self.groups.wanting_all();
+        let ports = ports.map(|(port, vlan)| (Owner::Local(port), vlan));
+        let peers = self
+            .peers
+            .wanting_all()
+            .map(|peer| (Owner::Peer(peer), None));
+        let snoops = self.config.snoop;
+        ports.chain(peers).filter(move |_| snoops)
+    }
+
+    /// The VLANs that a peer said to carry; `None` while it has said nothing, and gets all.
+    #[must_use]
+    pub fn carried(&self, peer: PeerId) -> Option<&VlanBits> {
+        self.peers.get(peer)?.carried.as_deref()
+    }
+
     /// Every address that is frozen.
     pub fn alarms(&self) -> impl Iterator<Item = Alarm> {
         self.fdb.frozen().filter_map(|(key, until)| {

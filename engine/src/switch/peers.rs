@@ -156,6 +156,13 @@ impl Peers {
         self.get(id).is_some_and(|peer| peer.up)
     }
 
+    /// The peers with a session that are sent what is for any group.
+    pub(super) fn wanting_all(&self) -> impl Iterator<Item = PeerId> {
+        let all = self.by_id.iter();
+        let wanting = all.filter(|(_, peer)| peer.up && peer.groups.wants_all());
+        wanting.map(|(&id, _)| id)
+    }
+
     /// The life of the owner that its sequence numbers are good for.
     pub(super) fn epoch(&self, owner: Owner) -> u32 {
         match owner {

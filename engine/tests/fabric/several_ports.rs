@@ -254,7 +254,7 @@ fn a_port_that_cannot_be_had_takes_those_made_before_with_it() {
         .replace("interface: omni1", "interface: omni0-xdp");
     refused(&yaml, &["access: omni0-xdp is"]);
     // Somebody else's interface where the second port's other side is to be.
-    ports.lab.a.ip("link add omni1-xdp type dummy");
+    ports.lab.a.ip("link add omni1-xdp type bridge");
     refused(&ports.yaml("auto"), &["omni1-xdp"]);
     assert!(ports.lab.a.link("omni1-xdp").is_some(), "it is not ours");
 }
@@ -348,4 +348,34 @@ fn an_existing_port_with_fewer_queues_sets_the_number_of_workers() {
     for port in 0..PORTS {
         ping_all(ports.host_of(port), inner_v4(Side::B, port), "");
     }
+}
+
+/// As many as there may be, on one worker: each costs the packet memory of a queue, no more.
+#[test]
+fn sixteen_ports_are_served() {
+    const COUNT: u8 = 16;
+    const CHUNKS_PER_QUEUE: u64 = 3072;
+    let lab = Lab::new(Plan::default());
+    let spec = lab.spec(Side::A);
+    let more: String = (1..COUNT)
+        .map(|port| {
+            let address = inner_v4(Side::A, port);
+            format!("  - {{ interface: omni{port}, addresses: [\"{address}/24\"] }}\n")
+        })
+        .collect();
+    let a = spec.start_with(&spec.yaml().replace("workers:", &format!("{more}workers:")));
+    let b = NodeSpec {
+        addresses: (0..COUNT)
+            .map(|port| format!("{}/24", inner_v4(Side::B, port)))
+            .collect(),
+        ..lab.spec(Side::B)
+    };
+    let b = b.start();
+    for port in 0..COUNT {
+        ping_all(&lab.a, inner_v4(Side::B, port), "");
+        ping_all(&lab.b, inner_v4(Side::A, port), "");
+    }
+    let [of_a, of_b] = [&a, &b].map(|node| node.show().umem.frames_total);
+    assert_eq!(of_a - of_b, u64::from(COUNT - 1) * CHUNKS_PER_QUEUE);
+    assert_memory_idle(&a, &b);
 }

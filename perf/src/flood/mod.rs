@@ -2,7 +2,7 @@
 //! in a laboratory it shares the machine with what it attacks.
 
 pub(crate) mod messages;
-mod pace;
+pub(crate) mod pace;
 mod packet;
 
 use std::net::SocketAddrV4;
@@ -57,7 +57,7 @@ pub(crate) struct Arguments {
     messages: Option<PathBuf>,
 }
 
-fn parse_rate(text: &str) -> Result<u32, String> {
+pub(crate) fn parse_rate(text: &str) -> Result<u32, String> {
     let rate = text.parse().ok().filter(|r| (1..=10_000_000).contains(r));
     rate.ok_or_else(|| "allowed is 1..=10000000".to_owned())
 }

@@ -58,7 +58,7 @@ enum Command {
     /// Print a new preshared key, a second secret that two peers may mix into their handshakes
     #[command(after_help = GENPSK_EXAMPLES)]
     Genpsk,
-    /// Show what a running engine does: peers, addresses, queues, drops, packet memory
+    /// Show what a running engine does: peers, addresses, VLANs, groups, queues, drops, memory
     #[command(after_help = SHOW_EXAMPLES)]
     Show(ShowArguments),
     /// Make a running engine read its configuration again and follow it
@@ -85,22 +85,25 @@ Example:
   (umask 077 && omni genpsk > alpha-beta.psk)";
 
 const SHOW_EXAMPLES: &str = "\
-Numbers have SI prefixes (1 kB is 1000 octets). Traffic and drops count since the engine started.
+Numbers have SI prefixes (1 kB is 1000 octets). Everything that is counted is so since the engine
+started. Alarms are on top: addresses that moved too often and stay where they are for a while.
 Latencies of a queue run from the driver's receive stamp to the other side's transmit ring.
 
 Examples:
   omni show                      everything, on one screen
   omni show drops                what was dropped, and what that means
+  omni show fdb                  behind whom each MAC address is, and alarms
+  omni show vlans                which ports and peers carry which VLAN
   omni show peers --full-keys    keys to copy from
   omni show --json | jq '.peers[] | select(.state != \"established\") | .name'
   omni show --socket /run/omni/beta.sock fdb
   watch -n 1 -c omni show queues --color always";
 
 const RELOAD_EXAMPLES: &str = "\
-The engine follows peers (added, removed, names, endpoints, preshared keys), the fabric's name, its
-own name and key, access[].mtu and underlay.filter. Sessions with peers of which nothing
-changed go on. A file that is wrong, or that changes anything else, changes nothing at all: what
-is wrong is said here, exit status 1. SIGHUP does the same and says it in the engine's log.
+The engine follows peers (added, removed, names, endpoints, preshared keys, VLANs and limits), the
+fabric's name, its own name and key, access[].mtu and underlay.filter. Sessions with peers of which
+nothing changed go on. A file that is wrong, or that changes anything else, changes nothing at all:
+what is wrong is said here, exit status 1. SIGHUP does the same and says it in the engine's log.
 
 Examples:
   omni-engine --config fabric.yaml --check && omni reload
@@ -238,6 +241,9 @@ fn json(show: &Show, section: Option<Section>) -> serde_json::Result<String> {
         Some(Section::Peers) => member("peers", &show.peers),
         Some(Section::Fdb) => member("fdb", &show.fdb),
         Some(Section::Neighbors) => member("neighbors", &show.neighbors),
+        Some(Section::Vlans) => member("vlans", &show.vlans),
+        Some(Section::Groups) => member("groups", &show.groups),
+        Some(Section::Switch) => member("switch", &show.switch),
         Some(Section::Queues) => member("queues", &show.queues),
         Some(Section::Drops) => member("drops", &show.drops),
         Some(Section::Umem) => member("umem", &show.umem),

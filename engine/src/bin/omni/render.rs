@@ -1,9 +1,11 @@
 //! A node's state as a screen of text. Pure: the state in, a string out.
 
+mod switching;
+
 use std::collections::HashMap;
 
 use clap::ValueEnum;
-use omni_engine::show::{FdbView, NeighborView, PeerView, QueueView, Show, UmemView};
+use omni_engine::show::{NeighborView, PeerView, QueueView, Show, UmemView};
 use omni_wire::DropReason;
 
 use crate::table::{Cell, Column, Pen, Table, Tone, printable};
@@ -13,6 +15,8 @@ use crate::units::{ago, count, latency, octets, span};
 const WIDTH: usize = 100;
 /// Rows of a table among all others. A forwarding table can have thousands.
 const ROWS_MAX: usize = 24;
+/// Alarms on top of the screen.
+const ALARMS_MAX: usize = 4;
 /// The longest name in a table, in characters.
 const NAME_MAX: usize = 20;
 /// Characters of a key that tell peers apart.
@@ -25,10 +29,16 @@ const BAR: usize = 60;
 pub(crate) enum Section {
     /// Who is there, since when, and the traffic with them
     Peers,
-    /// The forwarding table: behind whom each MAC address is
+    /// The forwarding table: behind whom each MAC address is; and alarms
     Fdb,
     /// Which MAC address each IP address has
     Neighbors,
+    /// Which ports and peers carry each VLAN, and how much is in it
+    Vlans,
+    /// Who wants what is sent to which multicast group
+    Groups,
+    /// What was answered, moved and refused
+    Switch,
     /// What each queue carried, and how long that took
     Queues,
     /// What was dropped, and what that means
@@ -46,9 +56,14 @@ pub(crate) struct View {
     pub(crate) full_keys: bool,
 }
 
-/// Everything: a head line, then the sections.
+/// Everything: a head line, alarms, then the sections.
 pub(crate) fn screen(show: &Show, view: View) -> String {
-    let mut out = head(show, view);
+    let top = Body {
+        view,
+        indent: 0,
+        rows_max: ALARMS_MAX,
+    };
+    let mut out = head(show, view) + &top.alarms(show);
     for &section in Section::value_variants() {
         let body = Body {
             view,
@@ -108,6 +123,9 @@ const fn title(section: Section) -> &'static str {
         Section::Peers => "peers",
         Section::Fdb => "fdb",
         Section::Neighbors => "neighbors",
+        Section::Vlans => "vlans",
+        Section::Groups => "groups",
+        Section::Switch => "switch",
         Section::Queues => "queues",
         Section::Drops => "drops",
         Section::Umem => "umem",
@@ -119,8 +137,10 @@ fn rows(show: &Show, section: Section) -> Option<usize> {
         Section::Peers => Some(show.peers.len()),
         Section::Fdb => Some(show.fdb.len()),
         Section::Neighbors => Some(show.neighbors.len()),
+        Section::Vlans => Some(show.vlans.len()),
+        Section::Groups => Some(show.groups.len()),
         Section::Queues => Some(show.queues.len()),
-        Section::Drops | Section::Umem => None,
+        Section::Switch | Section::Drops | Section::Umem => None,
     }
 }
 
@@ -152,8 +172,11 @@ impl Body {
     fn section(self, show: &Show, section: Section) -> String {
         match section {
             Section::Peers => self.peers(&show.peers),
-            Section::Fdb => self.fdb(&show.fdb, &show.peers),
+            Section::Fdb => self.fdb(show),
             Section::Neighbors => self.neighbors(&show.neighbors, &show.peers),
+            Section::Vlans => self.vlans(show),
+            Section::Groups => self.groups(show),
+            Section::Switch => self.switch(&show.switch),
             Section::Queues => self.queues(&show.queues),
             Section::Drops => self.drops(show),
             Section::Umem => self.umem(show.umem),
@@ -179,6 +202,11 @@ impl Body {
             out.push_str(&self.line(Tone::Dim, &format!("and {more} more: omni show {title}")));
         }
         out
+    }
+
+    /// Whether this is one section by itself, and whole.
+    const fn is_alone(self) -> bool {
+        self.rows_max == usize::MAX
     }
 
     fn line(self, tone: Tone, text: &str) -> String {
@@ -213,6 +241,7 @@ impl Body {
             Column::left("endpoint").fold(),
             Column::left("state").fold(),
             Column::left("handshake"),
+            Column::right("limit"),
             Column::right("rx").fold(),
             Column::right("frames"),
             Column::right("tx"),
@@ -229,6 +258,8 @@ impl Body {
                 Cell::toned(&peer.state, tone_of(&peer.state)),
                 peer.last_handshake_seconds
                     .map_or_else(Cell::absent, |age| ago(age).into()),
+                peer.frame_limit
+                    .map_or_else(Cell::absent, |octets| octets.to_string().into()),
                 octets(peer.rx_bytes).into(),
                 count(peer.rx_frames).into(),
                 octets(peer.tx_bytes).into(),
@@ -237,25 +268,38 @@ impl Body {
         })
     }
 
-    fn fdb(self, entries: &[FdbView], peers: &[PeerView]) -> String {
+    /// Alarms as well where the section stands alone; on the whole screen they are on top.
+    fn fdb(self, show: &Show) -> String {
+        /// The last one only where something moved.
         const COLUMNS: &[Column] = &[
             Column::right("vlan"),
             Column::left("mac"),
             Column::left("owner"),
             Column::left("kind"),
             Column::left("seen"),
+            Column::right("move"),
         ];
-        if entries.is_empty() {
-            return self.line(Tone::Dim, "no addresses yet");
+        let entries = &show.fdb[..];
+        let mut out = String::new();
+        if self.is_alone() && !show.alarms.is_empty() {
+            out = self.alarms(show) + "\n";
         }
-        let owners = Owners::new(peers);
-        self.table(COLUMNS, entries, Section::Fdb, |entry| {
+        if entries.is_empty() {
+            return out + &self.line(Tone::Dim, "no addresses yet");
+        }
+        let owners = Owners::new(&show.peers);
+        let moved = entries.iter().any(|entry| entry.sequence.is_some());
+        let columns = &COLUMNS[..COLUMNS.len() - usize::from(!moved)];
+        out + &self.table(columns, entries, Section::Fdb, |entry| {
             [
                 vlan(entry.vlan),
                 (&entry.mac).into(),
                 self.owner(&owners, &entry.owner),
                 (&entry.kind).into(),
                 ago(entry.age_seconds).into(),
+                entry
+                    .sequence
+                    .map_or_else(Cell::absent, |number| number.to_string().into()),
             ]
         })
     }
@@ -267,6 +311,7 @@ impl Body {
             Column::left("mac"),
             Column::left("owner"),
             Column::left("source"),
+            Column::left("seen"),
         ];
         if entries.is_empty() {
             return self.line(Tone::Dim, "no bindings");
@@ -279,17 +324,25 @@ impl Body {
                 (&entry.mac).into(),
                 self.owner(&owners, &entry.owner),
                 (&entry.source).into(),
+                ago(entry.age_seconds).into(),
             ]
         })
     }
 
     /// A port by its name, a peer by its name, and who is no peer any more by the key.
     fn owner(self, owners: &Owners<'_>, owner: &str) -> Cell {
+        if owner.is_empty() {
+            return Cell::absent();
+        }
+        self.owner_name(owners, owner).into()
+    }
+
+    /// The same as text.
+    fn owner_name(self, owners: &Owners<'_>, owner: &str) -> String {
         match owners.0.get(owner) {
-            Some(name) => self.name(name).into(),
-            None if owner.is_empty() => Cell::absent(),
-            None if owner.starts_with("local:") => owner.into(),
-            None => self.key(owner).into(),
+            Some(name) => self.name(name),
+            None if owner.starts_with("local:") => owner.to_owned(),
+            None => self.key(owner),
         }
     }
 

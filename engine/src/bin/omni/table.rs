@@ -32,6 +32,8 @@ pub(crate) enum Tone {
     Good,
     /// Soon well, or soon not.
     Warning,
+    /// Somebody should look at it.
+    Alarm,
 }
 
 /// Writes colours, or leaves them out.
@@ -47,10 +49,11 @@ impl Pen {
         let sgr = match tone {
             _ if !self.colors || text.is_empty() => return text.to_owned(),
             Tone::Plain => return text.to_owned(),
-            Tone::Strong => 1,
-            Tone::Dim => 2,
-            Tone::Good => 32,
-            Tone::Warning => 33,
+            Tone::Strong => "1",
+            Tone::Dim => "2",
+            Tone::Good => "32",
+            Tone::Warning => "33",
+            Tone::Alarm => "1;31",
         };
         format!("\x1b[{sgr}m{text}\x1b[0m")
     }

@@ -5,6 +5,7 @@
 //! move between these and are never copied.
 #![allow(unsafe_code)]
 
+mod error;
 mod ethtool;
 mod frame;
 mod socket;
@@ -21,6 +22,7 @@ use omni_wire::{DropReason, Instant};
 use omni_xdp_redirect::Meta;
 use xsk_rs::FrameDesc;
 
+pub use error::XskError;
 pub use ethtool::{
     SwitchedOff, disable_receive_vlan_offload, disable_transmit_offloads, receive_queues,
 };
@@ -39,78 +41,6 @@ use umem::Area;
 const SPARE_CHUNKS: usize = 256;
 /// Joining buffers a worker may hold.
 const JOINED_FRAMES_MAX: usize = 256;
-
-/// Why the engine could not set up its sockets.
-#[derive(Debug, thiserror::Error)]
-pub enum XskError {
-    /// The UMEM could not be made.
-    #[error(
-        "cannot map packet memory: {0}; without CAP_IPC_LOCK raise the memlock limit (ulimit -l)"
-    )]
-    Umem(io::Error),
-    /// A queue could not be bound.
-    #[error("cannot bind queue {queue} of {interface}: {source} ({hint})")]
-    Bind {
-        /// Of which interface.
-        interface: String,
-        /// Which.
-        queue: u32,
-        /// What the kernel said.
-        source: io::Error,
-        /// What to do about it.
-        hint: &'static str,
-    },
-    /// Something that only a defect explains.
-    #[error("AF_XDP set-up: {0}")]
-    Setup(String),
-}
-
-impl XskError {
-    fn setup(why: impl ToString) -> Self {
-        Self::Setup(why.to_string())
-    }
-
-    fn umem(error: impl std::error::Error) -> Self {
-        Self::Umem(io_error_of(&error))
-    }
-
-    fn bind(binding: &Binding<'_>, error: &impl std::error::Error) -> Self {
-        let source = io_error_of(error);
-        let hint = match source.raw_os_error() {
-            Some(libc::EBUSY) => "another process has this queue: is another engine running?",
-            Some(libc::EPERM) => "needs CAP_NET_RAW, and CAP_IPC_LOCK or a higher memlock limit",
-            Some(libc::EOPNOTSUPP) => "the driver cannot do this: try `zero_copy: off`",
-            Some(libc::ENODEV) => "the interface is gone",
-            Some(libc::EINVAL) => "does the interface have this queue?",
-            _ => "see `dmesg`",
-        };
-        let interface = binding.interface.to_owned();
-        Self::Bind {
-            interface,
-            queue: binding.queue,
-            source,
-            hint,
-        }
-    }
-
-    fn raw_os_error(&self) -> Option<i32> {
-        match self {
-            Self::Umem(source) | Self::Bind { source, .. } => source.raw_os_error(),
-            Self::Setup(_) => None,
-        }
-    }
-}
-
-/// The operating system's error behind a crate's.
-fn io_error_of(error: &dyn std::error::Error) -> io::Error {
-    let inner = error
-        .source()
-        .and_then(|source| source.downcast_ref::<io::Error>());
-    match inner.and_then(io::Error::raw_os_error) {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => io::Error::other(error.to_string()),
-    }
-}
 
 /// An interface whose queues are to be bound.
 #[derive(Clone, Debug)]

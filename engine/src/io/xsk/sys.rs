@@ -136,3 +136,34 @@ impl Promiscuous {
         Ok(Self { _socket: socket })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+
+    #[test]
+    fn any_of_many_descriptors_ends_a_sleep() {
+        let made = (0..200).map(|_| eventfd(0, EventfdFlags::NONBLOCK).expect("a descriptor"));
+        let made: Vec<OwnedFd> = made.collect();
+        let (wake, queues) = made.split_first().expect("some");
+        let mut set = PollSet::new();
+        for queue in queues {
+            set.add(queue.as_raw_fd());
+        }
+        let mut sleep = |millis| {
+            let start = Instant::now();
+            set.wait(wake.as_raw_fd(), millis).expect("a sleep");
+            start.elapsed()
+        };
+        assert!(sleep(20) >= Duration::from_millis(19), "nothing happened");
+        for ready in [wake, &queues[0], &queues[198]] {
+            rustix::io::write(ready, &1u64.to_ne_bytes()).expect("a write");
+            assert!(sleep(10_000) < Duration::from_secs(5));
+            rustix::io::read(ready, &mut [0u8; 8]).expect("a read");
+        }
+    }
+}

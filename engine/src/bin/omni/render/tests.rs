@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
-use omni_engine::show::NodeView;
+use omni_engine::show::{
+    AlarmView, FdbView, GroupView, NodeView, SwitchView, VlanPortView, VlanView, WantingAllView,
+};
 use omni_engine::stats::Percentiles;
 
 use super::*;
@@ -25,6 +27,10 @@ fn sample() -> Show {
             fdb_entry(0, "02:00:00:00:00:01", "local:omni0", "learned", 4),
             fdb_entry(0, "02:00:00:00:00:02", BETA, "learned", 31),
             fdb_entry(20, "02:00:00:00:00:03", GAMMA, "static", 0),
+            FdbView {
+                sequence: Some(3_912_774),
+                ..fdb_entry(20, "02:00:00:00:00:05", GAMMA, "learned", 2)
+            },
             fdb_entry(4094, "02:00:00:00:00:04", "AAAAAAAAgone", "claimed", 400),
         ],
         neighbors: vec![NeighborView {
@@ -33,7 +39,16 @@ fn sample() -> Show {
             mac: "02:00:00:00:00:02".to_owned(),
             owner: BETA.to_owned(),
             source: "snooped".to_owned(),
+            age_seconds: 31,
         }],
+        vlans: vlans(),
+        groups: vec![GroupView {
+            vlan: 20,
+            group: "ff05::1:3".to_owned(),
+            members: ["local:omni1", GAMMA].map(str::to_owned).into(),
+        }],
+        alarms: vec![alarm(20, 5, GAMMA)],
+        switch: switch_view(),
         queues: queues(),
         drops: [
             ("bad_tag", 3),
@@ -53,6 +68,68 @@ fn sample() -> Show {
     }
 }
 
+fn vlans() -> Vec<VlanView> {
+    let port = |interface: &str, mode: &str| VlanPortView {
+        interface: interface.to_owned(),
+        mode: mode.to_owned(),
+    };
+    let untagged = VlanView {
+        vlan: 0,
+        ports: vec![port("omni0", "trunk")],
+        peer_count: 2,
+        peers: [BETA, GAMMA].map(str::to_owned).into(),
+        macs: 2,
+        addresses: 1,
+        groups: 0,
+    };
+    let tagged = VlanView {
+        vlan: 20,
+        ports: vec![port("omni0", "trunk"), port("omni1", "access")],
+        peer_count: 12,
+        peers: Vec::new(),
+        macs: 1_200,
+        addresses: 0,
+        groups: 1,
+    };
+    let elsewhere = VlanView {
+        vlan: 4094,
+        ports: Vec::new(),
+        peer_count: 0,
+        macs: 1,
+        groups: 0,
+        ..tagged.clone()
+    };
+    vec![untagged, tagged, elsewhere]
+}
+
+fn alarm(vlan: u16, last: u8, owner: &str) -> AlarmView {
+    AlarmView {
+        vlan,
+        mac: format!("02:00:00:00:00:{last:02x}"),
+        owner: owner.to_owned(),
+        reason: "moved_too_often".to_owned(),
+        remaining_seconds: 1_450,
+    }
+}
+
+fn switch_view() -> SwitchView {
+    let wanting = |owner: &str, vlan| WantingAllView {
+        owner: owner.to_owned(),
+        vlan,
+    };
+    SwitchView {
+        suppression: "on".to_owned(),
+        unknown_unicast: "flood".to_owned(),
+        multicast: "snoop".to_owned(),
+        wanting_all: vec![wanting("local:omni0", Some(20)), wanting(BETA, None)],
+        arp_answered: 1_234,
+        arp_unknown: 34,
+        moves: 5,
+        frozen: 1,
+        ..SwitchView::default()
+    }
+}
+
 fn peers() -> Vec<PeerView> {
     let beta = PeerView {
         name: "beta".to_owned(),
@@ -60,6 +137,7 @@ fn peers() -> Vec<PeerView> {
         endpoint: Some("192.0.2.2:51820".to_owned()),
         state: "established".to_owned(),
         last_handshake_seconds: Some(12),
+        frame_limit: Some(1440),
         rx_frames: 81_234,
         rx_bytes: 12_345_678,
         tx_frames: 1_234_567,
@@ -71,6 +149,7 @@ fn peers() -> Vec<PeerView> {
         endpoint: None,
         state: "idle".to_owned(),
         last_handshake_seconds: None,
+        frame_limit: None,
         rx_frames: 0,
         rx_bytes: 0,
         tx_frames: 0,
@@ -87,6 +166,7 @@ fn fdb_entry(vlan: u16, mac: &str, owner: &str, kind: &str, age_seconds: u64) ->
         owner,
         kind,
         age_seconds,
+        sequence: None,
     }
 }
 
@@ -124,22 +204,44 @@ fn queues() -> Vec<QueueView> {
 
 const SCREEN: &str = "\
 alpha  fabric lab  key 5N+0u2Mcx2zHyTk+L3MHV6Yc7JgX3Qf5t2o7hY8a3gE=  up 3h 12m
+ALARM  VLAN 20 02:00:00:00:00:05 moved too often: stays behind gamma for 24m 10s
 
 peers  2
-  name   key         endpoint         state        handshake       rx  frames      tx  frames
-  beta   hSDwCYkw..  192.0.2.2:51820  established  12 s ago   12.3 MB  81.2 k  1.8 GB   1.2 M
-  gamma  3p7bfXt9..  -                idle         -              0 B       0     0 B       0
+  name   key         endpoint         state        handshake  limit       rx  frames      tx  frames
+  beta   hSDwCYkw..  192.0.2.2:51820  established  12 s ago    1440  12.3 MB  81.2 k  1.8 GB   1.2 M
+  gamma  3p7bfXt9..  -                idle         -              -      0 B       0     0 B       0
 
-fdb  4
-  vlan  mac                owner        kind     seen
-     -  02:00:00:00:00:01  local:omni0  learned  4 s ago
-     -  02:00:00:00:00:02  beta         learned  31 s ago
-    20  02:00:00:00:00:03  gamma        static   now
-  4094  02:00:00:00:00:04  AAAAAAAA..   claimed  6 min ago
+fdb  5
+  vlan  mac                owner        kind     seen          move
+     -  02:00:00:00:00:01  local:omni0  learned  4 s ago          -
+     -  02:00:00:00:00:02  beta         learned  31 s ago         -
+    20  02:00:00:00:00:03  gamma        static   now              -
+    20  02:00:00:00:00:05  gamma        learned  2 s ago    3912774
+  4094  02:00:00:00:00:04  AAAAAAAA..   claimed  6 min ago        -
 
 neighbors  1
-  vlan  ip           mac                owner  source
-     -  2001:db8::2  02:00:00:00:00:02  beta   snooped
+  vlan  ip           mac                owner  source   seen
+     -  2001:db8::2  02:00:00:00:00:02  beta   snooped  31 s ago
+
+vlans  3
+  vlan   macs  ips  groups  peers  carried by
+     -      2    1       0      2  omni0 (trunk), beta, gamma
+    20  1.2 k    0       1     12  omni0 (trunk), omni1 (access)
+  4094      1    0       0      0  -
+
+groups  1
+  vlan  group        wanted by
+   all  every group  beta
+    20  every group  local:omni0
+    20  ff05::1:3    local:omni1, gamma
+
+switch
+  suppression on, unknown unicast flood, multicast snoop
+  event         count  meaning
+  arp_answered  1.2 k  ARP requests answered here.
+  arp_unknown      34  ARP requests for addresses of which nothing is known; they went on.
+  moves             5  MAC addresses that went from one owner to another.
+  frozen            1  MAC addresses that moved too often and stayed where they were for a while.
 
 queues  2
   worker  core  port             queue  mode                   rx     tx
@@ -174,6 +276,15 @@ fn a_node_without_anything_says_so_in_words() {
         peers: Vec::new(),
         fdb: Vec::new(),
         neighbors: Vec::new(),
+        vlans: Vec::new(),
+        groups: Vec::new(),
+        alarms: Vec::new(),
+        switch: SwitchView {
+            suppression: "off".to_owned(),
+            unknown_unicast: "drop".to_owned(),
+            multicast: "snoop".to_owned(),
+            ..SwitchView::default()
+        },
         queues: Vec::new(),
         drops: BTreeMap::new(),
         umem: UmemView {
@@ -199,6 +310,15 @@ fdb
 neighbors
   no bindings
 
+vlans
+  nothing is known of any VLAN
+
+groups
+  no groups
+
+switch
+  suppression off, unknown unicast drop, multicast snoop
+
 queues
   no queues
 
@@ -223,8 +343,22 @@ fn the_longest_names_and_addresses_fit_into_100_columns() {
         peer.name = "p".repeat(64);
         peer.endpoint = Some("[2001:0db8:1111:2222:3333:4444:5555:6666]:51820".to_owned());
         peer.last_handshake_seconds = Some(3_599);
+        peer.frame_limit = Some(9_578);
         (peer.rx_bytes, peer.tx_bytes) = (u64::MAX, 99_900);
     }
+    for vlan in &mut show.vlans {
+        vlan.ports = (0..16)
+            .map(|n| VlanPortView {
+                interface: format!("fifteen-char-{n:02}"),
+                mode: "access".to_owned(),
+            })
+            .collect();
+        vlan.peers = [BETA, GAMMA].map(str::to_owned).into();
+    }
+    show.groups[0].group = "ff05:1111:2222:3333:4444:5555:6666:7777".to_owned();
+    show.groups[0].members = vec![BETA.to_owned(); 16];
+    show.alarms = vec![alarm(4094, 5, GAMMA); 9];
+    show.switch = most_of_everything();
     for queue in &mut show.queues {
         let worst = 99_900;
         (queue.rx_frames, queue.tx_frames) = (u64::MAX, worst);
@@ -242,15 +376,83 @@ fn the_longest_names_and_addresses_fit_into_100_columns() {
         .iter()
         .map(|it| (it.as_str().to_owned(), 99_900))
         .collect();
-    for line in screen(&show, PLAIN).lines() {
+    let alone = Section::value_variants().iter();
+    let alone: String = alone.map(|&it| section(&show, it, PLAIN)).collect();
+    for line in (screen(&show, PLAIN) + &alone).lines() {
         assert!(line.chars().count() <= WIDTH, "{line}");
     }
+}
+
+/// Every count of the switch at its widest.
+fn most_of_everything() -> SwitchView {
+    let n = 99_900;
+    SwitchView {
+        arp_answered: n,
+        arp_unknown: n,
+        nd_answered: n,
+        nd_unknown: n,
+        too_big_answered: n,
+        moves: n,
+        frozen: n,
+        claims_sent: n,
+        claims_refused: n,
+        evicted: n,
+        bindings_refused: n,
+        groups_refused: n,
+        records_limited: n,
+        records_malformed: n,
+        sends_left_out: n,
+        ..switch_view()
+    }
+}
+
+#[test]
+fn alarms_are_on_top_of_the_screen_and_of_the_addresses() {
+    let mut show = sample();
+    let text = section(&show, Section::Fdb, PLAIN);
+    let first =
+        "ALARM  VLAN 20 02:00:00:00:00:05 moved too often: stays behind gamma for 24m 10s\n\n";
+    assert!(text.starts_with(first), "{text}");
+    show.alarms = (0..7).map(|n| alarm(0, n, "local:omni0")).collect();
+    let text = screen(&show, PLAIN);
+    let lines: Vec<_> = text.lines().collect();
+    let third = "ALARM  02:00:00:00:00:02 moved too often: stays behind local:omni0 for 24m 10s";
+    assert_eq!(lines[3], third);
+    assert_eq!(lines[5..8], ["and 3 more: omni show fdb", "", "peers  2"]);
+    let fdb = section(&show, Section::Fdb, PLAIN);
+    assert_eq!(fdb.matches("ALARM").count(), 7);
+    let colored = View {
+        pen: Pen { colors: true },
+        ..PLAIN
+    };
+    assert!(screen(&show, colored).contains("\x1b[1;31mALARM"));
+}
+
+#[test]
+fn the_section_of_the_switch_has_every_count_and_the_screen_those_that_occurred() {
+    let text = section(&sample(), Section::Switch, PLAIN);
+    assert_eq!(text.lines().count(), 2 + 15, "{text}");
+    assert!(text.contains("\nclaims_sent "), "{text}");
+    let json = serde_json::to_value(most_of_everything()).unwrap();
+    let members = json.as_object().unwrap().iter();
+    for (name, _) in members.filter(|(_, value)| value.is_u64()) {
+        assert!(text.contains(name.as_str()), "{name} is not on the screen");
+    }
+}
+
+#[test]
+fn groups_are_not_listed_where_multicast_goes_to_everyone() {
+    let mut show = sample();
+    show.switch.multicast = "flood".to_owned();
+    let want = "multicast goes to everyone: switch.multicast: flood\n";
+    assert_eq!(section(&show, Section::Groups, PLAIN), want);
 }
 
 #[test]
 fn the_screen_cuts_long_tables_and_a_section_does_not() {
     let mut show = sample();
     let rows = ROWS_MAX + 5;
+    show.alarms.clear();
     show.fdb = (0..rows)
         .map(|_| fdb_entry(0, "02:00:00:00:00:01", BETA, "learned", 1))
         .collect();
@@ -309,6 +511,10 @@ fn names_from_the_engine_cannot_move_the_cursor() {
     show.node.name = "a\x1b[2J".to_owned();
     show.peers[0].name = "b\x1b[H\n".to_owned();
     show.queues[0].port = "\x07eth".to_owned();
+    show.alarms[0].mac = "\x1b[2J".to_owned();
+    show.switch.multicast = "\r".to_owned();
+    show.vlans[0].ports[0].interface = "\x1b[H".to_owned();
+    show.groups[0].members[0] = "\n".to_owned();
     let text = screen(&show, PLAIN);
     assert!(
         text.chars().all(|char| char == '\n' || !char.is_control()),
