@@ -43,7 +43,8 @@ impl Neighbors {
         self.0.iter()
     }
 
-    /// The first who says to have an address has it, and only from its own MAC address.
+    /// The first who says to have an address has it, and only from its own MAC address. Which of
+    /// its hosts has one is for a peer to say.
     pub(super) fn judge(&mut self, frame: &Entry, arp: &Arp, owner: Owner) -> Judged {
         if arp.sender_mac != frame.source {
             return Judged::Refused;
@@ -51,7 +52,8 @@ impl Neighbors {
         if arp.sender_ip != [0; 4] {
             let key = (frame.vlan, arp.sender_ip);
             let held = self.0.entry(key).or_insert((owner, arp.sender_mac));
-            if held.0 != owner {
+            let is_other = matches!(owner, Owner::Local(_)) && held.1 != arp.sender_mac;
+            if held.0 != owner || is_other {
                 return Judged::Refused;
             }
             held.1 = arp.sender_mac;
