@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use omni_control::message::{Owner, VlanBits};
+use omni_control::message::VlanBits;
 use omni_wire::Instant;
 
 use super::Names;
@@ -223,6 +223,8 @@ mod tests {
     use omni_control::PublicKey;
     use omni_control::message::{FdbKey, PeerId, PortId};
     use omni_wire::MacAddr;
+
+    use omni_control::message::Owner;
 
     use super::*;
     use crate::switch::{Bound, GroupReport, PeerLimits, SwitchConfig};
