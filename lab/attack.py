@@ -282,7 +282,8 @@ class Siege:
         options = ["--keys", str(self.key_file("hostile")), *self.towards_alpha()]
         options += ["--from", f"{UNDERLAY['attacker']}:{ATTACKER_PORT}", "--kind", attack.message]
         options += ["--rate", str(self.options.handshake_rate), "--seconds", str(round(seconds))]
-        options += ["--victim", victim["address"] if victim else "", "--victim-ip", ACCESS_V4["beta"]]
+        mac = victim["address"] if victim else ""
+        options += ["--victim", mac, "--victim-ip", ACCESS_V4["beta"]]
         return self.attacker.start("hostile", *options, ready="ready")
 
     def whereabouts(self) -> dict[str, str]:

@@ -368,7 +368,8 @@ pub(crate) const STATIC: Section = Section {
         Key {
             name: "addresses",
             default: "none",
-            allowed: "a list of IPv4 and IPv6 addresses, each a single host's and in one entry only",
+            allowed: "a list of IPv4 and IPv6 addresses, each a single host's and in one entry \
+                      only",
         },
     ],
 };

@@ -156,7 +156,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_set_of_bits_is_a_set(ranges in proptest::collection::vec((0..4200_u16, 0..300_u16), 0..9)) {
+        fn a_set_of_bits_is_a_set(
+            ranges in proptest::collection::vec((0..4200_u16, 0..300_u16), 0..9),
+        ) {
             let mut expected = BTreeSet::new();
             let mut vlans = VlanSet::none();
             for (first, more) in ranges {

@@ -2,12 +2,13 @@
 //! probing with records padded to a size (RFC 8899), one machine a peer.
 //!
 //! ```text
-//!           a session or a way, never confirmed      answered, or nothing left to halve
-//!    Rest ----------------------------------> Probing ----------------------------> Rest
-//!     ^   30 s, data went: the limit again     | ^
-//!     |   600 s, data went: the upper bound    | | 30 s and more, data went; a session
-//!     |                                        v |
-//!     +------- the limit stays as it is ----- Quiet   nothing at all was answered
+//!       a session, another way or bound; 30 s or 600 s passed, and data was sent
+//!      +------------------------------------------------------------------------+
+//!      |                                                                        v
+//!    Rest <--------------------------------------------------------------- Probing
+//!              nothing is left between what is carried and what is not      |    ^
+//!                                                      nothing is answered  v    |  a session,
+//!                                                                           Quiet   or data
 //! ```
 //!
 //! A record of n octets takes the same outer packet as a frame of n octets, so sizes are those of
@@ -55,7 +56,8 @@ const CONFIRM_AFTER: Duration = Duration::from_secs(30);
 /// Age of a search from which a greater size is tried again (PMTU_RAISE_TIMER, RFC 8899 s.5.1.1).
 const RAISE_AFTER: Duration = Duration::from_secs(600);
 
-/// How long a peer that answers nothing is left alone at first; each time twice as long, and [`RAISE_AFTER`] at most.
+/// How long a peer that answers nothing is left alone at first; each time twice as long, and
+/// [`RAISE_AFTER`] at most.
 const QUIET: Duration = Duration::from_secs(30);
 
 /// The way to a peer, while there is a session to send in.

@@ -296,7 +296,10 @@ impl Spin {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::datapath::policy::SwitchPolicy;
     use crate::io::FramePool;
     use crate::io::mem::MemIo;
     use crate::mailbox::mailboxes;
@@ -310,6 +313,7 @@ mod tests {
             complete_checksums: false,
             staged_max: 64,
             spread_ports: false,
+            policy: Arc::new(SwitchPolicy::open(ports)),
         };
         let (_, mut ends) = mailboxes(1).expect("mailboxes");
         let io = MemIo::with_ports(ports, 4096, 102);

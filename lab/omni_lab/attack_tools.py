@@ -18,8 +18,8 @@ from .netns import Namespace
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 # Of /proc/self/clear_refs: sets VmHWM back to what is resident now.
 CLEAR_PEAK = "5"
-# An attacker has a machine of its own in earnest: it waits neither for its victim's programs nor for
-# workers with real-time priority, whose priority is 1.
+# An attacker has a machine of its own in earnest: it waits neither for its victim's programs nor
+# for workers with real-time priority, whose priority is 1.
 ATTACKER_PRIORITY = 10
 
 

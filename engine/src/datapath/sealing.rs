@@ -63,14 +63,15 @@ impl<F: Frame> Datapath<F> {
         }
     }
 
-    /// The longest inner frame that is sent to the peer now.
+    /// The longest inner frame that is sent to the peer now. Without a session there is no limit:
+    /// the frame causes one, and it is known then what fits.
     pub(super) fn limit_towards(&self, id: PeerId) -> usize {
-        let Some(peer) = self.peers.get(id) else {
-            return usize::MAX;
-        };
-        let session = peer.current.and_then(|slot| self.sessions.get(slot));
-        let accepted = session.map_or(usize::MAX, |session| session.shared.peer_max_frame);
-        accepted.min(peer.frame_limit)
+        let peer = self.peers.get(id);
+        let session = peer.and_then(|peer| self.sessions.get(peer.current?));
+        let limits = peer.zip(session);
+        limits.map_or(usize::MAX, |(peer, session)| {
+            session.shared.peer_max_frame.min(peer.frame_limit)
+        })
     }
 
     /// Everything a frame needs for sealing; `Err` with a reason to drop it, or without one when

@@ -553,6 +553,33 @@ fn nodes_agree_in_the_end_whatever_was_lost_on_the_way() {
 }
 
 #[test]
+fn a_station_that_moves_is_found_within_a_second() {
+    let mut world = World::new(5);
+    world.wild = false;
+    for n in 0..STATIONS {
+        world.stations[n as usize].node = 0;
+        world.speak(n, true);
+    }
+    world.run(90 * SECOND);
+    for n in 0..STATIONS {
+        let station = &mut world.stations[n as usize];
+        station.node = 1 + n as usize % 3;
+        let home = station.node;
+        world.speak(n, true);
+        world.run(SECOND);
+        let port = world.stations[n as usize].port;
+        for (at, node) in world.nodes.iter().enumerate() {
+            let expected = if at == home {
+                Owner::Local(port)
+            } else {
+                Owner::Peer(PeerId(home as u16))
+            };
+            assert_eq!(node.switch.owner(key(n)), Some(expected), "{n} at {at}");
+        }
+    }
+}
+
+#[test]
 fn a_seed_gives_the_same_run_again() {
     let state = |world: World| {
         let node = |node: Node| {

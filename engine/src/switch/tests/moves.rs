@@ -199,20 +199,21 @@ fn a_release_by_the_owner_moves_the_address_at_once_everywhere() {
 fn only_the_owner_releases() {
     let mut bench = at_home();
     bench.learned(2, ALPHA);
-    for peer in [B, C] {
-        bench.hear(
-            peer,
-            &[
-                release(1, 9, public_key(peer)),
-                release(2, 9, public_key(peer)),
-            ],
-        );
+    for (peer, to) in [(A, B), (B, C), (C, A), (A, A), (B, B)] {
+        bench.hear(peer, &[release(1, 9, public_key(to))]);
     }
-    bench.hear(
-        A,
-        &[release(1, 9, public_key(A)), release(2, 9, public_key(A))],
-    );
+    for (peer, to) in [(B, C), (C, B), (B, B), (A, A)] {
+        bench.hear(peer, &[release(2, 9, public_key(to))]);
+    }
+    bench.hear(C, &[release(1, 9, OWN_KEY), release(2, 9, OWN_KEY)]);
+    bench.wait(SECOND);
     assert_eq!((bench.owner(1), bench.owner(2)), (Some(LOCAL), Some(ALPHA)));
+    assert!(
+        bench
+            .fdb_orders()
+            .iter()
+            .all(|order| order.starts_with("AllBut"))
+    );
 }
 
 #[test]
