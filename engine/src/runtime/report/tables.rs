@@ -221,7 +221,7 @@ mod tests {
     use std::time::Duration;
 
     use omni_control::PublicKey;
-    use omni_control::message::{FdbKey, PeerId, PortId};
+    use omni_control::message::{FdbKey, Owner, PeerId, PortId};
     use omni_wire::MacAddr;
 
     use omni_control::message::Owner;
