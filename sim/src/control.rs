@@ -1,14 +1,16 @@
-//! The Ganglion of a host. Every call to it is in this file, so that a change of its interface
-//! changes nothing else.
+//! The control plane of a host: Ganglion and Switch, as production runs them. Every call to it is
+//! in this file, so that a change of its interface changes nothing else.
 
 use std::net::{IpAddr, SocketAddr};
 
-use omni_control::message::{Command, PeerId, Upcall};
+use omni_control::message::{Command, FdbKey, Owner, PeerId, Upcall};
 use omni_control::{
     Ganglion, GanglionConfig, GanglionEvent, PeerConfig, PrivateKey, PublicKey, Remembered, Timers,
 };
+use omni_engine::control_plane::ControlPlane;
+use omni_engine::switch::{Alarm, Audience, Counters, Neighbor, Switch, SwitchConfig};
 use omni_wire::outer::Path;
-use omni_wire::{DropCounters, Instant, Now};
+use omni_wire::{DropCounters, Instant, MacAddr, Now};
 
 use crate::random::Rng;
 
@@ -23,6 +25,8 @@ pub(crate) struct Identity {
     pub(crate) lanes: u16,
     pub(crate) max_frame: u16,
     pub(crate) timers: Timers,
+    /// What the engine asks stations from.
+    pub(crate) engine_mac: MacAddr,
 }
 
 impl Identity {
@@ -38,9 +42,9 @@ pub(crate) struct Datagram {
     pub(crate) payload: Vec<u8>,
 }
 
-/// The Ganglion of one life of a host.
+/// The control plane of one life of a host.
 pub(crate) struct Control {
-    ganglion: Ganglion,
+    plane: ControlPlane,
     memory: Memory,
 }
 
@@ -56,8 +60,14 @@ impl Control {
             path_mtu: false,
             remembered: memory.0.clone(),
         };
+        let ganglion = Ganglion::with_timers(config, identity.timers, Box::new(rng), now);
+        // Nobody here listens to groups, so all is flooded and nobody is asked.
+        let switch = Switch::new(SwitchConfig {
+            snoop: false,
+            ..SwitchConfig::new(1, identity.public_key())
+        });
         Self {
-            ganglion: Ganglion::with_timers(config, identity.timers, Box::new(rng), now),
+            plane: ControlPlane::new(ganglion, switch, identity.engine_mac),
             memory,
         }
     }
@@ -77,37 +87,38 @@ impl Control {
             preshared_key: None,
             endpoint: Some(endpoint),
         };
-        self.ganglion
+        self.plane
+            .ganglion
             .add_peer(now, peer)
             .expect("every host has a key of its own");
     }
 
     pub(crate) fn datagram(&mut self, now: Now, source: SocketAddr, local: IpAddr, payload: &[u8]) {
-        self.ganglion
+        self.plane
+            .ganglion
             .handle_datagram(now, source, Some(local), payload);
     }
 
     /// An address that the host had is gone.
     pub(crate) fn address_gone(&mut self, now: Now, address: IpAddr) {
-        self.ganglion.handle_address_gone(now, address);
+        self.plane.ganglion.handle_address_gone(now, address);
     }
 
-    pub(crate) fn upcall(&mut self, now: Now, upcall: &Upcall) {
-        self.ganglion.handle_upcall(now, upcall);
+    pub(crate) fn upcall(&mut self, now: Now, worker: usize, upcall: Upcall) {
+        self.plane.handle_upcall(now, worker, upcall);
     }
 
     /// Makes it renew the session with a peer, as a worker does whose counter runs out.
     pub(crate) fn renew(&mut self, now: Now, peer: PeerId) {
-        self.ganglion
-            .handle_upcall(now, &Upcall::RekeySoon { peer });
+        self.plane.handle_upcall(now, 0, Upcall::RekeySoon { peer });
     }
 
     pub(crate) fn timeout(&mut self, now: Now) {
-        self.ganglion.handle_timeout(now);
+        self.plane.handle_timeout(now);
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.ganglion.poll_timeout()
+        self.plane.poll_timeout()
     }
 
     pub(crate) fn path(
@@ -117,15 +128,15 @@ impl Control {
         endpoint: SocketAddr,
         path: Option<Path>,
     ) {
-        self.ganglion.handle_path(now, peer, endpoint, path);
+        self.plane.ganglion.handle_path(now, peer, endpoint, path);
     }
 
     /// All that is to be sent, in order. What must not be forgotten is on disk before it leaves.
     pub(crate) fn transmits(&mut self) -> Vec<Datagram> {
-        if let Some(remembered) = self.ganglion.take_remembered() {
+        if let Some(remembered) = self.plane.ganglion.take_remembered() {
             self.memory = Memory(Some(remembered));
         }
-        std::iter::from_fn(|| self.ganglion.poll_transmit())
+        std::iter::from_fn(|| self.plane.ganglion.poll_transmit())
             .map(|transmit| Datagram {
                 destination: transmit.destination,
                 payload: transmit.payload,
@@ -133,27 +144,53 @@ impl Control {
             .collect()
     }
 
-    /// All that the workers are to be told, in order.
-    pub(crate) fn commands(&mut self) -> Vec<Command> {
-        std::iter::from_fn(|| self.ganglion.poll_command()).collect()
+    /// All that the workers are to be told, in order, and which of them.
+    pub(crate) fn orders(&mut self, now: Now) -> Vec<(Audience, Command)> {
+        std::iter::from_fn(|| self.plane.poll_order(now.instant)).collect()
+    }
+
+    /// Behind whom an address is, as far as the Switch knows.
+    pub(crate) fn owner(&self, key: FdbKey) -> Option<Owner> {
+        self.plane.switch.owner(key)
+    }
+
+    /// Every address that the Switch knows, and behind whom it is.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = (FdbKey, Owner)> {
+        let all = self.plane.switch.iter();
+        all.map(|(&key, entry)| (key, entry.owner))
+    }
+
+    /// Every binding that the Switch knows.
+    pub(crate) fn neighbors(&self) -> impl Iterator<Item = Neighbor> {
+        self.plane.switch.neighbors()
+    }
+
+    /// Every address that is frozen.
+    pub(crate) fn alarms(&self) -> impl Iterator<Item = Alarm> {
+        self.plane.switch.alarms()
+    }
+
+    /// What the Switch counted.
+    pub(crate) fn counters(&self) -> Counters {
+        self.plane.switch.counters()
     }
 
     /// The next peer whose way is to be found, and where it is.
     pub(crate) fn wanted_path(&mut self) -> Option<(PeerId, SocketAddr)> {
-        let event = self.ganglion.poll_event()?;
+        let event = self.plane.ganglion.poll_event()?;
         let GanglionEvent::ResolvePath { peer, endpoint, .. } = event;
         Some((peer, endpoint))
     }
 
     /// Where it believes a peer to be.
     pub(crate) fn endpoint(&self, peer: PeerId) -> Option<SocketAddr> {
-        let mut peers = self.ganglion.peers();
+        let mut peers = self.plane.ganglion.peers();
         peers.find(|status| status.id == peer)?.endpoint
     }
 
     /// How things are with a peer, for a report.
     pub(crate) fn describe(&self, peer: PeerId) -> String {
-        let mut peers = self.ganglion.peers();
+        let mut peers = self.plane.ganglion.peers();
         let status = peers.find(|status| status.id == peer);
         status.map_or_else(String::new, |status| {
             let (state, since) = (status.state, status.last_handshake);
@@ -164,6 +201,6 @@ impl Control {
     }
 
     pub(crate) fn drops(&self) -> &DropCounters {
-        self.ganglion.drops()
+        self.plane.ganglion.drops()
     }
 }

@@ -15,19 +15,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use omni_control::message::{Command, PeerId, PortId, Upcall};
+use omni_control::message::{Command, PeerId, PortId};
 use omni_engine::datapath::policy::SwitchPolicy;
 use omni_engine::datapath::session::SharedSession;
 use omni_engine::datapath::{BURST_MAX, Datapath, DatapathConfig, Output, TableCommand};
 use omni_engine::io::mem::{MemFrame, MemIo};
 use omni_engine::io::{FrameIo, Port};
 use omni_engine::mailbox::{ControlMailbox, Order, WorkerMailbox, mailboxes};
-use omni_engine::switch::{Audience, Switch};
+use omni_engine::switch::Audience;
 use omni_wire::outer::Path;
 use omni_wire::{DropReason, Instant, MacAddr, Now, WallTime};
 
 use crate::control::{Control, Identity, Memory};
-use crate::model::{Model, Verdict};
+use crate::model::{Expected, Model, Verdict};
 use crate::random::Rng;
 use crate::report::Violation;
 
@@ -89,7 +89,7 @@ pub(crate) struct Turn {
     /// To the stations.
     pub(crate) delivered: Vec<Vec<u8>>,
     /// What the model expected there, in order.
-    pub(crate) expected: Vec<u64>,
+    pub(crate) expected: Vec<Expected>,
     /// Whether upcalls wait for the control thread.
     pub(crate) told: bool,
     /// Whether something is left for the next turn.
@@ -104,7 +104,6 @@ pub(crate) struct Host {
     pub(crate) life: u32,
     pub(crate) state: State,
     pub(crate) control: Control,
-    pub(crate) switch: Switch,
     pub(crate) mailbox: ControlMailbox,
     pub(crate) workers: Vec<HostWorker>,
     /// Datagrams that wait for the control thread, and where they came from.
@@ -121,6 +120,11 @@ pub(crate) struct Host {
     pub(crate) clock_error: i64,
     /// When the control thread is to have its turn.
     pub(crate) control_at: Option<Instant>,
+}
+
+/// What a host's engine asks stations from.
+pub(crate) fn engine_mac(host: usize) -> MacAddr {
+    MacAddr([6, 0, 0, 0, 2, host as u8])
 }
 
 /// The peer's index that `host` has for `other`.
@@ -144,6 +148,11 @@ pub(crate) fn address(link: Link, number: usize, port: u16) -> SocketAddr {
 }
 
 fn workers(identity: &Identity, link: Link, ends: Vec<WorkerMailbox>) -> Vec<HostWorker> {
+    let policy = Arc::new(SwitchPolicy {
+        suppression: true,
+        engine_mac: identity.engine_mac,
+        ..SwitchPolicy::open(1)
+    });
     let worker = |(index, mailbox)| HostWorker {
         datapath: Datapath::new(DatapathConfig {
             worker: index,
@@ -151,7 +160,7 @@ fn workers(identity: &Identity, link: Link, ends: Vec<WorkerMailbox>) -> Vec<Hos
             complete_checksums: false,
             staged_max: STAGED,
             spread_ports: false,
-            policy: Arc::new(SwitchPolicy::open(1)),
+            policy: Arc::clone(&policy),
         }),
         io: MemIo::new(FRAMES, ROOM[usize::from(link == Link::V6)]),
         mailbox,
@@ -180,7 +189,6 @@ impl Host {
             life: 0,
             state: State::Running,
             control: Control::new(&identity, Memory::default(), rng, now),
-            switch: Switch::default(),
             mailbox,
             workers: workers(&identity, link, ends),
             identity,
@@ -201,7 +209,6 @@ impl Host {
         self.life += 1;
         self.state = State::Running;
         self.control = Control::new(&self.identity, memory, rng, now);
-        self.switch = Switch::default();
         self.mailbox = mailbox;
         self.workers = workers(&self.identity, link, ends);
         self.socket.clear();
@@ -255,36 +262,19 @@ impl Host {
         }
     }
 
-    /// Tells the workers of a change, in the way the runtime does.
+    /// Tells workers what the control plane decided, as the runtime does: a session with its keys
+    /// expanded.
     pub(crate) fn tell(&mut self, audience: Audience, command: Command) {
-        let command = TableCommand::Control(command);
-        match audience {
-            Audience::All => self.mailbox.broadcast(&command, None),
-            Audience::AllBut(worker) => self.mailbox.broadcast(&command, Some(worker)),
-            Audience::Only(worker) => self.mailbox.order(worker, Order::Table(command)),
-        }
-    }
-
-    /// Passes a command of the Ganglion on to all workers, a session with its keys expanded.
-    pub(crate) fn pass_on(&mut self, command: Command) {
         let command = match command {
             Command::InstallSession(install) => {
                 TableCommand::Install(Arc::new(SharedSession::new(&install)))
             }
             other => TableCommand::Control(other),
         };
-        self.mailbox.broadcast(&command, None);
-    }
-
-    /// Handles an upcall: what is said of addresses is the switch's, all else the Ganglion's.
-    pub(crate) fn handle_upcall(&mut self, now: Now, worker: usize, upcall: &Upcall) {
-        if let &Upcall::Learned { key, owner } = upcall {
-            if let Some((audience, command)) = self.switch.learned(now.instant, worker, key, owner)
-            {
-                self.tell(audience, command);
-            }
-        } else {
-            self.control.upcall(now, upcall);
+        match audience {
+            Audience::All => self.mailbox.broadcast(&command, None),
+            Audience::AllBut(worker) => self.mailbox.broadcast(&command, Some(worker)),
+            Audience::Only(worker) => self.mailbox.order(worker, Order::Table(command)),
         }
     }
 
@@ -320,15 +310,16 @@ impl Host {
         {
             taken += 1;
             if let Order::Table(command) = order {
-                model.order(host, index, &command);
+                turn.expected.extend(model.order(host, index, &command)?);
                 datapath.apply(now, command, io, out);
             }
         }
         if io.receive(Port::Underlay, burst, BURST_MAX) > 0 {
             for frame in &*burst {
-                let verdict = model.arrives(now, host, index, omni_engine::io::Frame::bytes(frame));
+                let octets = omni_engine::io::Frame::bytes(frame);
+                let verdict = model.arrives(now, host, index, octets)?;
                 if let Verdict::Delivered(number) = verdict {
-                    turn.expected.push(number);
+                    turn.expected.push(Expected::Frame(number));
                 }
             }
             datapath.ingress(now, burst, io, out);
@@ -336,7 +327,8 @@ impl Host {
         if io.receive(ACCESS, burst, BURST_MAX) > 0 {
             for frame in &*burst {
                 let room = omni_engine::io::Frame::room(frame);
-                model.enters(host, index, &omni_engine::io::Frame::bytes(frame)[room..])?;
+                let octets = &omni_engine::io::Frame::bytes(frame)[room..];
+                turn.expected.extend(model.enters(host, index, octets)?);
             }
             datapath.egress(now, PortId(0), burst, io, out);
         }

@@ -126,6 +126,8 @@ pub(crate) struct Network {
     /// Hosts that reach nobody, and pairs that do not reach each other.
     cuts: BTreeSet<(usize, Option<usize>)>,
     archive: Vec<Envelope>,
+    /// Every message, while that is wanted.
+    pub(crate) tape: Option<Vec<Envelope>>,
     /// What makes the latency of a pair its own.
     salt: u64,
 }
@@ -138,6 +140,7 @@ impl Network {
             rng,
             cuts: BTreeSet::new(),
             archive: Vec::new(),
+            tape: None,
             salt,
         }
     }
@@ -252,6 +255,9 @@ impl Network {
     }
 
     fn keep(&mut self, envelope: &Envelope) {
+        if let Some(tape) = &mut self.tape {
+            tape.push(envelope.clone());
+        }
         if self.archive.len() < ARCHIVE {
             self.archive.push(envelope.clone());
         } else {

@@ -8,6 +8,7 @@ use omni_control::message::PeerId;
 use omni_wire::Instant;
 
 use crate::network::Envelope;
+use crate::world::Saying;
 
 /// Something that is due at some time. `life` is that of the host it was meant for: what belongs
 /// to a process that ended is not for the one that follows it.
@@ -30,6 +31,12 @@ pub(crate) enum Event {
         host: usize,
         life: u32,
         peer: PeerId,
+    },
+    /// A station behind a host has something to say.
+    Answer {
+        station: usize,
+        host: usize,
+        saying: Saying,
     },
     /// A host has noticed that its address changed.
     AddressKnown { host: usize },

@@ -32,8 +32,16 @@ pub struct Summary {
     pub sessions: u64,
     /// Frames that came out behind hosts.
     pub delivered: u64,
+    /// Messages sealed that carry control records.
+    pub records: u64,
+    /// Questions of stations that engines answered.
+    pub answered: u64,
+    /// Addresses that went from one owner to another, counted on each host since its last start.
+    pub moves: u64,
     /// From the end of all faults until every host had reached every other.
     pub healed_in: Duration,
+    /// From then on until every station was known to be where it is.
+    pub settled_in: Duration,
     /// Hosts that had to be restarted by hand, as they had lost each other by both moving.
     pub lost_contact: u64,
 }

@@ -30,8 +30,16 @@ pub struct Weights {
     pub talk_tagged: u32,
     /// A station calls out to all.
     pub broadcast: u32,
+    /// A station asks for the MAC address of another one.
+    pub ask: u32,
     /// A station moves behind another host.
     pub move_station: u32,
+    /// A station is replaced by one with another MAC address.
+    pub replace_station: u32,
+    /// Somebody uses the MAC address of a station that is elsewhere.
+    pub steal: u32,
+    /// A station says to have the IP address of another one.
+    pub spoof: u32,
     /// A host gets another address, or its first one back.
     pub roam: u32,
     /// Messages that were sent before are sent again.
@@ -56,7 +64,11 @@ impl Default for Weights {
             talk: 1000,
             talk_tagged: 60,
             broadcast: 8,
+            ask: 60,
             move_station: 6,
+            replace_station: 2,
+            steal: 6,
+            spoof: 6,
             roam: 6,
             replay: 30,
             forge: 30,
@@ -75,6 +87,9 @@ impl Weights {
     pub fn calm() -> Self {
         Self {
             move_station: 0,
+            replace_station: 0,
+            steal: 0,
+            spoof: 0,
             roam: 0,
             replay: 0,
             forge: 0,
@@ -94,7 +109,11 @@ enum Transition {
     Talk,
     TalkTagged,
     Broadcast,
+    Ask,
     MoveStation,
+    ReplaceStation,
+    Steal,
+    Spoof,
     Roam,
     Replay,
     Forge,
@@ -134,7 +153,11 @@ impl Scenario {
             (w.talk, Transition::Talk),
             (w.talk_tagged, Transition::TalkTagged),
             (w.broadcast, Transition::Broadcast),
+            (w.ask, Transition::Ask),
             (w.move_station, Transition::MoveStation),
+            (w.replace_station, Transition::ReplaceStation),
+            (w.steal, Transition::Steal),
+            (w.spoof, Transition::Spoof),
             (w.roam, Transition::Roam),
             (w.replay, Transition::Replay),
             (w.forge, Transition::Forge),
@@ -193,7 +216,17 @@ impl World {
                 let station = self.scenario.rng.below(self.stations.len());
                 self.send(station, None, None, 40);
             }
+            Transition::Ask => self.ask_for_one(),
             Transition::MoveStation => self.move_station(),
+            Transition::ReplaceStation => {
+                let station = self.scenario.rng.below(self.stations.len());
+                self.replace(station);
+            }
+            Transition::Steal => self.steal_one(),
+            Transition::Spoof => {
+                let (one, other) = self.draw_pair();
+                self.spoof(one, other, 0);
+            }
             Transition::Roam => self.roam_somewhere(),
             Transition::Replay => self.inject(false),
             Transition::Forge => self.inject(true),
@@ -233,11 +266,50 @@ impl World {
         }
     }
 
-    /// One of the stations that may move does.
+    /// Two stations.
+    fn draw_pair(&mut self) -> (usize, usize) {
+        let (stations, rng) = (self.stations.len(), &mut self.scenario.rng);
+        let one = rng.below(stations);
+        (one, (one + 1 + rng.below(stations - 1)) % stations)
+    }
+
+    fn ask_for_one(&mut self) {
+        let rng = &mut self.scenario.rng;
+        let vlan = if rng.chance(100_000) {
+            rng.pick(&VLANS)
+        } else {
+            0
+        };
+        // Mostly before they talk.
+        let (one, other) = if rng.chance(700_000) {
+            rng.pick(&self.scenario.conversations)
+        } else {
+            self.draw_pair()
+        };
+        self.ask(one, other, vlan);
+    }
+
+    /// One of the stations that may move does. Most of them say so.
     fn move_station(&mut self) {
         let station = self.hosts.len() + self.draw_host();
         let to = self.draw_host();
         self.place(station, to);
+        if self.scenario.rng.chance(700_000) {
+            self.announce(station, 0);
+        }
+    }
+
+    /// Somebody sends a few frames from the address of a station that is elsewhere.
+    fn steal_one(&mut self) {
+        let (victim, _) = self.draw_pair();
+        let thief = self.draw_host();
+        let rng = &mut self.scenario.rng;
+        let vlan = rng.chance(200_000).then(|| rng.pick(&VLANS));
+        if self.stations[victim].host != thief {
+            for _ in 0..=self.scenario.rng.below(3) {
+                self.steal(thief, victim, vlan);
+            }
+        }
     }
 
     fn roam_somewhere(&mut self) {

@@ -49,6 +49,10 @@ pub(crate) enum Step {
         host: usize,
         number: u64,
     },
+    Told {
+        host: usize,
+        octets: Vec<u8>,
+    },
     Session {
         host: usize,
         peer: usize,
@@ -72,6 +76,9 @@ pub(crate) enum Step {
     Moved {
         station: usize,
         to: usize,
+    },
+    Replaced {
+        station: usize,
     },
     Roamed {
         host: usize,

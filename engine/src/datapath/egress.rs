@@ -218,7 +218,7 @@ impl<F: Frame> Datapath<F> {
             return Err(DropReason::SourceMacNotOwned);
         }
         match self.fdb.admit(now, key, owner) {
-            Ok(Admission::Known) => Ok(()),
+            Ok(Admission::Known | Admission::Differs) => Ok(()),
             Ok(Admission::Report) => {
                 if raise(&mut self.upcalls, Upcall::Learned { key, owner }).is_err() {
                     self.fdb.unreport(key);

@@ -48,8 +48,10 @@ pub(super) struct Entry<V> {
 pub enum Admission {
     /// The owner spoke.
     Known,
-    /// The address is new, has another value, or was not reported for a while: report it.
+    /// The address is new, or was not reported for a while: report it.
     Report,
+    /// The owner's address has another value. Nothing was changed.
+    Differs,
 }
 
 /// What an owner has.
@@ -114,9 +116,9 @@ impl<K: Copy + Eq + Hash, V: Copy + PartialEq> OwnedTable<K, V> {
     ) -> Result<Admission, DropReason> {
         match self.entries.get_mut(&key) {
             Some(entry) if entry.owner != owner => Err(self.not_owned),
-            Some(entry) if now < entry.report_at && entry.value == value => Ok(Admission::Known),
+            Some(entry) if entry.value != value => Ok(Admission::Differs),
+            Some(entry) if now < entry.report_at => Ok(Admission::Known),
             Some(entry) => {
-                entry.value = value;
                 entry.report_at = now + REPORT_INTERVAL;
                 Ok(Admission::Report)
             }
@@ -292,16 +294,16 @@ mod tests {
     }
 
     #[test]
-    fn addresses_in_use_are_reported_now_and_then_and_when_their_value_changes() {
+    fn addresses_in_use_are_reported_now_and_then_and_keep_their_value() {
         let mut table = table();
         assert_eq!(table.admit(NOW, 1, ALPHA, 0), Ok(Admission::Report));
         let later = NOW + REPORT_INTERVAL;
         assert_eq!(table.admit(later, 1, ALPHA, 0), Ok(Admission::Report));
         assert_eq!(table.admit(later, 1, ALPHA, 0), Ok(Admission::Known));
-        assert_eq!(table.admit(later, 1, ALPHA, 9), Ok(Admission::Report));
-        assert_eq!(table.get(&1).map(|entry| entry.value), Some(9));
+        assert_eq!(table.admit(later, 1, ALPHA, 9), Ok(Admission::Differs));
+        assert_eq!(table.get(&1).map(|entry| entry.value), Some(0));
         table.unreport(&1);
-        assert_eq!(table.admit(later, 1, ALPHA, 9), Ok(Admission::Report));
+        assert_eq!(table.admit(later, 1, ALPHA, 0), Ok(Admission::Report));
     }
 
     #[test]

@@ -134,7 +134,7 @@ fn peers_around(node: &Node) -> Vec<PeerAround> {
         .filter(|peer| peer.state == PeerState::Established)
         .map(|peer| {
             let allowed = allowed.get(&peer.public_key.0);
-            let mut vlans = allowed.copied().unwrap_or(VlanBits::NONE);
+            let mut vlans = allowed.cloned().unwrap_or(VlanBits::NONE);
             if let Some(carried) = node.plane.switch.carried(peer.id) {
                 for (word, carried) in vlans.0.iter_mut().zip(carried.0) {
                     *word &= carried;

@@ -379,7 +379,7 @@ impl Switch {
         if (held.word.owner, held.word.mac) == (word.owner, word.mac) {
             self.bindings.confirm(now, key, word);
             self.close_dispute(key);
-        } else if held.word.owner == word.owner && word.source == Source::Announced {
+        } else if held.word.owner == word.owner && matches!(word.owner, Owner::Peer(_)) {
             // Which of its hosts has it is for the peer to say.
             if held.is_static() {
                 self.counters.bindings_refused += 1;

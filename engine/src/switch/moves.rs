@@ -16,6 +16,12 @@ pub(super) const EXPIRED_MAX: usize = 4096;
 impl Switch {
     /// A worker reports a source address.
     pub fn learned(&mut self, now: Instant, worker: usize, key: FdbKey, owner: Owner) {
+        if let Owner::Peer(peer) = owner
+            && self.peers.get(peer).is_none()
+        {
+            // The worker has not heard yet that the peer was removed.
+            return;
+        }
         match self.fdb.owner(key) {
             Some(held) if held == owner => self.spoke(now, key),
             Some(held) => {

@@ -150,16 +150,34 @@ fn an_announcement_is_learned_and_sent_on_once() {
         owner: local(0),
     };
     assert!(bench.upcalls().contains(&bound));
-    // The same host has another card now.
-    let moved = who_has(host(4), "10.7.0.1", "10.7.0.1");
-    assert_eq!(bench.send(0, &moved), [(1, moved)]);
-    let bound = Upcall::Bound {
-        vlan: 0,
-        ip: IpAddr::from([10, 7, 0, 1]),
-        mac: host(4),
-        owner: local(0),
+}
+
+#[test]
+fn another_host_behind_the_same_port_gets_an_address_when_the_control_thread_says_so() {
+    let mut bench = suppressing();
+    let told = |n| who_has(host(n), "10.7.0.1", "10.7.0.1");
+    bench.send(0, &told(1));
+    bench.upcalls();
+    for port in [0, 1] {
+        // It may be the same host with another card, or one that lies.
+        let other = 4 + port as u8;
+        bench.refuse(port, &told(other), DropReason::BindingNotOwned);
+        let wanted = Upcall::Bound {
+            vlan: 0,
+            ip: IpAddr::from([10, 7, 0, 1]),
+            mac: host(other),
+            owner: local(port as u8),
+        };
+        assert_eq!(bench.upcalls().contains(&wanted), port == 0, "at a rate");
+    }
+    let asked = who_has(host(3), "10.7.0.3", "10.7.0.1");
+    let [(1, answer)] = &bench.send(1, &asked)[..] else {
+        panic!("one answer");
     };
-    assert!(bench.upcalls().contains(&bound));
+    let answer = Arp::parse(&answer[14..]).expect("ARP");
+    assert_eq!(answer.sender_mac, host(1), "nothing was poisoned");
+    bench.bind(0, "10.7.0.1", host(4), local(0));
+    assert_eq!(bench.send(0, &told(4)), [(1, told(4))]);
 }
 
 #[test]

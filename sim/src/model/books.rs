@@ -27,6 +27,10 @@ struct Sent {
 pub(crate) struct Counts {
     pub(crate) sessions: u64,
     pub(crate) sealed: u64,
+    /// Messages sealed that carry control records.
+    pub(crate) records: u64,
+    /// Questions that engines answered.
+    pub(crate) answered: u64,
     pub(crate) delivered: u64,
     /// Frames that the network lost, whether in the air or before a host that did not listen.
     pub(crate) lost: u64,
@@ -61,6 +65,11 @@ impl Books {
     /// The octets of a frame.
     pub(crate) fn octets(&self, number: u64) -> &[u8] {
         &self.frames[number as usize].octets
+    }
+
+    /// For which hosts a frame was sealed.
+    pub(crate) fn sealed(&self, number: u64) -> Hosts {
+        self.frames[number as usize].sealed
     }
 
     /// Behind which hosts a frame came out.

@@ -13,16 +13,22 @@
 //! - No frame is lost from the count: all that a worker took in is sent, delivered, consumed,
 //!   staged or dropped under a name.
 //! - Nothing is answered, or changed, by a datagram that no host of the fabric has sent.
+//! - Control records are messages as others are, and never come out behind a host.
+//! - An address goes to nobody but hosts that its station is or was behind, and to a thief only
+//!   while nobody could know better.
+//! - A question is answered exactly when a binding is known, with what that says; who claims what
+//!   is somebody else's is not heard.
 //! - Tables stay within their limits.
 
 mod books;
+mod neighbors;
 mod tables;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chacha20poly1305::aead::{AeadInPlace, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce, Tag};
-use omni_control::message::{InstallSession, Role};
+use omni_control::message::{Command, FdbKey, InstallSession, Owner, PeerId, Role};
 use omni_engine::datapath::TableCommand;
 use omni_wire::handshake;
 use omni_wire::header::{DataHeader, DataKind, INITIATION, RESPONSE};
@@ -32,13 +38,13 @@ use omni_wire::limits::{
 use omni_wire::outer::Outer;
 use omni_wire::{Instant, MacAddr};
 
-use crate::control::Datagram;
+use crate::control::{Control, Datagram};
 use crate::frame::{self, Magic};
 use crate::host::{HostWorker, host_of};
 use crate::report::Violation;
 use crate::trace::Digest;
 pub(crate) use books::Books;
-use tables::{Entry, WorkerTables};
+use tables::{Entry, Fate, WorkerTables};
 
 /// A set of hosts, one bit each.
 pub(crate) type Hosts = u128;
@@ -58,6 +64,15 @@ pub(crate) enum Verdict {
     Consumed,
     /// Accepted, and its frame comes out: the one with this number.
     Delivered(u64),
+}
+
+/// What is to come out of a worker towards the stations.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Expected {
+    /// A station's frame, the one with this number.
+    Frame(u64),
+    /// The engine's own: a question, or the answer to one.
+    Own(Vec<u8>),
 }
 
 /// What a message sealed was.
@@ -84,7 +99,7 @@ struct Session {
 struct Sealed {
     /// Of the message from its header on.
     digest: u64,
-    /// The frame in it; `None` for keepalives.
+    /// The frame in it; `None` for keepalives and control records.
     number: Option<u64>,
     kind: DataKind,
 }
@@ -120,30 +135,53 @@ pub(crate) struct Model {
     handshakes: HashMap<u64, (usize, u64)>,
     /// Hosts whose wall clock was ever wrong.
     distrusted: Hosts,
+    /// The hosts that each address may be behind.
+    places: BTreeMap<MacAddr, Hosts>,
 }
 
 impl Model {
     /// A fabric in which nothing happened yet; `lanes` are the workers of each host.
     pub(crate) fn new(magic: Magic, lanes: &[u16]) -> Self {
-        let host = |lanes: &u16| HostModel {
-            workers: WorkerTables::all(*lanes),
+        let host = |(index, lanes): (usize, &u16)| HostModel {
+            workers: WorkerTables::all(index, *lanes),
             ..HostModel::default()
         };
         Self {
             magic,
             books: Books::default(),
-            hosts: lanes.iter().map(host).collect(),
+            hosts: lanes.iter().enumerate().map(host).collect(),
             nonces: HashSet::new(),
             sealed: HashMap::new(),
             handshakes: HashMap::new(),
             distrusted: 0,
+            places: BTreeMap::new(),
         }
+    }
+
+    /// An address may be behind a host from now on.
+    pub(crate) fn may_be(&mut self, mac: MacAddr, host: usize) {
+        *self.places.entry(mac).or_default() |= 1 << host;
+    }
+
+    /// Whether a host may believe an address to be behind an owner.
+    fn is_place(&self, host: usize, key: FdbKey, owner: Owner) -> Checked {
+        let place = match owner {
+            Owner::Local(_) => host,
+            Owner::Peer(peer) => host_of(host, peer),
+        };
+        let places = self.places.get(&key.mac).copied().unwrap_or(0);
+        if places >> place & 1 != 0 {
+            return Ok(());
+        }
+        Violation::because(format!(
+            "host {host} has {key:?} behind host {place}, which may be behind {places:b} only"
+        ))
     }
 
     /// A host begins a new life: it knows nothing any more but what it answered.
     pub(crate) fn reborn(&mut self, host: usize, lanes: u16) {
         let before = std::mem::take(&mut self.hosts[host]);
-        self.hosts[host].workers = WorkerTables::all(lanes);
+        self.hosts[host].workers = WorkerTables::all(host, lanes);
         self.hosts[host].answered = before.answered;
     }
 
@@ -165,23 +203,59 @@ impl Model {
         );
     }
 
-    /// A worker takes an order.
-    pub(crate) fn order(&mut self, host: usize, worker: usize, order: &TableCommand) {
+    /// A worker takes an order. Says what comes out of it towards the stations.
+    pub(crate) fn order(
+        &mut self,
+        host: usize,
+        worker: usize,
+        order: &TableCommand,
+    ) -> Checked<Option<Expected>> {
+        if let &TableCommand::Control(Command::FdbInsert { key, owner }) = order {
+            self.is_place(host, key, owner)?;
+        }
         self.hosts[host].workers[worker].order(order);
+        Ok(match order {
+            TableCommand::Control(Command::SendFrame { frame, .. }) if worker == 0 => {
+                Some(Expected::Own(frame.to_vec()))
+            }
+            _ => None,
+        })
     }
 
-    /// A station's frame reaches a worker: decides to whom it may go.
-    pub(crate) fn enters(&mut self, host: usize, worker: usize, inner: &[u8]) -> Checked {
+    /// A station's frame reaches a worker: decides to whom it may go. Says the answer, if it is
+    /// answered.
+    pub(crate) fn enters(
+        &mut self,
+        host: usize,
+        worker: usize,
+        inner: &[u8],
+    ) -> Checked<Option<Expected>> {
         let Some(number) = frame::number(&self.magic, inner) else {
             return Violation::because("a frame without a marker entered");
         };
+        let entry = Entry::read(inner);
         let tables = &mut self.hosts[host].workers[worker];
-        let targets = tables.enters(&Entry::read(inner));
-        let bits = targets
-            .iter()
-            .fold(0, |bits: Hosts, &peer| bits | 1 << host_of(host, peer));
-        self.books.allow(number, bits);
-        Ok(())
+        let fate = tables.enters(&entry);
+        if let Some(owner) = tables.source_owner(&entry) {
+            self.is_place(host, entry.source_key(), owner)?;
+        }
+        match fate {
+            Fate::Sent(targets) => {
+                let bit = |&peer: &PeerId| 1 << host_of(host, peer);
+                let bits = targets.iter().fold(0, |bits: Hosts, peer| bits | bit(peer));
+                self.books.allow(number, bits);
+            }
+            Fate::Answered(mac) => {
+                let request = frame::read_arp(inner);
+                self.books.counts.answered += 1;
+                return Ok(
+                    request.map(|request| Expected::Own(frame::answer_to(inner, &request, mac)))
+                );
+            }
+            Fate::Refused => self.books.refuse(number, host),
+            Fate::Taken => {}
+        }
+        Ok(None)
     }
 
     /// A worker sends a message: says for whom it is, and judges whether it might be sent.
@@ -215,10 +289,14 @@ impl Model {
         let to = self.may_seal(now, (host, worker), id, &header)?;
         self.hosts[host].workers[worker].flow.sealed += 1;
         self.books.counts.sealed += 1;
-        let number = if inner.is_empty() {
-            None
-        } else {
-            Some(self.books.seals(&self.magic, host, to, &inner)?)
+        let number = match header.kind {
+            DataKind::Control => {
+                Self::is_hidden(&inner, octets)?;
+                self.books.counts.records += 1;
+                None
+            }
+            DataKind::Data if inner.is_empty() => None,
+            DataKind::Data => Some(self.books.seals(&self.magic, host, to, &inner)?),
         };
         let digest = Digest::of(message);
         let DataHeader {
@@ -277,10 +355,10 @@ impl Model {
         host: usize,
         worker: usize,
         octets: &[u8],
-    ) -> Verdict {
+    ) -> Checked<Verdict> {
         self.hosts[host].workers[worker].flow.received += 1;
         let Some((sealed, header)) = self.verified(now, host, worker, octets) else {
-            return Verdict::Dropped;
+            return Ok(Verdict::Dropped);
         };
         let (kind, number) = (sealed.kind, sealed.number);
         let model = &mut self.hosts[host];
@@ -294,21 +372,25 @@ impl Model {
         let newest = model.newest.entry((session_id, lane)).or_default();
         *newest = nonce.max(*newest);
         let Some(session) = model.sessions.get_mut(&session_id) else {
-            return Verdict::Dropped;
+            return Ok(Verdict::Dropped);
         };
         session.confirmed = true;
         let peer = session.peer;
         let tables = &mut model.workers[worker];
         let (Some(number), DataKind::Data) = (number, kind) else {
             tables.flow.consumed += 1;
-            return Verdict::Consumed;
+            return Ok(Verdict::Consumed);
         };
         let entry = Entry::read(self.books.octets(number));
-        if tables.may_leave(&entry, crate::host::peer_of(host, peer)) {
-            Verdict::Delivered(number)
+        let may_leave = tables.may_leave(&entry, crate::host::peer_of(host, peer));
+        if let Some(owner) = tables.source_owner(&entry) {
+            self.is_place(host, entry.source_key(), owner)?;
+        }
+        if may_leave {
+            Ok(Verdict::Delivered(number))
         } else {
             self.books.refuse(number, host);
-            Verdict::Dropped
+            Ok(Verdict::Dropped)
         }
     }
 
@@ -346,29 +428,28 @@ impl Model {
         &mut self,
         host: usize,
         worker: usize,
-        expected: &[u64],
+        expected: &[Expected],
         delivered: &[Vec<u8>],
     ) -> Checked {
         let flow = &mut self.hosts[host].workers[worker].flow;
         flow.delivered += delivered.len() as u64;
-        for octets in delivered {
-            self.books.delivers(&self.magic, host, octets)?;
+        let is_same = |(expected, octets): (&Expected, &Vec<u8>)| match expected {
+            Expected::Frame(number) => self.books.octets(*number) == octets.as_slice(),
+            Expected::Own(own) => own == octets,
+        };
+        let pairs = || expected.iter().zip(delivered);
+        if delivered.len() != expected.len() || !pairs().all(is_same) {
+            return Violation::because(format!(
+                "host {host}, worker {worker} delivered {delivered:02x?}, and the tables say \
+                 {expected:02x?}"
+            ));
         }
-        let same = delivered.len() == expected.len()
-            && expected
-                .iter()
-                .zip(delivered)
-                .all(|(&number, octets)| self.books.octets(number) == octets.as_slice());
-        if same {
-            return Ok(());
+        for (expected, octets) in pairs() {
+            if let Expected::Frame(_) = expected {
+                self.books.delivers(&self.magic, host, octets)?;
+            }
         }
-        let numbers = delivered
-            .iter()
-            .map(|octets| frame::number(&self.magic, octets));
-        Violation::because(format!(
-            "host {host}, worker {worker} delivered frames {:?}, and the tables say {expected:?}",
-            numbers.collect::<Vec<_>>()
-        ))
+        Ok(())
     }
 
     /// What a worker holds after a turn.
@@ -442,11 +523,12 @@ impl Model {
     }
 
     /// Whether a host's workers agree on who owns the addresses that more than one of them knows.
-    pub(crate) fn agrees(&self, host: usize, workers: &[HostWorker]) -> Checked {
+    pub(crate) fn agrees(&self, host: usize, workers: &[HostWorker], control: &Control) -> Checked {
         let tables = &self.hosts[host].workers;
         for (index, (table, worker)) in tables.iter().zip(workers).enumerate() {
             table
                 .matches(worker)
+                .and_then(|()| table.follows(control))
                 .map_err(|what| Violation(format!("host {host}, worker {index}: {what}")))?;
         }
         WorkerTables::agree(tables).map_err(|what| Violation(format!("host {host}: {what}")))
@@ -455,6 +537,14 @@ impl Model {
     fn shows_nothing(&self, octets: &[u8]) -> Checked {
         if frame::is_plain(&self.magic, octets) {
             return Violation::because(format!("plaintext on the wire: {octets:02x?}"));
+        }
+        Ok(())
+    }
+
+    /// Whether nothing of a record is in the message that carries it.
+    fn is_hidden(record: &[u8], octets: &[u8]) -> Checked {
+        if frame::shows(record, octets) {
+            return Violation::because(format!("a record in plaintext on the wire: {octets:02x?}"));
         }
         Ok(())
     }

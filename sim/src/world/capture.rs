@@ -7,6 +7,8 @@ use omni_engine::datapath::BURST_MAX;
 use super::World;
 use crate::host::turn_delay;
 use crate::model::Checked;
+use crate::network::Envelope;
+use crate::queue::Event;
 use crate::report::Violation;
 
 /// The filler of recorded frames, in octets.
@@ -116,6 +118,41 @@ impl World {
             return Violation::because(format!("{counted} of {} were counted", order.len()));
         }
         Ok(())
+    }
+
+    /// Keeps every message that is sent from now on.
+    pub fn start_recording(&mut self) {
+        self.network.tape = Some(Vec::new());
+    }
+
+    /// Ends that. Says how many there are.
+    pub fn stop_recording(&mut self) -> usize {
+        let tape = self.network.tape.take().unwrap_or_default();
+        self.tape = tape;
+        self.tape.len()
+    }
+
+    /// Sends messages that were kept again, in this order, from nobody of the fabric.
+    ///
+    /// # Errors
+    /// When a rule is broken.
+    pub fn send_again(&mut self, order: &[usize]) -> Checked {
+        for burst in order.chunks(20) {
+            for &at in burst {
+                let message = Envelope {
+                    from: None,
+                    ..self.tape[at].clone()
+                };
+                self.after(Duration::ZERO, Event::Arrive(Box::new(message)));
+            }
+            self.advance(Duration::from_millis(1))?;
+        }
+        Ok(())
+    }
+
+    /// Ends a host's process for good.
+    pub fn shut_down(&mut self, host: usize) {
+        self.restart(host, Duration::from_secs(1_000_000));
     }
 
     /// Restarts a host at once, and lets it meet the others again.

@@ -5,6 +5,7 @@
 //! the run.
 
 mod capture;
+mod stations;
 mod steps;
 
 use std::time::Duration;
@@ -14,15 +15,17 @@ use omni_wire::{DropReason, Instant, MacAddr, Now, WallTime};
 
 use crate::control::Identity;
 use crate::frame::{self, Magic};
-use crate::host::{Host, Link, MAX_FRAME, PORT, State, address, peer_of};
+use crate::host::{Host, Link, MAX_FRAME, PORT, State, address, engine_mac, peer_of};
 use crate::model::{Checked, HOSTS_MAX, Hosts, Model};
-use crate::network::{Network, Weather};
+use crate::network::{Envelope, Network, Weather};
 use crate::queue::{Event, Queue};
 use crate::random::Rng;
 use crate::report::{Report, Summary, Violation};
 use crate::scenario::Scenario;
 use crate::trace::{Step, Trace};
 pub use capture::Capture;
+pub(crate) use stations::Saying;
+use stations::{Rumours, Station};
 
 /// Monotonic time at the start.
 const START: Instant = Instant(1_000_000_000_000_000);
@@ -87,18 +90,14 @@ pub struct Totals {
     pub delivered: u64,
     /// Sessions, counted on each side.
     pub sessions: u64,
-    /// Messages sealed, keepalives included.
+    /// Messages sealed, keepalives and control records included.
     pub sealed: u64,
+    /// Messages sealed that carry control records.
+    pub records: u64,
+    /// Questions of stations that engines answered.
+    pub answered: u64,
     /// Frames in messages that the network lost.
     pub lost: u64,
-}
-
-/// Somebody who sends frames.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Station {
-    pub(crate) mac: MacAddr,
-    /// The host behind which it is.
-    pub(crate) host: usize,
 }
 
 /// A fabric.
@@ -113,11 +112,15 @@ pub struct World {
     pub(crate) model: Model,
     pub(crate) trace: Trace,
     pub(crate) scenario: Scenario,
+    rumours: Rumours,
+    /// Messages that were recorded.
+    tape: Vec<Envelope>,
     magic: Magic,
     /// Decides when threads get their turns, and which worker a message reaches.
     turns: Rng,
     next_address: usize,
     healed_in: Duration,
+    settled_in: Duration,
     lost_contact: u64,
 }
 
@@ -150,16 +153,14 @@ impl World {
                     lanes,
                     max_frame: MAX_FRAME as u16,
                     timers: setup.timers,
+                    engine_mac: engine_mac(index),
                 };
                 let rng = stream(&setup, Stream::Ganglion, (index as u64) << 16);
                 Host::new(index, identity, link, rng, truth)
             })
             .collect();
         let lanes: Vec<u16> = hosts.iter().map(|host| host.identity.lanes).collect();
-        let station = |number: usize| Station {
-            mac: frame::station_mac(number),
-            host: number % setup.nodes,
-        };
+        let station = |number| Station::new(number, number % setup.nodes, START);
         let magic = plan.next().to_be_bytes();
         let mut world = Self {
             link,
@@ -170,16 +171,22 @@ impl World {
             model: Model::new(magic, &lanes),
             trace: Trace::new(setup.seed),
             scenario: Scenario::new(stream(&setup, Stream::Scenario, 0)),
+            rumours: Rumours::default(),
+            tape: Vec::new(),
             magic,
             turns: stream(&setup, Stream::Turns, 0),
             next_address: ROAMING,
             healed_in: Duration::ZERO,
+            settled_in: Duration::ZERO,
             lost_contact: 0,
             hosts,
             setup,
         };
         for host in 0..world.hosts.len() {
             world.after(Duration::ZERO, Event::Begin { host });
+        }
+        for Station { mac, host, .. } in &world.stations {
+            world.model.may_be(*mac, *host);
         }
         world
     }
@@ -205,6 +212,8 @@ impl World {
             delivered: counts.delivered,
             sessions: counts.sessions,
             sealed: counts.sealed,
+            records: counts.records,
+            answered: counts.answered,
             lost: counts.lost,
         }
     }
@@ -257,6 +266,20 @@ impl World {
         Some(number)
     }
 
+    /// Puts a frame of some station behind a host into a worker's ring, and wakes the worker.
+    fn put_frame(
+        &mut self,
+        host: usize,
+        worker: usize,
+        octets: Vec<u8>,
+        home: Option<usize>,
+        vlan: Option<u16>,
+    ) -> Option<u64> {
+        let number = self.enter_octets(worker, host, octets, home, vlan)?;
+        self.wake_worker(host, worker);
+        Some(number)
+    }
+
     /// The same, into a worker that will have its turn from somebody else.
     fn enter_at(
         &mut self,
@@ -270,29 +293,35 @@ impl World {
         let destination = to.map_or(MacAddr::BROADCAST, |to| self.stations[to].mac);
         let number = self.model.books.len();
         let octets = frame::build(&self.magic, number, destination, from.mac, vlan, filler);
-        let host = &mut self.hosts[from.host];
-        if host.state == State::Down || !host.enter(worker, &octets, self.truth.instant) {
+        let home = to.map(|to| self.stations[to].host);
+        self.enter_octets(worker, from.host, octets, home, vlan)
+    }
+
+    /// Puts the next frame into a worker's ring. `home` is the host behind which its destination
+    /// is.
+    fn enter_octets(
+        &mut self,
+        worker: usize,
+        host: usize,
+        octets: Vec<u8>,
+        home: Option<usize>,
+        vlan: Option<u16>,
+    ) -> Option<u64> {
+        let number = self.model.books.len();
+        let now = self.truth.instant;
+        if !self.is_up(host) || !self.hosts[host].enter(worker, &octets, now) {
             return None;
         }
-        let home = to.map(|to| self.stations[to].host);
-        self.model.books.enter(octets, from.host, home);
+        self.model.books.enter(octets, host, home);
         let step = Step::Frame {
             number,
-            host: from.host,
+            host,
             worker,
             to: home,
             vlan,
         };
-        self.trace.note(self.truth.instant, step);
+        self.note(step);
         Some(number)
-    }
-
-    /// Moves a station behind another host.
-    pub fn place(&mut self, station: usize, host: usize) {
-        self.stations[station].host = host;
-        let to = host;
-        self.trace
-            .note(self.truth.instant, Step::Moved { station, to });
     }
 
     /// Gives a host an address that nobody has had, and lets it notice after a while.
@@ -391,7 +420,7 @@ impl World {
     /// When they do not.
     pub fn all_agree(&self) -> Checked {
         let mut hosts = self.hosts.iter();
-        hosts.try_for_each(|host| self.model.agrees(host.index, &host.workers))
+        hosts.try_for_each(|host| self.model.agrees(host.index, &host.workers, &host.control))
     }
 
     /// The scenario: so long, things are done to the fabric. Then all of that ends, everybody has
@@ -407,7 +436,10 @@ impl World {
         self.healed_in = self.meet(HEALED_WITHIN)?;
         // What was learned from the calls spreads to all workers.
         self.advance(Duration::from_secs(1))?;
+        self.settled_in = self.settle()?;
+        self.advance(Duration::from_secs(1))?;
         self.everybody_talks()?;
+        self.everybody_asks()?;
         self.all_agree()
     }
 
@@ -423,7 +455,15 @@ impl World {
             sealed: totals.sealed,
             sessions: totals.sessions,
             delivered: totals.delivered,
+            records: totals.records,
+            answered: totals.answered,
+            moves: self
+                .hosts
+                .iter()
+                .map(|host| host.control.counters().moves)
+                .sum(),
             healed_in: self.healed_in,
+            settled_in: self.settled_in,
             lost_contact: self.lost_contact,
         }
     }

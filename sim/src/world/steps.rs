@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use omni_control::message::{Command, PeerId, Role};
+use omni_engine::switch::Audience;
 use omni_wire::Instant;
 use omni_wire::header::DataHeader;
 use omni_wire::outer::Outer;
 
 use super::{Stream, World, stream};
 use crate::host::{State, host_of, turn_delay};
-use crate::model::Checked;
+use crate::model::{Checked, Expected};
 use crate::network::{Carried, Envelope};
 use crate::queue::Event;
 use crate::trace::Step;
@@ -67,6 +68,11 @@ impl World {
                 self.network.heal(one, other);
                 self.note(Step::Healed { one, other });
             }
+            Event::Answer {
+                station,
+                host,
+                saying,
+            } => self.answer(station, host, saying),
             Event::Act => return self.act(),
         }
         Ok(())
@@ -189,8 +195,14 @@ impl World {
         let turn = self.hosts[host].run_worker(worker, now, &mut self.model)?;
         self.model
             .delivers(host, worker, &turn.expected, &turn.delivered)?;
-        for number in turn.expected {
-            self.note(Step::Delivered { host, number });
+        for expected in turn.expected {
+            self.note(match expected {
+                Expected::Frame(number) => Step::Delivered { host, number },
+                Expected::Own(octets) => Step::Told { host, octets },
+            });
+        }
+        for octets in &turn.delivered {
+            self.hear(host, octets)?;
         }
         for octets in turn.sealed {
             let contents = self.model.seals(now, host, worker, &octets)?;
@@ -254,32 +266,32 @@ impl World {
             let local = at.address.ip();
             at.control.datagram(now, source, local, &payload);
             let answers = at.control.transmits();
-            let commands = at.control.commands();
-            self.model
-                .answers(host, &payload, &answers, commands.len())?;
+            let orders = at.control.orders(now);
+            self.model.answers(host, &payload, &answers, orders.len())?;
             if !answers.is_empty() {
                 self.note(Step::Answered { host, to: source });
             }
             for answer in answers {
                 self.send_handshake(host, answer.destination, answer.payload)?;
             }
-            self.pass_on(host, commands);
+            self.pass_on(host, orders);
         }
         for _ in 0..UPCALLS {
             let at = &mut self.hosts[host];
             let Some((worker, upcall)) = at.mailbox.next_upcall() else {
                 break;
             };
-            at.handle_upcall(now, worker, &upcall);
+            at.control.upcall(now, worker, upcall);
         }
         self.hosts[host].control.timeout(now);
         self.carry_out(host)
     }
 
-    /// Carries out what a Ganglion decided.
+    /// Carries out what a control plane decided.
     pub(crate) fn carry_out(&mut self, host: usize) -> Checked {
-        let commands = self.hosts[host].control.commands();
-        self.pass_on(host, commands);
+        let now = self.hosts[host].now(self.truth);
+        let orders = self.hosts[host].control.orders(now);
+        self.pass_on(host, orders);
         for transmit in self.hosts[host].control.transmits() {
             self.send_handshake(host, transmit.destination, transmit.payload)?;
         }
@@ -301,8 +313,8 @@ impl World {
         Ok(())
     }
 
-    fn pass_on(&mut self, host: usize, commands: Vec<Command>) {
-        for command in commands {
+    fn pass_on(&mut self, host: usize, orders: Vec<(Audience, Command)>) {
+        for (audience, command) in orders {
             match &command {
                 Command::InstallSession(install) => {
                     self.model.session(host, install);
@@ -316,7 +328,7 @@ impl World {
                 &Command::EraseSession { session_id: id } => self.note(Step::Erased { host, id }),
                 _ => {}
             }
-            self.hosts[host].pass_on(command);
+            self.hosts[host].tell(audience, command);
         }
     }
 
@@ -344,10 +356,6 @@ impl World {
         self.after(HOUSEKEEPING, Event::Housekeeping { host, life });
         if !self.hosts[host].is_running() {
             return Ok(());
-        }
-        let at = &mut self.hosts[host];
-        for (audience, command) in at.switch.expire(self.truth.instant) {
-            at.tell(audience, command);
         }
         self.run_control(host)
     }
@@ -407,6 +415,7 @@ impl World {
     /// Takes a host's threads their turns.
     pub(crate) fn stop(&mut self, host: usize, span: Duration) {
         let since = self.truth.instant;
+        self.disturb(host);
         self.hosts[host].state = State::Stopped(since);
         self.note(Step::Stopped { host, span });
         self.after(span, Event::Resume { host, since });
@@ -416,6 +425,7 @@ impl World {
         if self.hosts[host].state != State::Stopped(since) {
             return Ok(());
         }
+        self.disturb(host);
         self.hosts[host].state = State::Running;
         self.note(Step::Resumed { host });
         for worker in 0..self.hosts[host].workers.len() {
@@ -428,6 +438,7 @@ impl World {
 
     /// Ends a host's process. Another one begins after a while.
     pub(crate) fn restart(&mut self, host: usize, down: Duration) {
+        self.disturb(host);
         let at = &mut self.hosts[host];
         at.state = State::Down;
         let life = at.life;
@@ -436,6 +447,7 @@ impl World {
     }
 
     pub(super) fn boot(&mut self, host: usize) -> Checked {
+        self.disturb(host);
         let life = u64::from(self.hosts[host].life) + 1;
         let rng = stream(&self.setup, Stream::Ganglion, (host as u64) << 16 | life);
         let at = &mut self.hosts[host];

@@ -5,7 +5,7 @@
 //!  borrowed   hosts ----------------- eth1 ------- program, sockets
 //! ```
 
-use omni_config::{Access, Mtu, XdpMode, ZeroCopy};
+use omni_config::{Access, XdpMode, ZeroCopy};
 use omni_control::PublicKey;
 use omni_control::netlink::{AccessPortSpec, Link, Netlink, engine_side_name};
 use omni_wire::MacAddr;
@@ -13,6 +13,7 @@ use omni_xdp_redirect::{Kind, Redirect, RedirectError};
 use ring::digest::{SHA256, digest};
 use tracing::{error, info, warn};
 
+use super::mtu::Wish;
 use super::program::Attached;
 use crate::io::xsk::{
     BoundQueue, Promiscuous, SwitchedOff, XskPort, disable_receive_vlan_offload,
@@ -82,7 +83,7 @@ impl<'a> Plan<'a> {
             link,
             origin,
             queues: Vec::new(),
-            mtu: spec.mtu,
+            wish: Wish::new(spec),
             attached: None,
         };
         port.queues = (0..receive_queues(&port.engine_side().name)).collect();
@@ -105,7 +106,7 @@ pub(super) struct AccessPort {
     origin: Origin,
     queues: Vec<u32>,
     /// What its MTU is to be.
-    pub(super) mtu: Mtu,
+    pub(super) wish: Wish,
     attached: Option<Attached>,
 }
 

@@ -12,7 +12,6 @@ use omni_config::{Config, Queues, XdpMode, ZeroCopy};
 use omni_control::PublicKey;
 use omni_control::message::PortId;
 use omni_control::netlink::{Link, Netlink};
-use omni_wire::limits::inner_mtu;
 use omni_wire::{DropCounters, MacAddr};
 use omni_xdp_redirect::{Kind, Redirect, RedirectError};
 use tracing::{info, warn};
@@ -23,6 +22,7 @@ use crate::io::Port;
 use crate::io::xsk::{BoundQueue, XskPort, receive_queues};
 pub(super) use access::engine_mac;
 use access::{AccessPort, Plan};
+use mtu::Wish;
 use program::Attached;
 
 /// All interfaces.
@@ -88,17 +88,17 @@ impl Ports {
     ) -> Result<(), EngineError> {
         let mut plans = Vec::new();
         for (n, spec) in config.access.iter().enumerate() {
-            let mtu = mtu::checked_mtu(n, spec.mtu, self.underlay.mtu, self.ipv6)?;
+            let wish = Wish::new(spec);
+            let mtu = mtu::checked_mtu(n, wish, self.underlay.mtu, self.ipv6)?;
             plans.push((Plan::new(netlink, spec).await?, mtu));
         }
         check_names(&plans)?;
         let queues = plans.iter().filter_map(|(plan, _)| plan.queues());
         self.workers = worker_count(self.underlay_queues.len(), cores, queues);
-        let most = inner_mtu(self.underlay.mtu, self.ipv6);
         for (plan, mtu) in plans {
             let port = plan.open(netlink, public_key, self.workers, mtu).await?;
             if !port.is_made() {
-                mtu::warn_of_mtu(&port.link, most);
+                mtu::warn_of_mtu(&port.link, port.wish.most(self.underlay.mtu, self.ipv6));
             }
             self.access.push(port);
         }

@@ -1,6 +1,6 @@
 //! What fits: the MTU of the access ports, the longest frame, and the room before frames.
 
-use omni_config::Mtu;
+use omni_config::{Access, Mtu, PortVlans};
 use omni_control::netlink::{Link, Netlink};
 use omni_wire::limits::{
     ENCAP_IPV4, ENCAP_IPV6, ETHERNET_LEN, HEADER_LEN, VLAN_TAG_LEN, inner_mtu,
@@ -23,15 +23,39 @@ pub(super) const fn first_room(ipv6: bool) -> u16 {
     room_for(if ipv6 { ENCAP_IPV6 } else { ENCAP_IPV4 })
 }
 
-/// The MTU that `mtu` of the access port `port` stands for over an underlay of `underlay` octets.
+/// The MTU that an access port is to have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// As configured.
+    mtu: Mtu,
+    /// Octets of the tag that its frames get on the fabric.
+    tag_len: u32,
+}
+
+impl Wish {
+    pub(super) fn new(spec: &Access) -> Self {
+        let is_untagged = matches!(spec.vlans, PortVlans::Access(_));
+        Self {
+            mtu: spec.mtu,
+            tag_len: if is_untagged { VLAN_TAG_LEN as u32 } else { 0 },
+        }
+    }
+
+    /// The most that it can be over an underlay of `underlay` octets.
+    pub(super) const fn most(self, underlay: u32, ipv6: bool) -> u32 {
+        inner_mtu(underlay, ipv6).saturating_sub(self.tag_len)
+    }
+}
+
+/// The MTU that the access port `port` gets over an underlay of `underlay` octets.
 pub(super) fn checked_mtu(
     port: usize,
-    mtu: Mtu,
+    wish: Wish,
     underlay: u32,
     ipv6: bool,
 ) -> Result<u32, EngineError> {
-    let most = inner_mtu(underlay, ipv6);
-    match mtu {
+    let most = wish.most(underlay, ipv6);
+    match wish.mtu {
         Mtu::Auto => Ok(most),
         Mtu::Octets(wanted) if u32::from(wanted) <= most => Ok(wanted.into()),
         Mtu::Octets(wanted) => Err(EngineError::MtuTooBig {
@@ -83,12 +107,16 @@ impl Ports {
     /// # Errors
     /// `MtuTooBig`.
     pub(in crate::runtime) fn check_mtu(&self, port: usize, mtu: Mtu) -> Result<(), EngineError> {
-        checked_mtu(port, mtu, self.underlay.mtu, self.ipv6).map(|_| ())
+        let wish = Wish {
+            mtu,
+            ..self.access[port].wish
+        };
+        checked_mtu(port, wish, self.underlay.mtu, self.ipv6).map(|_| ())
     }
 
     /// Notes the MTU that an access port is to have; [`Ports::fit_mtu`] sets it.
     pub(in crate::runtime) fn want_mtu(&mut self, port: usize, mtu: Mtu) {
-        self.access[port].mtu = mtu;
+        self.access[port].wish.mtu = mtu;
     }
 
     /// An access port's MTU.
@@ -102,9 +130,9 @@ impl Ports {
         let before = self.max_frame();
         // A shorter limit is not taken back while the engine runs: a peer may come and go.
         self.ipv6 |= ipv6;
-        let most = inner_mtu(self.underlay.mtu, self.ipv6);
         for port in &mut self.access {
-            let wanted = match port.mtu {
+            let most = port.wish.most(self.underlay.mtu, self.ipv6);
+            let wanted = match port.wish.mtu {
                 Mtu::Auto => most,
                 Mtu::Octets(wanted) => u32::from(wanted).min(most),
             };
@@ -129,14 +157,16 @@ mod tests {
 
     #[test]
     fn an_mtu_that_does_not_fit_is_refused_by_its_key_with_what_would() {
-        let refused = checked_mtu(3, Mtu::Octets(1427), 1500, false);
+        let wish = |mtu, tag_len| Wish { mtu, tag_len };
+        let refused = checked_mtu(3, wish(Mtu::Octets(1427), 0), 1500, false);
         let text = refused.expect_err("too long").to_string();
         assert!(text.starts_with("access[3].mtu: 1427"), "{text}");
         assert!(text.contains("1426"), "{text}");
         assert_eq!(
-            checked_mtu(0, Mtu::Octets(1426), 1500, false).ok(),
+            checked_mtu(0, wish(Mtu::Octets(1426), 0), 1500, false).ok(),
             Some(1426)
         );
-        assert_eq!(checked_mtu(0, Mtu::Auto, 1500, true).ok(), Some(1406));
+        let auto = |tag_len, ipv6| checked_mtu(0, wish(Mtu::Auto, tag_len), 1500, ipv6).ok();
+        assert_eq!((auto(0, true), auto(4, false)), (Some(1406), Some(1422)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use omni_control::message::{Owner, VlanBits};
+use omni_control::message::VlanBits;
 use omni_wire::Instant;
 
 use super::Names;
@@ -221,7 +221,7 @@ mod tests {
     use std::time::Duration;
 
     use omni_control::PublicKey;
-    use omni_control::message::{FdbKey, PeerId, PortId};
+    use omni_control::message::{FdbKey, Owner, PeerId, PortId};
     use omni_wire::MacAddr;
 
     use super::*;

@@ -180,6 +180,21 @@ fn claims_of_one_peer_are_at_most_64_at_once_and_do_not_keep_others_out() {
 }
 
 #[test]
+fn claims_of_hosts_that_cannot_be_asked_do_not_pile_up() {
+    let mut bench = Bench::new();
+    for host in 1..=400 {
+        bench.learned(host, LOCAL);
+    }
+    let claims: Vec<Claim> = (1..=400).map(claim).collect();
+    for _ in 0..40 {
+        bench.hear(A, &claims);
+        assert!(bench.switch.contests.len() <= CONTESTS_MAX);
+        bench.wait(100 * MS);
+    }
+    assert_eq!(bench.switch.contests.len(), CONTESTS_MAX);
+}
+
+#[test]
 fn a_thousand_records_a_second_are_read() {
     let mut bench = Bench::new();
     bench.wait(2 * SECOND);

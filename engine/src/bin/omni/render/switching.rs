@@ -161,7 +161,7 @@ fn events(switch: &SwitchView) -> [(&'static str, u64, &'static str); 15] {
         (
             "arp_unknown",
             switch.arp_unknown,
-            "ARP requests for addresses of which nothing is known; they went on.",
+            "ARP requests for unknown addresses; they went on.",
         ),
         (
             "nd_answered",
@@ -171,7 +171,7 @@ fn events(switch: &SwitchView) -> [(&'static str, u64, &'static str); 15] {
         (
             "nd_unknown",
             switch.nd_unknown,
-            "Neighbour solicitations for addresses of which nothing is known; they went on.",
+            "Neighbour solicitations for unknown addresses; they went on.",
         ),
         (
             "too_big_answered",

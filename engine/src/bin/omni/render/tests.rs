@@ -239,7 +239,7 @@ switch
   suppression on, unknown unicast flood, multicast snoop
   event         count  meaning
   arp_answered  1.2 k  ARP requests answered here.
-  arp_unknown      34  ARP requests for addresses of which nothing is known; they went on.
+  arp_unknown      34  ARP requests for unknown addresses; they went on.
   moves             5  MAC addresses that went from one owner to another.
   frozen            1  MAC addresses that moved too often and stayed where they were for a while.
 
