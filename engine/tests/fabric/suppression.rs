@@ -35,8 +35,17 @@ fn knows(show: &Show, ip: IpAddr, mac: &str, owner: &str) -> bool {
     known.any(|n| n.mac == mac && n.owner == owner)
 }
 
-/// Starts both nodes and lets each host's addresses become known to both.
+/// Starts both nodes and lets each host's addresses become known to both. The kernels do not poll
+/// whom they know meanwhile.
 fn warmed(lab: &Lab) -> (Node, Node) {
+    for namespace in [&lab.a, &lab.b] {
+        for family in ["ipv4", "ipv6"] {
+            namespace.sysctl(
+                &format!("{family}/neigh/default/delay_first_probe_time"),
+                "60",
+            );
+        }
+    }
     let (a, b) = lab.start();
     for target in inner_b() {
         ping_all(&lab.a, target, "");

@@ -52,6 +52,11 @@ pub(crate) fn gratuitous_arp(source: MacAddr, mac: MacAddr, address: Ipv4Addr) -
     ethernet(source, BROADCAST, 0x0806, &arp.emit())
 }
 
+/// A frame to everybody that means nothing (IEEE 802, clause 9.2.3).
+pub(crate) fn experiment(source: MacAddr) -> Vec<u8> {
+    ethernet(source, BROADCAST, 0x88b5, b"nothing")
+}
+
 /// An advertisement to all nodes that `target` is at `mac` now, whatever they knew.
 pub(crate) fn advertisement(source: MacAddr, mac: MacAddr, target: Ipv6Addr) -> Vec<u8> {
     const OVERRIDE: u8 = 0x20;
