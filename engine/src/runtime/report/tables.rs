@@ -224,8 +224,6 @@ mod tests {
     use omni_control::message::{FdbKey, Owner, PeerId, PortId};
     use omni_wire::MacAddr;
 
-    use omni_control::message::Owner;
-
     use super::*;
     use crate::switch::{Bound, GroupReport, PeerLimits, SwitchConfig};
 
