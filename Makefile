@@ -6,12 +6,13 @@ PYTHON ?= python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sim build check clean deps need-root need-cargo
+.PHONY: help demo test sim fuzz build check clean deps need-root need-cargo
 
 help:
 	@echo 'make demo    two nodes on this machine: ping, TCP, UDP and a look at the wire (root)'
 	@echo 'make test    all tests; some load BPF programs and make network namespaces (root)'
 	@echo 'make sim     whole fabrics in virtual time: SEEDS=100 FIRST=1 NODES=20 MINUTES=30'
+	@echo 'make fuzz    parsers against libFuzzer: FUZZED=inner SECONDS=60'
 	@echo 'make build   omni-engine and omni, optimised, in $(TARGET)/release'
 	@echo 'make check   formatting and lints'
 	@echo 'make clean   remove all that was built'
@@ -36,6 +37,24 @@ MINUTES ?= 30
 sim: need-cargo deps
 	$(CARGO) run --profile sim --locked -p omni-sim -- --seeds '$(SEEDS)' --first '$(FIRST)' \
 	    --nodes '$(NODES)' --minutes '$(MINUTES)'
+
+# What `cargo fuzz` passes to the compiler for coverage, without the nightly that it asks for.
+COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
+    -Ccodegen-units=1
+FUZZED ?= inner record
+SECONDS ?= 60
+
+# With a target named, build scripts are left alone.
+fuzz: need-cargo deps
+	host=$$($(CARGO) -vV | sed -n 's/^host: //p'); \
+	RUSTFLAGS='$(COVERAGE)' $(CARGO) build --release --locked --manifest-path fuzz/Cargo.toml \
+	    --target "$$host" --target-dir '$(TARGET)/fuzz' && \
+	for name in $(FUZZED); do mkdir -p '$(TARGET)/fuzz/corpus/'$$name && \
+	    '$(TARGET)/fuzz/'$$host/release/$$name -max_total_time='$(SECONDS)' -max_len=1600 \
+	        -artifact_prefix='$(TARGET)/fuzz/' '$(TARGET)/fuzz/corpus/'$$name \
+	        fuzz/seeds/$$name || exit 1; done
 
 build: need-cargo deps
 	$(CARGO) build --release --locked -p omni-engine

@@ -87,13 +87,15 @@ impl Control {
             preshared_key: None,
             endpoint: Some(endpoint),
         };
-        self.plane.ganglion
+        self.plane
+            .ganglion
             .add_peer(now, peer)
             .expect("every host has a key of its own");
     }
 
     pub(crate) fn datagram(&mut self, now: Now, source: SocketAddr, local: IpAddr, payload: &[u8]) {
-        self.plane.ganglion
+        self.plane
+            .ganglion
             .handle_datagram(now, source, Some(local), payload);
     }
 
@@ -108,8 +110,7 @@ impl Control {
 
     /// Makes it renew the session with a peer, as a worker does whose counter runs out.
     pub(crate) fn renew(&mut self, now: Now, peer: PeerId) {
-        self.plane
-            .handle_upcall(now, 0, Upcall::RekeySoon { peer });
+        self.plane.handle_upcall(now, 0, Upcall::RekeySoon { peer });
     }
 
     pub(crate) fn timeout(&mut self, now: Now) {

@@ -91,7 +91,13 @@ fn a_station_that_moves_during_traffic_is_followed_within_a_second_by_all() {
 #[test]
 fn a_station_that_moves_while_much_is_lost_is_followed_soon_after() {
     let name = "a_station_that_moves_while_much_is_lost_is_followed_soon_after";
-    for (seed, loss) in [(1, 50_000), (2, 50_000), (3, 300_000), (4, 300_000), (5, 1_000_000)] {
+    for (seed, loss) in [
+        (1, 50_000),
+        (2, 50_000),
+        (3, 300_000),
+        (4, 300_000),
+        (5, 1_000_000),
+    ] {
         let result = runner::run(setup(seed, NODES, name), |world| {
             meet(world)?;
             world.set_weather(Weather {
@@ -136,10 +142,13 @@ fn a_thief_gets_nothing_and_changes_nobodys_table() {
             for round in 0..400 {
                 // The victim says nothing of its own accord: it answers when it is asked.
                 let stolen = world.steal(2, MOBILE, None).expect("room");
-                let sent = world.send(1 + round % 4, Some(MOBILE), None, 0).expect("room");
+                let sent = world
+                    .send(1 + round % 4, Some(MOBILE), None, 0)
+                    .expect("room");
                 world.advance(Duration::from_millis(50))?;
                 if !world.receivers(stolen).is_empty() || world.receivers(sent) != [0] {
-                    let what = format!("{:?}, {:?}", world.receivers(stolen), world.receivers(sent));
+                    let what =
+                        format!("{:?}, {:?}", world.receivers(stolen), world.receivers(sent));
                     return Err(Violation(what));
                 }
                 is_behind(world, MOBILE, 0)?;
@@ -175,7 +184,10 @@ fn an_address_that_moved_five_times_within_three_minutes_stays_where_it_is() {
         is_behind(world, MOBILE, 1)?;
         for number in first..world.totals().frames {
             let spoke = world.destination(number).is_none();
-            assert!(!spoke || world.receivers(number).is_empty(), "frame {number}");
+            assert!(
+                !spoke || world.receivers(number).is_empty(),
+                "frame {number}"
+            );
         }
         // Where it is frozen it may be.
         world.place(MOBILE, 1);
@@ -205,7 +217,9 @@ fn an_address_whose_host_has_gone_is_anybodys_once_it_has_aged_out() {
 fn stations_move_are_replaced_stolen_and_lied_about_on_a_network_that_loses_nothing() {
     let name = "stations_move_are_replaced_stolen_and_lied_about_on_a_network_that_loses_nothing";
     for seed in 0..4 {
-        let setup = Setup { ..setup(seed, 12, name) };
+        let setup = Setup {
+            ..setup(seed, 12, name)
+        };
         let result = runner::run(setup, |world| {
             world.meet(Duration::from_secs(10))?;
             world.advance(Duration::from_secs(1))?;

@@ -61,14 +61,14 @@ pub struct PortPolicy {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PortVlans {
     /// Frames are tagged as on the fabric, untagged ones belong to VLAN 0.
-    Trunk(VlanBits),
+    Trunk(Box<VlanBits>),
     /// Frames are untagged and belong to this VLAN.
     Access(u16),
 }
 
 impl Default for PortVlans {
     fn default() -> Self {
-        Self::Trunk(VlanBits::ALL)
+        Self::Trunk(Box::new(VlanBits::ALL))
     }
 }
 

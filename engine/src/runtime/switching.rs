@@ -49,7 +49,7 @@ fn port_policy(access: &Access) -> PortPolicy {
 /// What a port carries.
 pub(super) fn port_vlans(access: &Access) -> PortVlans {
     match &access.vlans {
-        ConfiguredVlans::Trunk(vlans) => PortVlans::Trunk(bits(vlans)),
+        ConfiguredVlans::Trunk(vlans) => PortVlans::Trunk(Box::new(bits(vlans))),
         ConfiguredVlans::Access(vlan) => PortVlans::Access(*vlan),
     }
 }

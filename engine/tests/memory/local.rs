@@ -24,7 +24,7 @@ fn vlans(ids: &[u16]) -> VlanBits {
 
 fn trunk(ids: &[u16]) -> PortPolicy {
     PortPolicy {
-        vlans: PortVlans::Trunk(vlans(ids)),
+        vlans: PortVlans::Trunk(Box::new(vlans(ids))),
         ..PortPolicy::default()
     }
 }

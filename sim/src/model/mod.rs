@@ -248,9 +248,9 @@ impl Model {
             Fate::Answered(mac) => {
                 let request = frame::read_arp(inner);
                 self.books.counts.answered += 1;
-                return Ok(request.map(|request| {
-                    Expected::Own(frame::answer_to(inner, &request, mac))
-                }));
+                return Ok(
+                    request.map(|request| Expected::Own(frame::answer_to(inner, &request, mac)))
+                );
             }
             Fate::Refused => self.books.refuse(number, host),
             Fate::Taken => {}
@@ -523,12 +523,7 @@ impl Model {
     }
 
     /// Whether a host's workers agree on who owns the addresses that more than one of them knows.
-    pub(crate) fn agrees(
-        &self,
-        host: usize,
-        workers: &[HostWorker],
-        control: &Control,
-    ) -> Checked {
+    pub(crate) fn agrees(&self, host: usize, workers: &[HostWorker], control: &Control) -> Checked {
         let tables = &self.hosts[host].workers;
         for (index, (table, worker)) in tables.iter().zip(workers).enumerate() {
             table

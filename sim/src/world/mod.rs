@@ -457,7 +457,11 @@ impl World {
             delivered: totals.delivered,
             records: totals.records,
             answered: totals.answered,
-            moves: self.hosts.iter().map(|host| host.control.counters().moves).sum(),
+            moves: self
+                .hosts
+                .iter()
+                .map(|host| host.control.counters().moves)
+                .sum(),
             healed_in: self.healed_in,
             settled_in: self.settled_in,
             lost_contact: self.lost_contact,

@@ -422,7 +422,10 @@ impl World {
                 };
                 let place = self.believed_place(host, station, key.vlan);
                 let is_wrong = place != Some(self.stations[station].host);
-                if is_wrong && !self.is_frozen(station, key.vlan) && !found.contains(&(station, key.vlan)) {
+                if is_wrong
+                    && !self.is_frozen(station, key.vlan)
+                    && !found.contains(&(station, key.vlan))
+                {
                     found.push((station, key.vlan));
                 }
             }

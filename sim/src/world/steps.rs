@@ -267,8 +267,7 @@ impl World {
             at.control.datagram(now, source, local, &payload);
             let answers = at.control.transmits();
             let orders = at.control.orders(now);
-            self.model
-                .answers(host, &payload, &answers, orders.len())?;
+            self.model.answers(host, &payload, &answers, orders.len())?;
             if !answers.is_empty() {
                 self.note(Step::Answered { host, to: source });
             }
