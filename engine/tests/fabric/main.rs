@@ -6,20 +6,25 @@
 //!  omni0 - engine - ua ------------ ra  bridge or router  rb ------------ ub - engine - omni0
 //! ```
 //!
-//! The tests need root, `ip`, `ping`, `ethtool` and `iperf3`. They run one after the other, for
+//! The tests need root, `ip`, `ping`, `arping`, `ndisc6`, `ethtool` and `iperf3`. They run one after the other, for
 //! they measure processors and throughput, and leave nothing behind.
 #![deny(unsafe_code)]
 
 mod access;
 mod configuration;
 mod hostile;
+mod hostile_host;
 mod life;
 mod load;
+mod moves;
 mod paths;
 mod ports;
 mod reach;
 mod reload;
 mod several_ports;
 mod silence;
+mod sizes;
 mod support;
+mod suppression;
+mod switching;
 mod underlay;

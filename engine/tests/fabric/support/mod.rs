@@ -1,12 +1,16 @@
 //! What the tests are made of: namespaces, nodes, traffic and the books that are kept on it.
 
 pub(crate) mod dice;
+pub(crate) mod forged;
+pub(crate) mod hosts;
 pub(crate) mod lab;
 pub(crate) mod ledger;
 pub(crate) mod netns;
 pub(crate) mod node;
 pub(crate) mod packet;
 pub(crate) mod paths;
+pub(crate) mod questions;
+pub(crate) mod streams;
 pub(crate) mod tools;
 
 use std::thread;

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, Protocol, SendFlags, SocketFlags, SocketType};
@@ -49,6 +49,12 @@ impl PacketSocket {
     /// Sends a whole frame.
     pub(crate) fn send(&self, frame: &[u8]) -> io::Result<()> {
         Ok(rustix::net::send(&self.socket, frame, SendFlags::empty()).map(|_| ())?)
+    }
+
+    /// Waits for the next frame for so long, and says when it came.
+    pub(crate) fn next_at(&self, within: Duration) -> Option<Instant> {
+        set_socket_timeout(&self.socket, Timeout::Recv, Some(within)).expect("a socket");
+        self.receive().map(|_| Instant::now())
     }
 
     /// Every frame that is here, or arrives before nothing came for `quiet`.

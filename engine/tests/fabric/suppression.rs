@@ -1,0 +1,265 @@
+//! Questions for addresses: answered where they are asked once the answer is known, asked of the
+//! host itself where that is what matters, and never answered for somebody who is gone.
+//!
+//! Both sides are the kernel's: it asks, and it judges the answers.
+
+use std::net::IpAddr;
+use std::thread;
+use std::time::Duration;
+
+use omni_engine::show::Show;
+
+use crate::support::hosts::{ACCESS, ETH, Segment, borrowing, neighbour};
+use crate::support::lab::{Lab, Plan, Side, public_key};
+use crate::support::node::{Node, NodeSpec};
+use crate::support::packet::PacketSocket;
+use crate::support::questions::{Resolution, arping, ndisc6};
+use crate::support::tools::{ping_all, reaches};
+use crate::support::{seconds, wait_until};
+
+/// An address that nobody has.
+const NOBODY: [&str; 2] = ["10.7.0.99", "fd07::99"];
+
+fn inner_b() -> [IpAddr; 2] {
+    [Side::B.inner_v4().into(), Side::B.inner_v6().into()]
+}
+
+/// Frames that a node sealed for its only peer.
+fn sealed(node: &Node) -> u64 {
+    node.peer().tx_frames
+}
+
+/// Whether a node knows that `ip` is at `mac` behind an owner.
+fn knows(show: &Show, ip: IpAddr, mac: &str, owner: &str) -> bool {
+    let mut known = show.neighbors.iter().filter(|n| n.ip == ip.to_string());
+    known.any(|n| n.mac == mac && n.owner == owner)
+}
+
+/// Starts both nodes and lets each host's addresses become known to both. The kernels do not poll
+/// whom they know meanwhile.
+fn warmed(lab: &Lab) -> (Node, Node) {
+    for namespace in [&lab.a, &lab.b] {
+        for family in ["ipv4", "ipv6"] {
+            namespace.sysctl(
+                &format!("{family}/neigh/default/delay_first_probe_time"),
+                "60",
+            );
+        }
+    }
+    let (a, b) = lab.start();
+    for target in inner_b() {
+        ping_all(&lab.a, target, "");
+    }
+    let owner = public_key(Side::B).to_string();
+    let mac = lab.b.mac("omni0");
+    wait_until("a knows b's host", seconds(3), || {
+        let show = a.show();
+        inner_b().iter().all(|&ip| knows(&show, ip, &mac, &owner))
+    });
+    settle(&[&a, &b]);
+    (a, b)
+}
+
+/// Waits until nobody has sent a frame for a while.
+fn settle(nodes: &[&Node]) {
+    let count = || nodes.iter().map(|node| sealed(node)).collect::<Vec<_>>();
+    let mut before = count();
+    wait_until("hosts come to rest", seconds(10), || {
+        thread::sleep(Duration::from_millis(300));
+        let now = count();
+        std::mem::replace(&mut before, now.clone()) == now
+    });
+}
+
+#[test]
+fn arp_requests_for_a_remote_host_are_answered_without_the_fabric() {
+    let lab = Lab::new(Plan::default());
+    let (a, b) = warmed(&lab);
+    let target = Side::B.inner_v4().into();
+    let at_b = PacketSocket::open(&lab.b, "omni0");
+    let before = [&a, &b].map(sealed);
+    let asked = arping(&lab.a, "omni0", target, "-b -c 3");
+    assert_eq!(asked.answers, 3, "{asked:?}");
+    let mac = lab.b.mac("omni0").to_uppercase();
+    assert_eq!(asked.text.matches(&mac).count(), 3, "{mac}: {asked:?}");
+    assert_eq!(Resolution::heard(&at_b).count(), 0);
+    assert_eq!([&a, &b].map(sealed), before, "frames crossed the fabric");
+
+    // The same by the kernel: only the echo request and its reply cross.
+    lab.a.ip("neigh flush dev omni0");
+    assert!(reaches(&lab.a, target));
+    assert_eq!(Resolution::heard(&at_b).count(), 0);
+    let (known, _) = neighbour(&lab.a, "omni0", target).expect("a neighbour");
+    assert_eq!(known, lab.b.mac("omni0"));
+    assert_eq!([&a, &b].map(sealed), before.map(|frames| frames + 1));
+}
+
+#[test]
+fn neighbour_solicitations_for_a_remote_host_are_answered_without_the_fabric() {
+    let lab = Lab::new(Plan::default());
+    let (a, b) = warmed(&lab);
+    let target = Side::B.inner_v6().into();
+    let at_b = PacketSocket::open(&lab.b, "omni0");
+    let before = [&a, &b].map(sealed);
+    for _ in 0..3 {
+        let asked = ndisc6(&lab.a, "omni0", target);
+        assert_eq!((asked.succeeded, asked.answers), (true, 1), "{asked:?}");
+        let mac = asked.text.trim().to_lowercase();
+        assert_eq!(mac, lab.b.mac("omni0"));
+    }
+    assert_eq!(Resolution::heard(&at_b).count(), 0);
+    assert_eq!([&a, &b].map(sealed), before, "frames crossed the fabric");
+
+    // The kernel takes the answer, and what it has is what it reaches.
+    lab.a.ip("-6 neigh flush dev omni0");
+    assert!(reaches(&lab.a, target));
+    assert_eq!(Resolution::heard(&at_b).count(), 0);
+    let (known, state) = neighbour(&lab.a, "omni0", target).expect("a neighbour");
+    assert_eq!(known, lab.b.mac("omni0"));
+    assert_eq!(state, "REACHABLE", "the answer counts as solicited");
+    assert_eq!([&a, &b].map(sealed), before.map(|frames| frames + 1));
+    ping_all(&lab.a, target, "");
+}
+
+/// What an engine says of a router must not unmake it: hosts drop a default router that says of
+/// itself that it is none (RFC 4861 s.7.2.5).
+#[test]
+fn a_remote_router_is_still_a_router_when_the_engine_answers_for_it() {
+    let lab = Lab::new(Plan::default());
+    lab.b.sysctl("ipv6/conf/all/forwarding", "1");
+    let (_a, _b) = warmed(&lab);
+    let target = Side::B.inner_v6().into();
+    let [at_a, at_b] = [&lab.a, &lab.b].map(|side| PacketSocket::open(side, "omni0"));
+    assert_eq!(ndisc6(&lab.a, "omni0", target).answers, 1);
+    assert_eq!(Resolution::heard(&at_b).count(), 0, "answered near by");
+    let flags = Resolution::heard(&at_a).advertised_flags();
+    const ROUTER_SOLICITED: u8 = 0xc0;
+    assert_eq!(flags, [ROUTER_SOLICITED], "{flags:x?}");
+}
+
+#[test]
+fn unicast_polls_reach_the_host_itself() {
+    let lab = Lab::new(Plan::default());
+    let (_a, _b) = warmed(&lab);
+    let [v4, v6] = inner_b();
+    let at_b = PacketSocket::open(&lab.b, "omni0");
+    // The first is a broadcast; what follows goes to who answered.
+    let asked = arping(&lab.a, "omni0", v4, "-c 3");
+    assert_eq!(asked.answers, 3, "{asked:?}");
+    assert_eq!(Resolution::heard(&at_b).unicast_requests(), 2);
+
+    // The kernel polls whom it was not sure of for a while.
+    for target in [v4, v6] {
+        assert!(reaches(&lab.a, target));
+        let entry = format!("neigh change {target} dev omni0 nud probe");
+        at_b.drain(Duration::from_millis(100));
+        let mac = lab.b.mac("omni0");
+        lab.a
+            .ip(&entry.replace("dev", &format!("lladdr {mac} dev")));
+        wait_until("the poll is answered", seconds(3), || {
+            neighbour(&lab.a, "omni0", target).is_some_and(|(_, state)| state == "REACHABLE")
+        });
+        let heard = Resolution::heard(&at_b);
+        let polls = heard.unicast_requests() + heard.unicast_solicitations();
+        assert!(polls >= 1, "{target}: {heard:?}");
+    }
+}
+
+#[test]
+fn a_second_host_with_the_same_addresses_is_told() {
+    let lab = Lab::new(Plan::default());
+    let (_a, _b) = warmed(&lab);
+    let [v4, v6] = inner_b();
+    let [free_v4, free_v6] = NOBODY.map(|address| address.parse::<IpAddr>().expect("an address"));
+    let taken = arping(&lab.a, "omni0", v4, "-D -c 2 -w 2");
+    assert!(!taken.succeeded && taken.answers > 0, "{taken:?}");
+    let free = arping(&lab.a, "omni0", free_v4, "-D -c 2 -w 2");
+    assert!(free.succeeded && free.answers == 0, "{free:?}");
+
+    lab.a.sysctl("ipv6/conf/omni0/accept_dad", "1");
+    for address in [v6, free_v6] {
+        lab.a.ip(&format!("addr add {address}/64 dev omni0"));
+    }
+    let state = |address: IpAddr| lab.a.ip(&format!("-6 addr show dev omni0 to {address}"));
+    wait_until("both are decided on", seconds(5), || {
+        let decided = |text: &str| !text.contains("tentative") || text.contains("dadfailed");
+        [v6, free_v6]
+            .iter()
+            .all(|&address| decided(&state(address)))
+    });
+    assert!(state(v6).contains("dadfailed"), "{}", state(v6));
+    assert!(!state(free_v6).contains("dadfailed"), "{}", state(free_v6));
+    ping_all(&lab.b, free_v6, "");
+    // Who had it first was not disturbed.
+    lab.a.ip(&format!("addr del {v6}/64 dev omni0"));
+    for target in inner_b() {
+        ping_all(&lab.a, target, "");
+    }
+}
+
+/// Nobody has spoken yet, so the question has to reach the host.
+#[test]
+fn a_second_host_is_told_also_where_nothing_was_known() {
+    let lab = Lab::new(Plan::default());
+    let (a, _b) = lab.start();
+    let taken = arping(&lab.a, "omni0", Side::B.inner_v4().into(), "-D -c 3 -w 3");
+    assert!(!taken.succeeded && taken.answers > 0, "{taken:?}");
+    a.established();
+    lab.a.sysctl("ipv6/conf/omni0/accept_dad", "1");
+    let address = Side::B.inner_v6();
+    lab.a.ip(&format!("addr add {address}/64 dev omni0"));
+    wait_until("the address is refused", seconds(5), || {
+        let shown = lab.a.ip(&format!("-6 addr show dev omni0 to {address}"));
+        shown.contains("dadfailed")
+    });
+}
+
+/// Two hosts behind node b's port, which say nothing of themselves: one of them dies.
+#[test]
+fn a_silent_host_stays_known_and_a_dead_one_is_forgotten() {
+    let lab = Lab::new(Plan::default());
+    let segment = Segment::new(&lab.b, 1426);
+    let hosts = [segment.host("c", 11), segment.host("d", 12)];
+    let quick = |spec: NodeSpec| {
+        let yaml = spec.yaml() + "switch: { ageing: 10 }\n";
+        spec.start_with(&yaml)
+    };
+    let a = quick(lab.spec(Side::A));
+    let b = quick(borrowing(&lab, Side::B));
+    let [silent, dead] = &hosts;
+    for host in &hosts {
+        ping_all(&lab.a, host.v4(), "");
+        ping_all(&lab.a, host.v6(), "");
+    }
+    lab.a.ip("neigh flush dev omni0");
+    dead.namespace.ip(&format!("link set {ETH} down"));
+    let once = |address| arping(&lab.a, "omni0", address, "-b -c 1 -w 1").answers;
+    let asked = |address| ndisc6(&lab.a, "omni0", address).answers;
+    assert_eq!(once(silent.v4()), 1);
+    wait_until("nobody answers for the dead", seconds(25), || {
+        thread::sleep(seconds(1));
+        once(dead.v4()) == 0 && asked(dead.v6()) == 0
+    });
+    let known = |node: &Node, ip: IpAddr| {
+        let all = node.show().neighbors;
+        all.iter().any(|n| n.ip == ip.to_string())
+    };
+    for node in [&a, &b] {
+        assert!(!known(node, dead.v4()) && !known(node, dead.v6()));
+    }
+    // Longer than its entries would last had nobody asked it.
+    thread::sleep(seconds(12));
+    settle(&[&a]);
+    let at_c = PacketSocket::open(&silent.namespace, ETH);
+    at_c.drain(Duration::from_millis(50));
+    assert_eq!((once(silent.v4()), asked(silent.v6())), (1, 1));
+    let broadcasts = Resolution::heard(&at_c);
+    let polls = broadcasts.unicast_requests() + broadcasts.unicast_solicitations();
+    assert_eq!(
+        broadcasts.count() - polls,
+        0,
+        "it was asked: {broadcasts:?}"
+    );
+    let owner = format!("local:{ACCESS}");
+    assert!(knows(&b.show(), silent.v4(), &silent.mac(), &owner));
+}
