@@ -66,6 +66,7 @@ class Fabric:
             self.identities[name] = Identity(name, address, (), node.make_keys())
             addresses = [f"10.7.0.{NUMBERS[name] + number}" for number in range(hosts)]
             self.askers += askers.settle_hosts(stack, prefix, name, namespace, addresses)
+        askers.acquaint(self.askers)
 
     def start(self, suppression: str) -> None:
         """Starts both nodes, puts their ports on the bridges and lets all become known."""

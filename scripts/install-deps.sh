@@ -7,14 +7,14 @@ set -eu
 # libxdp; pkg-config finds what there is.
 build="clang libbpf-dev libelf-dev zlib1g-dev linux-libc-dev libc6-dev pkg-config m4 gcc make"
 # For the tests and the lab: namespaces and links, traffic, and the lab itself.
-lab="iproute2 iputils-ping iperf3 ethtool python3"
+lab="iproute2 iputils-ping iputils-arping ndisc6 iperf3 ethtool python3"
 
 say() { echo "install-deps: $*"; }
 
 # On other systems the commands are looked for, as package names differ from one to the next.
 without_apt() {
     missing=""
-    for command in clang gcc make m4 pkg-config ip ping iperf3 ethtool python3; do
+    for command in clang gcc make m4 pkg-config ip ping arping ndisc6 iperf3 ethtool python3; do
         command -v "$command" >/dev/null 2>&1 || missing="$missing $command"
     done
     if [ -n "$missing" ]; then

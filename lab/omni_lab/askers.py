@@ -54,6 +54,7 @@ class Asker:
     """A host and the socket that asks for it."""
 
     node: str
+    namespace: Namespace
     address: bytes
     mac: bytes
     socket: socket.socket
@@ -81,6 +82,10 @@ def settle_hosts(
         run(ip("link", "set", port, "master", BRIDGE, "up"))
         run(host.ip("address", "add", f"{address}/24", "dev", ETH))
         run(host.ip("link", "set", ETH, "up"))
+        # With it a veth has a queue of its own, and not a part of the one that all share: a
+        # broadcast to all hosts at once is more than that takes.
+        for side, interface in ((node_namespace, port), (host, ETH)):
+            run(side.inside("ethtool", "-K", interface, "gro", "on"))
         link = netns.link(host, ETH)
         if link is None:
             raise CommandError(f"{host.name}: there is no {ETH}")
@@ -88,8 +93,23 @@ def settle_hosts(
         with inside(host):
             opened = open_socket()
         stack.callback(opened.close)
-        askers.append(Asker(node, ipaddress.ip_address(address).packed, mac, opened))
+        packed = ipaddress.ip_address(address).packed
+        askers.append(Asker(node, host, packed, mac, opened))
     return askers
+
+
+def acquaint(askers: Sequence[Asker]) -> None:
+    """Lets every host's kernel know all others for good. Linux answers nobody whom it cannot note,
+    and notes about a thousand neighbours in all namespaces together, beside those.
+    """
+    lines = [
+        f"neighbour add {ipaddress.ip_address(asker.address)} lladdr {asker.mac.hex(':')} "
+        f"dev {ETH} nud permanent\n"
+        for asker in askers
+    ]
+    for asker, own in zip(askers, lines):
+        others = "".join(line for line in lines if line is not own)
+        commands.run(asker.namespace.ip("-batch", "-"), stdin=others)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::lab::{Lab, Side};
 use super::netns::{Namespace, ip};
@@ -16,6 +18,8 @@ use super::packet::PacketSocket;
 pub(crate) const ACCESS: &str = "acc";
 /// A host's only interface.
 pub(crate) const ETH: &str = "eth0";
+/// Within this time a host that speaks all the time has spoken, whatever its kernel does first.
+const SPEAKS: Duration = Duration::from_secs(5);
 
 /// A bridge behind one port of a node.
 pub(crate) struct Segment<'a> {
@@ -87,17 +91,37 @@ impl<'a> Segment<'a> {
         host
     }
 
-    /// Pulls a host's cable out here and plugs it in at `to`. What the host sends from then on is
-    /// to be heard on the socket.
+    /// Pulls a host's cable out here and plugs it in at `to`. Gives a socket on which everything
+    /// is heard that the host sends there.
     pub(crate) fn hand_over(&self, host: &Host, to: &Segment<'_>) -> PacketSocket {
+        let heard = self.pull(host, to);
+        to.plug(&host.cable);
+        heard
+    }
+
+    /// The same with a host that speaks all the time; when its first frame came there.
+    pub(crate) fn hand_over_speaking(&self, host: &Host, to: &Segment<'_>) -> Instant {
+        let heard = self.pull(host, to);
+        let first = thread::scope(|scope| {
+            let first = scope.spawn(|| heard.next_at(SPEAKS));
+            to.plug(&host.cable);
+            first.join().expect("a listener")
+        });
+        first.expect("a frame of a host that speaks")
+    }
+
+    /// Pulls a host's cable out, and lays it to `to`.
+    fn pull(&self, host: &Host, to: &Segment<'_>) -> PacketSocket {
         let cable = &host.cable;
         self.node.ip(&format!("link set {cable} nomaster down"));
         if self.node.name() != to.node.name() {
             let there = to.node.name();
             self.node.ip(&format!("link set {cable} netns {there}"));
         }
-        to.plug(cable);
-        PacketSocket::open(to.node, cable)
+        let heard = PacketSocket::open(to.node, cable);
+        // That the interface is down is said once.
+        heard.drain(Duration::from_millis(1));
+        heard
     }
 }
 
