@@ -127,8 +127,10 @@ fn rekey_deadline(peer: &Peer, timers: &Timers) -> Option<Instant> {
     if peer.attempt.is_some() {
         return None;
     }
-    // Data alone: what control threads tell each other now and then is no use of a session.
-    let sent_since = |at| (peer.watch.last_tx_data >= Some(at)).then_some(at);
+    // What control threads tell each other now and then is no use of a session; data is, and what
+    // answers data.
+    let sent = peer.watch.last_tx_data.max(peer.watch.keepalive_at);
+    let sent_since = |at| (sent >= Some(at)).then_some(at);
     let received_since = |at| (peer.watch.last_rx_data >= Some(at)).then_some(at);
     let due = match current.role {
         Role::Initiator => sent_since(current.rekey_at)

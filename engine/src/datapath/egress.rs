@@ -1,5 +1,7 @@
 //! Egress: frames from an access port, to the peers and ports behind which their destinations are.
 
+use core::time::Duration;
+
 use omni_control::message::{FdbKey, Owner, PeerId, PortId, Upcall};
 use omni_wire::ethernet::{self, Ethernet};
 use omni_wire::{DropReason, Instant, ecn, mss, offload, toobig};
@@ -15,6 +17,9 @@ use crate::io::{Frame, FramePool};
 
 /// Answers that a packet is too big, a second, and at once (RFC 1812 s.4.3.2.8).
 const TOO_BIG_RATE: (u64, u64) = (1000, 100);
+/// How long hosts are told nothing after more fits than before: a host remembers what it is told
+/// for minutes, and with each peer a handshake has to pass first.
+pub(super) const TOO_BIG_PAUSE: Duration = Duration::from_secs(10);
 /// The longest of them: what ICMPv6 allows (RFC 4443 s.3.2), Ethernet header and tags.
 const TOO_BIG_MAX: usize = 1280 + 22;
 
@@ -24,6 +29,8 @@ pub(super) struct Scratch<F> {
     pub(super) items: Vec<Item<F>>,
     pub(super) targets: Vec<Owner>,
     too_big: Bucket,
+    /// No such answers before: peers are just being told that more fits.
+    pub(super) too_big_from: Instant,
 }
 
 impl<F> Default for Scratch<F> {
@@ -32,6 +39,7 @@ impl<F> Default for Scratch<F> {
             items: Vec::with_capacity(BATCH_MAX),
             targets: Vec::new(),
             too_big: Bucket::new(TOO_BIG_RATE.0, TOO_BIG_RATE.1),
+            too_big_from: Instant(0),
         }
     }
 }
@@ -296,7 +304,7 @@ impl<F: Frame> Datapath<F> {
     ) {
         let mtu = limit.saturating_sub(ethernet.payload_offset);
         let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
-        if !self.egress.too_big.take(now) {
+        if now < self.egress.too_big_from || !self.egress.too_big.take(now) {
             return;
         }
         let Some(mut answer) = pool.alloc(TOO_BIG_MAX) else {

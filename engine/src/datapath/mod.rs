@@ -207,7 +207,12 @@ impl<F: Frame> Datapath<F> {
     ) {
         match command {
             TableCommand::Install(shared) => self.install(now, shared, out),
-            TableCommand::SetMaxFrame(octets) => self.config.max_frame = octets,
+            TableCommand::SetMaxFrame(octets) => {
+                if octets > self.config.max_frame {
+                    self.egress.too_big_from = now + egress::TOO_BIG_PAUSE;
+                }
+                self.config.max_frame = octets;
+            }
             TableCommand::SetPeerPolicy(id, policy) => self.set_peer_policy(id, policy),
             TableCommand::Control(command) => self.apply_control(now, command, pool, out),
         }

@@ -10,6 +10,8 @@
 //! - never for an address behind the port that asks, nor to an asker about itself;
 //! - a probe (RFC 5227, RFC 4862 s.5.4) only when another host has the address;
 //! - never an announcement, which updates and goes on;
+//! - never for a link-local IPv6 address: it may be a router's, and an answer that does not say so
+//!   would take it from the host's default routers (RFC 4861 s.7.2.5);
 //! - what is not known is flooded.
 
 use core::net::IpAddr;
@@ -117,7 +119,7 @@ impl Neighbors {
             }
             self.learn(context, asked.source.into(), mac, upcalls)?;
         }
-        if !context.ethernet.destination.is_multicast() {
+        if !context.ethernet.destination.is_multicast() || asked.target.is_unicast_link_local() {
             return Ok(Asked::PassOn);
         }
         Ok(self.find(context, asked.target.into()))

@@ -344,8 +344,8 @@ impl Switch {
     }
 
     /// Who gets what is sent to any group, in one VLAN or, without one, in all: ports behind which
-    /// a router asks, or of which it is not known yet what is wanted, and such peers with a session.
-    /// Nobody in particular where multicast is flooded.
+    /// a router asks, ports of which it is not known yet what is wanted there, and such peers with
+    /// a session. Nobody in particular where multicast is flooded.
     pub fn wanting_all(&self) -> impl Iterator<Item = (Owner, Option<u16>)> {
         let ports = self.groups.wanting_all();
         let ports = ports.map(|(port, vlan)| (Owner::Local(port), vlan));

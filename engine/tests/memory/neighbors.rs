@@ -272,6 +272,16 @@ fn a_solicitation_is_answered_with_a_valid_advertisement() {
 }
 
 #[test]
+fn nobody_answers_for_an_address_that_may_be_a_routers() {
+    let mut bench = suppressing();
+    bench.bind(0, "fe80::9", host(9), REMOTE);
+    for source in ["fe80::1", "::"] {
+        let asked = solicitation(host(1), source, "fe80::9");
+        assert_eq!(bench.send(0, &asked), [(1, asked)], "from {source}");
+    }
+}
+
+#[test]
 fn a_binding_that_is_taken_back_is_flooded_for_again() {
     let mut bench = suppressing();
     for ip in ["10.7.0.9", "2001:db8::9"] {

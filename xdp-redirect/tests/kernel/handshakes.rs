@@ -59,7 +59,15 @@ fn messages_that_are_no_handshakes_end_in_the_driver() {
         for len in [4, 5, 7, 8, 67, 68, 69, 115, 116, 117, 167, 168, 169, 1400] {
             // A message that ends before its type has none.
             let passes = HANDSHAKES.contains(&(kind, len)) || [16, 17].contains(&kind) && len >= 8;
-            for frame in [v4(), v6()] {
+            // Each from somewhere else, so that none are too many.
+            let [high, low] = (len as u16).to_be_bytes();
+            let somewhere = [
+                IpAddr::from([kind, high, low, 1]),
+                IpAddr::from([0x2000 | u16::from(kind), len as u16, 0, 0, 0, 0, 0, 1]),
+            ];
+            for (frame, source) in [v4(), v6()].into_iter().zip(somewhere) {
+                let source = Some(source);
+                let frame = Frame { source, ..frame };
                 let action = run(&bench, &handshake(frame, kind, len));
                 assert_eq!(action == Action::Pass, passes, "type {kind}, {len} octets");
                 dropped += u64::from(!passes);
