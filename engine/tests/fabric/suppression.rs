@@ -123,6 +123,27 @@ fn neighbour_solicitations_for_a_remote_host_are_answered_without_the_fabric() {
     ping_all(&lab.a, target, "");
 }
 
+/// What is said of a router must not unmake it: hosts drop a default router that says of itself
+/// that it is none (RFC 4861 s.7.2.5). They know it by its link-local address.
+#[test]
+fn a_remote_router_is_a_router_in_every_answer() {
+    const ROUTER: u8 = 0x80;
+    let lab = Lab::new(Plan::default());
+    lab.b.sysctl("ipv6/conf/all/forwarding", "1");
+    let (_a, _b) = warmed(&lab);
+    let shown = lab.b.ip("-6 -o addr show dev omni0 scope link");
+    let words = shown.split(char::is_whitespace);
+    let address = words.filter_map(|word| word.strip_suffix("/64")).next();
+    let address: IpAddr = address.expect("link-local").parse().expect("an address");
+    let at_a = PacketSocket::open(&lab.a, "omni0");
+    for _ in 0..3 {
+        assert_eq!(ndisc6(&lab.a, "omni0", address).answers, 1);
+    }
+    let flags = Resolution::heard(&at_a).advertised_flags();
+    assert!(flags.len() >= 3, "{flags:x?}");
+    assert!(flags.iter().all(|flags| flags & ROUTER != 0), "{flags:x?}");
+}
+
 #[test]
 fn unicast_polls_reach_the_host_itself() {
     let lab = Lab::new(Plan::default());

@@ -106,6 +106,12 @@ impl Resolution {
         let asked = self.0.iter().filter(|f| nd_type(f) == Some(SOLICITATION));
         asked.filter(|frame| frame[0] & 1 == 0).count()
     }
+
+    /// Flags of the neighbour advertisements: router, solicited, override from the highest bit on.
+    pub(crate) fn advertised_flags(&self) -> Vec<u8> {
+        let told = self.0.iter().filter(|f| nd_type(f) == Some(ADVERTISEMENT));
+        told.filter_map(|frame| frame.get(58).copied()).collect()
+    }
 }
 
 fn is_arp(frame: &[u8]) -> bool {
