@@ -277,7 +277,7 @@ pub struct Switch {
     pub unknown_unicast: UnknownUnicast,
     /// Who gets frames to multicast groups.
     pub multicast: Multicast,
-    /// How long an address is remembered of which nothing is heard: 10..=86400 s.
+    /// How long an address is remembered of which nothing is heard: 60..=86400 s.
     pub ageing: Duration,
     /// What is done with ARP, IP and VLAN tags that are wrapped into LLC and SNAP headers.
     pub llc_snap: LlcSnap,

@@ -312,7 +312,7 @@ pub(crate) const SWITCH: Section = Section {
         Key {
             name: "ageing",
             default: "300",
-            allowed: "10..=86400",
+            allowed: "60..=86400",
         },
         Key {
             name: "llc_snap",

@@ -44,7 +44,7 @@ pub(super) fn switch(
         )?,
         multicast: choice(fields.optional("multicast"), default.multicast, MULTICAST)?,
         ageing: match fields.optional("ageing") {
-            Some(field) => Duration::from_secs(field.number(10..=86400)?),
+            Some(field) => Duration::from_secs(field.number(60..=86400)?),
             None => default.ageing,
         },
         llc_snap: choice(fields.optional("llc_snap"), default.llc_snap, LLC_SNAP)?,

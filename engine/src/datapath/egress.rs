@@ -6,6 +6,7 @@ use omni_control::message::{FdbKey, Owner, PeerId, PortId, Upcall};
 use omni_wire::ethernet::{self, Ethernet};
 use omni_wire::{DropReason, Instant, ecn, mss, offload, toobig};
 
+use super::judge::Judged;
 use super::owned::Admission;
 use super::policy::PortVlans;
 use super::sealing::{Item, Leaving};
@@ -60,7 +61,7 @@ enum Destination {
     Many,
     /// Back to who sent it: it was made the answer, so many octets long.
     Answered(usize),
-    /// It was for the engine.
+    /// It was for the engine, or for those who have it already.
     Consumed,
     /// It is too long for its destination, which takes so many octets.
     TooBig(usize),
@@ -141,8 +142,10 @@ impl<F: Frame> Datapath<F> {
         }
         self.admit_local(now, port, ethernet)?;
         let capacity = frame.capacity();
-        if let Some(answer) = self.judge_local(now, port, frame, entered, capacity)? {
-            return Ok(Destination::Answered(answer));
+        match self.judge_local(now, port, frame, entered, capacity)? {
+            Judged::GoesOn => {}
+            Judged::Answered(len) => return Ok(Destination::Answered(len)),
+            Judged::Done => return Ok(Destination::Consumed),
         }
         if ethernet.destination == self.config.policy.engine_mac {
             return Ok(Destination::Consumed);

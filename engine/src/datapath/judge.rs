@@ -45,15 +45,26 @@ impl Counted {
     }
 }
 
+/// What becomes of a frame that was looked into.
+pub(super) enum Judged {
+    /// It is switched.
+    GoesOn,
+    /// It was made the answer, so many octets long.
+    Answered(usize),
+    /// Whom it concerns has it.
+    Done,
+}
+
 /// What is to be answered.
 enum Question {
+    /// By a host that has heard it.
+    Nearby,
     Arp(omni_wire::arp::Arp, omni_wire::MacAddr),
     Solicitation(omni_wire::nd::Solicitation, omni_wire::MacAddr),
 }
 
 impl<F: Frame> Datapath<F> {
-    /// Looks into a host's frame. When it asks for what is known here it becomes the answer:
-    /// then says how long that is.
+    /// Looks into a host's frame. When it asks for what is known here it becomes the answer.
     pub(super) fn judge_local(
         &mut self,
         now: Instant,
@@ -61,35 +72,34 @@ impl<F: Frame> Datapath<F> {
         frame: &mut F,
         entered: &Entered,
         capacity: usize,
-    ) -> Result<Option<usize>, DropReason> {
+    ) -> Result<Judged, DropReason> {
         let Entered { start, ethernet } = entered;
         let inner = &frame.bytes()[*start..];
         let guards_dhcp = self.port(port).is_some_and(|policy| policy.guard_dhcp);
         if !is_to_be_inspected(inner, ethernet, guards_dhcp) {
-            return Ok(None);
+            return Ok(Judged::GoesOn);
         }
         let question = self.judge_hosts(now, port, inner, ethernet)?;
-        let Some(question) = question.filter(|_| self.config.policy.suppression) else {
-            return Ok(None);
-        };
         let asked_len = inner.len();
-        if let Question::Arp(request, mac) = &question {
-            answer::arp(&mut frame.bytes_mut()[*start..], ethernet, request, *mac);
-            self.counted.arp_answered += 1;
-            return Ok(Some(asked_len));
-        }
-        let Question::Solicitation(request, mac) = question else {
-            return Ok(None);
+        let (request, mac) = match question.filter(|_| self.config.policy.suppression) {
+            None => return Ok(Judged::GoesOn),
+            Some(Question::Nearby) => return Ok(Judged::Done),
+            Some(Question::Arp(request, mac)) => {
+                answer::arp(&mut frame.bytes_mut()[*start..], ethernet, &request, mac);
+                self.counted.arp_answered += 1;
+                return Ok(Judged::Answered(asked_len));
+            }
+            Some(Question::Solicitation(request, mac)) => (request, mac),
         };
         frame.set_len(capacity.min(start + asked_len + ANSWER_GROWTH));
         let octets = &mut frame.bytes_mut()[*start..];
         let answered = answer::solicitation(octets, ethernet, &request, mac, false);
-        if answered.is_some() {
+        if let Some(len) = answered {
             self.counted.nd_answered += 1;
-        } else {
-            frame.set_len(start + asked_len);
+            return Ok(Judged::Answered(len));
         }
-        Ok(answered)
+        frame.set_len(start + asked_len);
+        Ok(Judged::GoesOn)
     }
 
     fn judge_hosts(
@@ -114,12 +124,14 @@ impl<F: Frame> Datapath<F> {
         match inspect(inner, ethernet) {
             Inspected::Arp(arp) => match neighbors.arp(context, &arp, upcalls)? {
                 Asked::Known(mac) => return Ok(Some(Question::Arp(arp, mac))),
+                Asked::Nearby => return Ok(Some(Question::Nearby)),
                 Asked::Unknown => self.counted.arp_unknown += 1,
                 Asked::PassOn => {}
             },
             Inspected::Solicitation(asked) => {
                 match neighbors.solicitation(context, &asked, upcalls)? {
                     Asked::Known(mac) => return Ok(Some(Question::Solicitation(asked, mac))),
+                    Asked::Nearby => return Ok(Some(Question::Nearby)),
                     Asked::Unknown => self.counted.nd_unknown += 1,
                     Asked::PassOn => {}
                 }

@@ -7,7 +7,8 @@
 //! RFC 9161:
 //!
 //! - only broadcasts and multicasts: a unicast poll asks whether the host itself is alive;
-//! - never for an address behind the port that asks, nor to an asker about itself;
+//! - never for an address behind the port that asks, where its host has heard the question, and
+//!   where that ends therefore; nor to an asker about itself;
 //! - a probe (RFC 5227, RFC 4862 s.5.4) only when another host has the address;
 //! - never an announcement, which updates and goes on;
 //! - never for a link-local IPv6 address: it may be a router's, and an answer that does not say so
@@ -35,6 +36,8 @@ pub(super) enum Asked {
     PassOn,
     /// It asks for an address that is at this one.
     Known(MacAddr),
+    /// It asks for an address behind the port that it came in at.
+    Nearby,
     /// It asks for an address of which nothing is known.
     Unknown,
 }
@@ -188,11 +191,8 @@ impl Neighbors {
     fn find(&self, context: Context<'_>, target: IpAddr) -> Asked {
         match self.0.get(&(context.vlan, target)) {
             None => Asked::Unknown,
-            Some(entry)
-                if entry.owner == context.owner || entry.value == context.ethernet.source =>
-            {
-                Asked::PassOn
-            }
+            Some(entry) if entry.value == context.ethernet.source => Asked::PassOn,
+            Some(entry) if entry.owner == context.owner => Asked::Nearby,
             Some(entry) => Asked::Known(entry.value),
         }
     }

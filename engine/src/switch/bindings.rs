@@ -380,9 +380,12 @@ impl Switch {
             self.bindings.confirm(now, key, word);
             self.close_dispute(key);
         } else if held.word.owner == word.owner && matches!(word.owner, Owner::Peer(_)) {
-            // Which of its hosts has it is for the peer to say.
-            if held.is_static() {
+            // Which of its hosts has it is for the peer to say, and no host's word goes beyond that.
+            let said = held.word.source == Source::Announced && word.source == Source::Snooped;
+            if held.is_static() || said {
                 self.counters.bindings_refused += 1;
+                let order = bind_order(key, held.word);
+                self.order(Audience::All, order);
             } else {
                 self.rebind(now, key, word);
             }
@@ -435,15 +438,7 @@ impl Switch {
 
     fn insert_binding(&mut self, now: Instant, key: BindKey, word: Word) {
         self.bindings.insert(now, key, word);
-        let (vlan, ip) = key;
-        let Word { mac, owner, .. } = word;
-        let bind = Command::Bind {
-            vlan,
-            ip,
-            mac,
-            owner,
-        };
-        self.order(Audience::All, bind);
+        self.order(Audience::All, bind_order(key, word));
     }
 
     /// The same owner has it at another MAC address, or another port of ours has it.
@@ -563,5 +558,16 @@ impl Switch {
         for key in keys {
             self.unbind(now, key, true);
         }
+    }
+}
+
+/// What workers are to know of a binding.
+fn bind_order((vlan, ip): BindKey, word: Word) -> Command {
+    let Word { mac, owner, .. } = word;
+    Command::Bind {
+        vlan,
+        ip,
+        mac,
+        owner,
     }
 }

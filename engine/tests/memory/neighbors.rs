@@ -93,11 +93,13 @@ fn a_poll_goes_to_the_host_that_it_asks() {
 }
 
 #[test]
-fn an_address_behind_the_port_that_asks_is_not_answered() {
+fn an_address_behind_the_port_that_asks_is_its_hosts_to_answer() {
     let mut bench = suppressing();
     bench.send(0, &who_has(host(2), "10.7.0.2", "10.7.0.77"));
+    let staged = bench.datapath.staged();
     let asked = who_has(host(1), "10.7.0.1", "10.7.0.2");
-    assert_eq!(bench.send(0, &asked), [(1, asked.clone())]);
+    assert_eq!(bench.send(0, &asked), [], "the host has heard it");
+    assert_eq!(bench.datapath.staged(), staged);
     // From the other port it is.
     let asked = who_has(host(3), "10.7.0.3", "10.7.0.2");
     let [(1, answer)] = &bench.send(1, &asked)[..] else {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use omni_control::message::{Owner, PortId};
+use omni_control::message::{Command, Owner, PortId};
 use omni_engine::switch::AGEING;
 use omni_wire::{DropReason, MacAddr};
 
@@ -259,4 +259,42 @@ fn every_worker_knows_what_one_learned() {
     world.push_to(1, 0, &answer);
     world.settle();
     assert_eq!(world.take(0), [answer]);
+}
+
+#[test]
+fn a_host_is_told_what_the_way_to_a_peer_carries() {
+    let mut world = World::established(Shape::default());
+    world.push(1, &frame(MacAddr::BROADCAST, mac(1, 1), b"here"));
+    world.settle();
+    world.take(0);
+    let peer = world.hosts[0]
+        .plane
+        .ganglion
+        .peers()
+        .next()
+        .expect("one")
+        .id;
+    let octets = 1200;
+    world.order(0, Command::SetFrameLimit { peer, octets });
+    // IPv4 that may not be cut, of 1186 and 1187 octets: the first fits behind 14 of Ethernet.
+    for (len, arrives) in [(1186_u16, true), (1187, false)] {
+        let mut packet = vec![0x45, 0];
+        packet.extend(len.to_be_bytes());
+        packet.extend([0, 1, 0x40, 0, 64, 17, 0, 0, 10, 7, 0, 1, 10, 7, 0, 2]);
+        let sum = !omni_wire::checksum::fold(omni_wire::checksum::add(0, &packet));
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        packet.resize(len.into(), 0);
+        let sent = [&mac(1, 1).0[..], &mac(0, 1).0, &[8, 0], &packet].concat();
+        world.push(0, &sent);
+        world.settle();
+        assert_eq!(world.take(1).len(), usize::from(arrives), "{len} octets");
+        let answers = world.take(0);
+        assert_eq!(answers.len(), usize::from(!arrives), "{len} octets");
+        if let [answer] = &answers[..] {
+            assert_eq!(answer[34..36], [3, 4], "destination unreachable, too big");
+            assert_eq!(answer[40..42], 1186_u16.to_be_bytes());
+        }
+    }
+    assert_eq!(world.drops(0, DropReason::InnerTooBig), 1);
+    world.check_frames();
 }

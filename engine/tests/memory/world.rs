@@ -288,6 +288,12 @@ impl World {
         self.hosts[node].tell(now, Audience::Only(0), &command);
     }
 
+    /// An order for all workers of a node.
+    pub(crate) fn order(&mut self, node: usize, command: Command) {
+        let now = self.now;
+        self.hosts[node].tell(now, Audience::All, &TableCommand::Control(command));
+    }
+
     pub(crate) fn drops(&self, node: usize, reason: DropReason) -> u64 {
         let host = &self.hosts[node];
         let dropped: u64 = host
