@@ -273,7 +273,6 @@ impl Host {
         };
         match audience {
             Audience::All => self.mailbox.broadcast(&command, None),
-            Audience::AllBut(worker) => self.mailbox.broadcast(&command, Some(worker)),
             Audience::Only(worker) => self.mailbox.order(worker, Order::Table(command)),
         }
     }

@@ -1,9 +1,10 @@
 //! Deterministic simulation of whole fabrics.
 //!
-//! Every host runs the code of production: one [`Datapath`] per worker over frames in memory, a
-//! [`Ganglion`] and a [`Switch`], joined by the real mailboxes as the runtime joins them. Around
-//! them all is simulated: the clocks, when a thread gets its turn, the network between the hosts,
-//! and the stations behind them. One seed decides everything, so a run repeats to the octet.
+//! Every host runs the code of production: one [`Datapath`] per worker over frames in memory, and
+//! a [`ControlPlane`], joined by the real mailboxes as the runtime joins them. Around them all is
+//! simulated: the clocks, when a thread gets its turn, the network between the hosts, and the
+//! stations behind them, which move, ask for each other, and pretend to be each other. One seed
+//! decides everything, so a run repeats to the octet.
 //!
 //! ```text
 //!  scenario: what happens next                     model: what must come of it
@@ -16,9 +17,9 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `world` | time, the queue of events, what is sent and what has arrived |
+//! | `world` | time, the queue of events, what is sent and what has arrived; stations |
 //! | `host` | a host: threads, sockets, mailboxes, address, clock |
-//! | `control` | the Ganglion: every call to it is in this file |
+//! | `control` | the control plane: every call to it is in this file |
 //! | `network` | what becomes of a message on its way |
 //! | `model` | a naive fabric, and the rules that every step is held against |
 //! | `scenario` | transitions, and how often each is chosen |
@@ -27,8 +28,7 @@
 //! | `report`, `trace` | what is kept of a run, and what is said when a rule is broken |
 //!
 //! [`Datapath`]: omni_engine::datapath::Datapath
-//! [`Ganglion`]: omni_control::Ganglion
-//! [`Switch`]: omni_engine::switch::Switch
+//! [`ControlPlane`]: omni_engine::control_plane::ControlPlane
 #![forbid(unsafe_code)]
 
 mod control;

@@ -39,13 +39,14 @@ fn main() -> ExitCode {
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         println!(
             "{done}/{seeds}  seed {}  digest {:016x}  {} frames sent, {} delivered, {} sessions, \
-             whole again in {:.2?}  ({:.0?})",
+             whole again in {:.2?}, settled {:.0?} later  ({:.0?})",
             summary.seed,
             summary.digest,
             summary.frames,
             summary.delivered,
             summary.sessions / 2,
             summary.healed_in,
+            summary.settled_in,
             started.elapsed(),
         );
     };
@@ -69,12 +70,15 @@ fn conclude(summaries: &[Summary], nodes: u16, minutes: u64) {
     let slowest = summaries.iter().map(|summary| summary.healed_in).max();
     println!(
         "{} seeds, {nodes} hosts, {minutes} minutes each: {} frames sent, {} messages sealed, {} \
-         delivered, {} sessions",
+         of them records, {} delivered, {} sessions, {} questions answered, {} moves",
         summaries.len(),
         sum(|s| s.frames),
         sum(|s| s.sealed),
+        sum(|s| s.records),
         sum(|s| s.delivered),
         sum(|s| s.sessions) / 2,
+        sum(|s| s.answered),
+        sum(|s| s.moves),
     );
     println!(
         "whole again at most {:.2?} after the last fault; {} pairs of hosts had lost each other by \

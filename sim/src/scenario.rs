@@ -299,9 +299,10 @@ impl World {
         }
     }
 
-    /// Somebody sends a few frames from the address of a station that is elsewhere.
+    /// Somebody sends a few frames from the address of a station that is elsewhere: one of those
+    /// that may move, as the others have to be heard by everybody soon after the last fault.
     fn steal_one(&mut self) {
-        let (victim, _) = self.draw_pair();
+        let victim = self.hosts.len() + self.draw_host();
         let thief = self.draw_host();
         let rng = &mut self.scenario.rng;
         let vlan = rng.chance(200_000).then(|| rng.pick(&VLANS));
@@ -362,6 +363,7 @@ impl World {
         let other = (rng.chance(600_000) && other != one).then_some(other);
         let span = rng.span(Duration::from_secs(1), Duration::from_secs(120));
         self.network.cut(one, other);
+        self.faultless = false;
         self.note(Step::Cut { one, other, span });
         self.after(span, Event::Heal { one, other });
     }

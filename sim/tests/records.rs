@@ -80,7 +80,7 @@ fn records_sent_again_to_and_from_a_host_that_was_restarted_change_nothing() {
                 world.advance(Duration::from_secs(3))?;
                 play(world, count)?;
             }
-            world.settle()?;
+            world.settle(true)?;
             world.everybody_asks()
         });
         or_panic(result);

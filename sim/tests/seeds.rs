@@ -34,6 +34,9 @@ fn fabrics_keep_every_rule_through_all_faults() {
         sum(|s| s.sessions) > 50_000,
         "too few handshakes to prove anything"
     );
+    assert!(sum(|s| s.records) > 500_000, "too few records");
+    assert!(sum(|s| s.answered) > 5000, "too few questions answered");
+    assert!(sum(|s| s.moves) > 5000, "too few moves");
 }
 
 #[test]

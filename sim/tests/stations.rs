@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{or_panic, setup};
-use omni_sim::{Setup, Violation, Weather, Weights, World, runner};
+use omni_sim::{Violation, Weather, Weights, World, runner};
 use omni_wire::DropReason;
 
 const NODES: usize = 5;
@@ -205,7 +205,7 @@ fn an_address_whose_host_has_gone_is_anybodys_once_it_has_aged_out() {
         meet(world)?;
         world.shut_down(0);
         world.place(MOBILE, 1);
-        let took = world.settle_among(1..NODES)?;
+        let took = world.settle_among(1..NODES, true)?;
         let ageing = omni_engine::switch::AGEING;
         assert!(took > Duration::from_secs(200) && took < ageing + Duration::from_secs(35));
         Ok(())
@@ -217,10 +217,7 @@ fn an_address_whose_host_has_gone_is_anybodys_once_it_has_aged_out() {
 fn stations_move_are_replaced_stolen_and_lied_about_on_a_network_that_loses_nothing() {
     let name = "stations_move_are_replaced_stolen_and_lied_about_on_a_network_that_loses_nothing";
     for seed in 0..4 {
-        let setup = Setup {
-            ..setup(seed, 12, name)
-        };
-        let result = runner::run(setup, |world| {
+        let result = runner::run(setup(seed, 12, name), |world| {
             world.meet(Duration::from_secs(10))?;
             world.advance(Duration::from_secs(1))?;
             let busy = Weights::default();

@@ -3,7 +3,7 @@
 //! A binding says that an IP address is at a MAC address behind an owner. It comes from a message
 //! of its owner whose hardware address is the one that it was sent from, and belongs to the first
 //! who says so, as MAC addresses do; so nobody answers for an address of somebody else. Of two
-//! hosts behind one port the first one has it as well. The rules of what is answered are those of
+//! hosts behind one owner the first one has it as well. The rules of what is answered are those of
 //! RFC 9161:
 //!
 //! - only broadcasts and multicasts: a unicast poll asks whether the host itself is alive;
@@ -84,7 +84,7 @@ impl Neighbors {
     ///
     /// # Errors
     /// `NeighborSpoofed` when its sender is another one than the frame's, `BindingNotOwned` when
-    /// the address that it claims is somebody else's, be it behind the same port, `LearnRate`.
+    /// the address that it claims is somebody else's, be it behind the same owner, `LearnRate`.
     pub(super) fn arp(
         &mut self,
         context: Context<'_>,
@@ -167,20 +167,17 @@ impl Neighbors {
             mac,
             owner,
         };
-        match (self.0.admit(now, key, owner, mac), owner) {
-            (Ok(Admission::Known), _) => return Ok(()),
-            (Ok(Admission::Report), _) => {}
-            // Which of its hosts has it is for the peer to say.
-            (Ok(Admission::Differs), Owner::Peer(_)) => self.0.insert(now, key, owner, mac),
-            // A host of ours that has it may be gone: the control thread asks it.
-            (Ok(Admission::Differs) | Err(DropReason::BindingNotOwned), Owner::Local(_)) => {
+        match self.0.admit(now, key, owner, mac)? {
+            Admission::Known => return Ok(()),
+            Admission::Report => {}
+            // The host that has it may be gone: the control thread finds out.
+            Admission::Differs => {
                 if self.0.contest(now, &key) {
                     // The next message says it again.
                     let _ = raise(upcalls, told);
                 }
                 return Err(DropReason::BindingNotOwned);
             }
-            (Err(reason), _) => return Err(reason),
         }
         if raise(upcalls, told).is_err() {
             self.0.unreport(&key);

@@ -368,7 +368,6 @@ impl Node {
     fn tell(&mut self, audience: Audience, command: TableCommand) {
         match audience {
             Audience::All => self.mailbox.broadcast(&command, None),
-            Audience::AllBut(worker) => self.mailbox.broadcast(&command, Some(worker)),
             Audience::Only(worker) => self.mailbox.order(worker, Order::Table(command)),
         }
     }

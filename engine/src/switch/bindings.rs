@@ -269,12 +269,31 @@ impl Switch {
             lifetime: BINDING_LIFETIME,
             stamp: None,
         };
+        let key = (vlan, ip);
         let owns = self.fdb.owner(FdbKey { vlan, mac }) == Some(owner);
         if is_host(ip) && owns {
-            self.say(now, (vlan, ip), word);
+            self.say(now, key, word);
         } else {
             self.counters.bindings_refused += 1;
         }
+        let held = self.bindings.get(key).map(|held| held.word);
+        if held.is_none_or(|held| (held.mac, held.owner) != (mac, owner)) {
+            self.set_right(key, held);
+        }
+    }
+
+    /// The worker that reported a binding may have learned it: tells all how it is.
+    fn set_right(&mut self, (vlan, ip): BindKey, held: Option<Word>) {
+        let order = match held {
+            Some(Word { mac, owner, .. }) => Command::Bind {
+                vlan,
+                ip,
+                mac,
+                owner,
+            },
+            None => Command::Unbind { vlan, ip },
+        };
+        self.order(Audience::All, order);
     }
 
     /// Sets a binding that stays.
@@ -379,10 +398,9 @@ impl Switch {
         if (held.word.owner, held.word.mac) == (word.owner, word.mac) {
             self.bindings.confirm(now, key, word);
             self.close_dispute(key);
-        } else if held.word.owner == word.owner && matches!(word.owner, Owner::Peer(_)) {
-            // Which of its hosts has it is for the peer to say, and no host's word goes beyond that.
-            let said = held.word.source == Source::Announced && word.source == Source::Snooped;
-            if held.is_static() || said {
+        } else if held.word.owner == word.owner && word.source == Source::Announced {
+            // Which of its hosts has it is for the peer to say.
+            if held.is_static() {
                 self.counters.bindings_refused += 1;
                 let order = bind_order(key, held.word);
                 self.order(Audience::All, order);
@@ -497,16 +515,19 @@ impl Switch {
                 self.bindings.remove(now, bind);
                 self.insert_binding(now, bind, word);
             } else {
-                self.unbind(now, bind, true);
+                // The host is there and will say what it has. Nobody inherits from it.
+                let is_heir = |rival: Word| (rival.mac, rival.owner) == (key.mac, owner);
+                let returns = held.rival.is_some_and(|(_, rival)| is_heir(rival));
+                self.unbind(now, bind, returns);
             }
         }
     }
 
-    /// A MAC address is nobody's that we know.
+    /// A MAC address is nobody's that we know, but somebody's.
     pub(super) fn drop_bindings_of(&mut self, now: Instant, key: FdbKey) {
         let of_mac: Vec<BindKey> = self.bindings.of_mac(key).collect();
         for bind in of_mac {
-            self.unbind(now, bind, true);
+            self.unbind(now, bind, false);
         }
     }
 

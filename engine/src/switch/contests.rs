@@ -78,7 +78,9 @@ impl Switch {
             (Some(Owner::Local(_)), _) => self.open_contest(now, key, claimant),
             (Some(Owner::Peer(peer)), Owner::Local(port)) => self.claim(now, key, peer, port),
             // Between two peers it is not for us to decide.
-            (Some(Owner::Peer(_)), Owner::Peer(_)) | (None, _) => {}
+            (Some(Owner::Peer(_)), Owner::Peer(_)) => {}
+            // The worker's report of an owner was lost, and that one has said nothing since.
+            (None, _) => self.order(Audience::All, Command::FdbRemove { key }),
         }
     }
 

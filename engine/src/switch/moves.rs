@@ -33,8 +33,8 @@ impl Switch {
             None => {
                 self.make_room(owner, None);
                 self.fdb.learn(now, key, owner);
-                let insert = Command::FdbInsert { key, owner };
-                self.order(Audience::AllBut(worker), insert);
+                // The worker that reports it, too: an order to forget it may be on its way there.
+                self.order(Audience::All, Command::FdbInsert { key, owner });
                 self.match_bindings(now, key, owner);
                 if matches!(owner, Owner::Local(_)) {
                     self.releases.take_back(key);

@@ -91,8 +91,6 @@ impl Default for PeerLimits {
 pub enum Audience {
     /// Every worker.
     All,
-    /// Every worker but this.
-    AllBut(usize),
     /// This worker.
     Only(usize),
 }

@@ -524,7 +524,6 @@ impl Host {
         for (index, half) in self.workers.iter_mut().enumerate() {
             let meant = match audience {
                 Audience::All => true,
-                Audience::AllBut(worker) => index != worker,
                 Audience::Only(worker) => index == worker,
             };
             if meant {

@@ -291,7 +291,7 @@ impl Model {
         self.books.counts.sealed += 1;
         let number = match header.kind {
             DataKind::Control => {
-                Self::is_hidden(&inner, octets)?;
+                Self::is_hidden(&inner, &message[HEADER_LEN..])?;
                 self.books.counts.records += 1;
                 None
             }
@@ -541,10 +541,10 @@ impl Model {
         Ok(())
     }
 
-    /// Whether nothing of a record is in the message that carries it.
-    fn is_hidden(record: &[u8], octets: &[u8]) -> Checked {
-        if frame::shows(record, octets) {
-            return Violation::because(format!("a record in plaintext on the wire: {octets:02x?}"));
+    /// Whether nothing of a record is in what was made of it.
+    fn is_hidden(record: &[u8], sealed: &[u8]) -> Checked {
+        if frame::shows(record, sealed) {
+            return Violation::because(format!("a record in plaintext on the wire: {sealed:02x?}"));
         }
         Ok(())
     }

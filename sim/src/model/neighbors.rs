@@ -20,6 +20,8 @@ pub(super) enum Judged {
     PassOn,
     /// It asks for what is at this address.
     Known(MacAddr),
+    /// It asks for what is behind the port that it came in at.
+    Nearby,
 }
 
 /// One worker's bindings: behind whom each is, and at which MAC address.
@@ -43,28 +45,25 @@ impl Neighbors {
         self.0.iter()
     }
 
-    /// The first who says to have an address has it, and only from its own MAC address. Which of
-    /// its hosts has one is for a peer to say.
+    /// The first who says to have an address has it, and only from its own MAC address.
     pub(super) fn judge(&mut self, frame: &Entry, arp: &Arp, owner: Owner) -> Judged {
         if arp.sender_mac != frame.source {
             return Judged::Refused;
         }
         if arp.sender_ip != [0; 4] {
             let key = (frame.vlan, arp.sender_ip);
-            let held = self.0.entry(key).or_insert((owner, arp.sender_mac));
-            let is_other = matches!(owner, Owner::Local(_)) && held.1 != arp.sender_mac;
-            if held.0 != owner || is_other {
+            let told = (owner, arp.sender_mac);
+            if *self.0.entry(key).or_insert(told) != told {
                 return Judged::Refused;
             }
-            held.1 = arp.sender_mac;
         }
         let asks = arp.request && arp.sender_ip != arp.target_ip && frame.is_broadcast();
         let found = self.0.get(&(frame.vlan, arp.target_ip));
         match found {
-            Some(&(holder, mac)) if asks && holder != owner && mac != frame.source => {
-                Judged::Known(mac)
-            }
-            _ => Judged::PassOn,
+            Some(&(_, mac)) if !asks || mac == frame.source => Judged::PassOn,
+            Some(&(holder, _)) if holder == owner => Judged::Nearby,
+            Some(&(_, mac)) => Judged::Known(mac),
+            None => Judged::PassOn,
         }
     }
 }

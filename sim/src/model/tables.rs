@@ -8,6 +8,7 @@ use omni_engine::datapath::TableCommand;
 use omni_engine::datapath::owned::PORT_ADDRESSES_MAX;
 use omni_engine::datapath::policy::PEER_ADDRESSES_MAX;
 use omni_engine::io::FrameIo;
+use omni_engine::switch::Neighbor;
 use omni_wire::limits::STAGED_MIN;
 use omni_wire::{DropReason, MacAddr};
 
@@ -62,7 +63,7 @@ pub(super) enum Fate {
     Sent(Vec<PeerId>),
     /// It becomes the answer to who sent it: this address.
     Answered(MacAddr),
-    /// It was for the engine.
+    /// It was for the engine, or for a station that has it already.
     Taken,
 }
 
@@ -87,6 +88,8 @@ pub(super) struct WorkerTables {
     worker: usize,
     /// By our index.
     sessions: BTreeMap<u32, PeerId>,
+    /// How many with each peer.
+    counts: BTreeMap<PeerId, usize>,
     /// Whether a handshake with the peer can be started.
     peers: BTreeMap<PeerId, bool>,
     owners: BTreeMap<FdbKey, Owner>,
@@ -111,6 +114,7 @@ impl WorkerTables {
         match order {
             TableCommand::Install(shared) => {
                 self.sessions.insert(shared.session_id, shared.peer);
+                *self.counts.entry(shared.peer).or_default() += 1;
             }
             TableCommand::SetMaxFrame(_) | TableCommand::SetPeerPolicy(..) => {}
             TableCommand::Control(command) => self.control(command),
@@ -126,7 +130,11 @@ impl WorkerTables {
                 self.peers.insert(*peer, *reachable);
             }
             Command::EraseSession { session_id } => {
-                self.sessions.remove(session_id);
+                if let Some(peer) = self.sessions.remove(session_id)
+                    && let Some(count) = self.counts.get_mut(&peer)
+                {
+                    *count -= 1;
+                }
             }
             Command::SendKeepalive { .. }
             | Command::SendRecord { .. }
@@ -183,6 +191,7 @@ impl WorkerTables {
         match judged {
             Some(Judged::Refused) => return Fate::Refused,
             Some(Judged::Known(mac)) => return Fate::Answered(mac),
+            Some(Judged::Nearby) => return Fate::Taken,
             Some(Judged::PassOn) | None => {}
         }
         if frame.destination == self.engine_mac {
@@ -277,11 +286,7 @@ impl WorkerTables {
         if bindings > most {
             return Err(format!("{bindings} bindings"));
         }
-        let mut each: BTreeMap<PeerId, usize> = BTreeMap::new();
-        for peer in self.sessions.values() {
-            *each.entry(*peer).or_default() += 1;
-        }
-        match each.iter().find(|(_, count)| **count > SESSIONS_MAX) {
+        match self.counts.iter().find(|(_, count)| **count > SESSIONS_MAX) {
             Some((peer, count)) => Err(format!("{count} sessions with {peer:?}")),
             None => Ok(()),
         }
@@ -311,6 +316,14 @@ impl WorkerTables {
                 key.and_then(|key| self.owners.get(key)),
                 key.and_then(|key| owners.get(key)),
             ));
+        }
+        let strays = |known: &Neighbor| {
+            let (vlan, mac) = (known.bound.vlan, known.bound.mac);
+            let owner = owners.get(&FdbKey { vlan, mac });
+            owner.is_some_and(|&owner| owner != known.bound.owner)
+        };
+        if let Some(stray) = control.neighbors().find(strays) {
+            return Err(format!("somebody else has the address of {stray:?}"));
         }
         let bindings = control.neighbors().filter_map(|neighbor| {
             let bound = neighbor.bound;

@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::ops::Range;
 use std::time::Duration;
 
 use omni_control::message::{FdbKey, Owner};
-use omni_engine::switch::{AGEING, BINDING_LIFETIME};
+use omni_engine::switch::BINDING_LIFETIME;
 use omni_wire::{Instant, MacAddr};
 
 use super::World;
@@ -23,23 +22,19 @@ const ANSWERS_WITHIN: Duration = Duration::from_millis(1);
 /// For how long engines may answer with an address that nobody has any more: until its node has
 /// noticed, and what it announced last has run out.
 const OUTDATED: Duration = Duration::from_secs(2 * BINDING_LIFETIME.as_secs() + 10);
+/// How long who wanted an address may inherit it.
+const RIVAL: Duration = Duration::from_secs(65);
 /// How long a theft may go on to have an effect.
 const THEFT: Duration = Duration::from_secs(10);
-/// How long the fabric may take, once nothing is in its way, until every station is where its
-/// frames come from: should its old host have been restarted, all that was known of it has to age
-/// out.
-const SETTLED_WITHIN: Duration = Duration::from_secs(AGEING.as_secs() + 45);
-/// How long an asker may have to wait when nothing is in the way.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Somebody who sends frames.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Station {
     pub(crate) mac: MacAddr,
     /// The host behind which it is.
     pub(crate) host: usize,
-    /// Its address before, and when it got this one.
-    before: Option<(MacAddr, Instant)>,
+    /// The addresses that it had before, and until when.
+    pub(super) before: Vec<(MacAddr, Instant)>,
     /// When it last moved, or its host was last disturbed.
     disturbed: Instant,
 }
@@ -50,7 +45,7 @@ impl Station {
         Self {
             mac: frame::station_mac(number, 0),
             host,
-            before: None,
+            before: Vec::new(),
             disturbed: now,
         }
     }
@@ -59,16 +54,35 @@ impl Station {
 /// What is known of questions, answers and lies.
 #[derive(Debug, Default)]
 pub(crate) struct Rumours {
-    /// Since when somebody asks for somebody in a VLAN and has not been answered.
-    asked: BTreeMap<(usize, usize, u16), Instant>,
+    /// Who asks for whom in which VLAN and has not been answered, and the last question.
+    pub(super) asked: BTreeMap<(usize, usize, u16), u64>,
     /// Questions that were answered, and answers that named an address which is nobody's now.
     answered: u64,
     outdated: u64,
-    /// Who said to have whose address, in a VLAN, and was believed by its own host.
-    believed: BTreeMap<(usize, u16), Vec<MacAddr>>,
+    /// Who said to have whose address, in a VLAN, and may have been believed.
+    pub(super) believed: BTreeMap<(usize, u16), Vec<MacAddr>>,
+    /// Who said so and was not.
+    lies: Vec<Lie>,
     /// Hosts behind which somebody uses the address of a station that is well known to be alive,
     /// and until when that must have no effect.
     thefts: Vec<Theft>,
+}
+
+/// Somebody said to have a station's address, and gets it should the station vanish before
+/// `until`.
+#[derive(Clone, Copy, Debug)]
+struct Lie {
+    victim: usize,
+    vlan: u16,
+    mac: MacAddr,
+    until: Instant,
+}
+
+impl Rumours {
+    fn believe(&mut self, lie: Lie) {
+        let believed = self.believed.entry((lie.victim, lie.vlan));
+        believed.or_default().push(lie.mac);
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +101,7 @@ pub(crate) struct Saying {
     pub(crate) arp: Arp,
 }
 
-const fn tag(vlan: u16) -> Option<u16> {
+pub(super) const fn tag(vlan: u16) -> Option<u16> {
     if vlan == 0 { None } else { Some(vlan) }
 }
 
@@ -96,9 +110,7 @@ impl World {
     pub fn ask(&mut self, station: usize, target: usize, vlan: u16) -> Option<u64> {
         let arp = self.request(station, frame::station_ip(target, vlan), vlan);
         let number = self.say(station, vlan, MacAddr::BROADCAST, arp)?;
-        let since = self.truth.instant;
-        let asked = self.rumours.asked.entry((station, target, vlan));
-        asked.or_insert(since);
+        self.rumours.asked.insert((station, target, vlan), number);
         Some(number)
     }
 
@@ -117,10 +129,20 @@ impl World {
         };
         let (mac, host) = (self.stations[station].mac, self.stations[station].host);
         let number = self.say(station, vlan, MacAddr::BROADCAST, arp)?;
-        // Where nobody knows whose the address is, the first who says to have it is believed.
-        if self.bound_to(host, victim, vlan).is_none() {
-            let believed = self.rumours.believed.entry((victim, vlan));
-            believed.or_default().push(mac);
+        let lie = Lie {
+            victim,
+            vlan,
+            mac,
+            until: self.truth.instant + RIVAL,
+        };
+        let home = self.stations[victim].host;
+        let known = Some(self.stations[victim].mac);
+        let is_known = |&at: &usize| self.bound_to(at, victim, vlan) == known;
+        // Where it is not known whose the address is, the first who says to have it is believed.
+        if self.faultless && [host, home].iter().all(is_known) {
+            self.rumours.lies.push(lie);
+        } else {
+            self.rumours.believe(lie);
         }
         Some(number)
     }
@@ -162,9 +184,16 @@ impl World {
     pub fn replace(&mut self, station: usize) {
         let now = self.truth.instant;
         self.excuse(|theft| theft.victim == station);
+        for lie in std::mem::take(&mut self.rumours.lies) {
+            if lie.victim == station && now < lie.until {
+                self.rumours.believe(lie);
+            } else if now < lie.until {
+                self.rumours.lies.push(lie);
+            }
+        }
         let at = &mut self.stations[station];
         let [_, _, generation, ..] = at.mac.0;
-        at.before = Some((at.mac, now));
+        at.before.push((at.mac, now));
         at.mac = frame::station_mac(station, generation.wrapping_add(1));
         at.disturbed = now;
         let (mac, host) = (at.mac, at.host);
@@ -176,6 +205,7 @@ impl World {
     /// who steal from it may succeed.
     pub(crate) fn disturb(&mut self, host: usize) {
         let now = self.truth.instant;
+        self.faultless = false;
         for station in self.stations.iter_mut().filter(|s| s.host == host) {
             station.disturbed = now;
         }
@@ -216,7 +246,7 @@ impl World {
     }
 
     /// At which MAC address a host believes a station's IP address to be.
-    fn bound_to(&self, host: usize, station: usize, vlan: u16) -> Option<MacAddr> {
+    pub(super) fn bound_to(&self, host: usize, station: usize, vlan: u16) -> Option<MacAddr> {
         let ip = IpAddr::from(frame::station_ip(station, vlan));
         let mut known = self.hosts[host].control.neighbors();
         let found = known.find(|known| (known.bound.vlan, known.bound.ip) == (vlan, ip))?;
@@ -274,7 +304,7 @@ impl World {
         let Some(number) = number.filter(|&number| number < self.stations.len()) else {
             return Ok(());
         };
-        let station = self.stations[number];
+        let station = &self.stations[number];
         let is_here = station.host == host && (to == MacAddr::BROADCAST || to == station.mac);
         if !is_here {
             return Ok(());
@@ -310,7 +340,7 @@ impl World {
 
     /// A station says what it had to say, if it is still there.
     pub(super) fn answer(&mut self, station: usize, host: usize, saying: Saying) {
-        let at = self.stations[station];
+        let at = &self.stations[station];
         if at.host == host && at.mac == saying.arp.sender_mac {
             self.say(station, saying.vlan, saying.to, saying.arp);
         }
@@ -323,9 +353,8 @@ impl World {
         let Some(owner) = self.stations.get(whose) else {
             return Violation::because(format!("an answer of nobody's: {arp:?}"));
         };
-        let was = owner
-            .before
-            .is_some_and(|(mac, until)| mac == arp.sender_mac && now.since(until) < OUTDATED);
+        let is_recent = |&(mac, until): &_| mac == arp.sender_mac && now.since(until) < OUTDATED;
+        let was = owner.before.iter().any(is_recent);
         let believed = self.rumours.believed.get(&(whose, vlan));
         let lie = believed.is_some_and(|liars| liars.contains(&arp.sender_mac));
         if arp.sender_mac != owner.mac && !was && !lie {
@@ -409,92 +438,6 @@ impl World {
             owners.chain(bindings).collect::<Vec<_>>()
         };
         self.hosts.iter().flat_map(of_host).collect()
-    }
-
-    /// Stations that some of these hosts believe to be where they are not, and in which VLAN.
-    fn misplaced(&self, hosts: Range<usize>) -> Vec<(usize, u16)> {
-        let mut found = Vec::new();
-        for host in hosts {
-            for (key, _) in self.hosts[host].control.owners() {
-                let station = frame::station_of(key.mac);
-                let Some(station) = station.filter(|&s| self.stations[s].mac == key.mac) else {
-                    continue;
-                };
-                let place = self.believed_place(host, station, key.vlan);
-                let is_wrong = place != Some(self.stations[station].host);
-                if is_wrong
-                    && !self.is_frozen(station, key.vlan)
-                    && !found.contains(&(station, key.vlan))
-                {
-                    found.push((station, key.vlan));
-                }
-            }
-        }
-        found
-    }
-
-    /// Lets every station that is not where some host believes it to be go on speaking, until it
-    /// is. Says how long it took.
-    ///
-    /// # Errors
-    /// When a rule is broken, or it takes too long.
-    pub fn settle(&mut self) -> Checked<Duration> {
-        self.settle_among(0..self.hosts.len())
-    }
-
-    /// The same, for what these hosts believe.
-    ///
-    /// # Errors
-    /// When a rule is broken, or it takes too long.
-    pub fn settle_among(&mut self, hosts: Range<usize>) -> Checked<Duration> {
-        let start = self.truth.instant;
-        loop {
-            let misplaced = self.misplaced(hosts.clone());
-            let waited = self.truth.instant.since(start);
-            if misplaced.is_empty() {
-                return Ok(waited);
-            }
-            if waited > SETTLED_WITHIN {
-                return Violation::because(format!(
-                    "{waited:?} after the last fault, these stations are still not known to be \
-                     where they are: {misplaced:?}"
-                ));
-            }
-            for (station, vlan) in misplaced {
-                self.announce(station, vlan);
-            }
-            let eager = waited < Duration::from_secs(3);
-            let pause = if eager { 200 } else { 2000 };
-            self.advance(Duration::from_millis(pause))?;
-        }
-    }
-
-    /// Every station asks for some others, and must be answered.
-    ///
-    /// # Errors
-    /// When a rule is broken, or a question was not answered.
-    pub fn everybody_asks(&mut self) -> Checked {
-        self.forget_questions();
-        let count = self.stations.len();
-        for station in 0..count {
-            for step in [1, 3, count / 2] {
-                let target = (station + step) % count;
-                let together = self.stations[target].host == self.stations[station].host;
-                // Those behind one port hear each other without its help.
-                if !together && !self.is_frozen(station, 0) {
-                    self.ask(station, target, 0);
-                }
-            }
-            self.advance(Duration::from_millis(5))?;
-        }
-        self.advance(ANSWERED_WITHIN)?;
-        let frozen = |&&(_, target, vlan): &&(usize, usize, u16)| self.is_frozen(target, vlan);
-        match self.rumours.asked.keys().find(|asked| !frozen(asked)) {
-            Some((station, target, _)) => Violation::because(format!(
-                "nobody answered station {station}, which asked for {target}"
-            )),
-            None => Ok(()),
-        }
     }
 
     /// Whether a host can take a frame at all.

@@ -391,6 +391,7 @@ impl World {
     /// Moves a host to another address. It notices after a while.
     pub(crate) fn roam(&mut self, host: usize, to: SocketAddr, notices_after: Duration) {
         self.hosts[host].address = to;
+        self.faultless = false;
         self.note(Step::Roamed { host, to });
         self.after(notices_after, Event::AddressKnown { host });
     }

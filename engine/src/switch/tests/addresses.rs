@@ -30,9 +30,17 @@ fn the_first_report_holds_and_the_other_worker_is_set_right() {
     let insert = format!("{} {ALPHA:?}", mac(1));
     assert_eq!(
         bench.fdb_orders(),
-        [format!("AllBut(0) {insert}"), format!("Only(1) {insert}")]
+        [format!("All {insert}"), format!("Only(1) {insert}")]
     );
     assert_eq!(bench.owner(1), Some(ALPHA));
+}
+
+#[test]
+fn workers_forget_an_owner_whose_report_was_lost_when_somebody_else_speaks() {
+    let mut bench = Bench::new();
+    bench.switch.contested(bench.now, key(1), ALPHA);
+    bench.collect();
+    assert_eq!(bench.fdb_orders(), [format!("All {} gone", mac(1))]);
 }
 
 #[test]

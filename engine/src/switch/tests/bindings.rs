@@ -37,6 +37,31 @@ fn a_local_binding_is_announced_at_once_and_once_more() {
 }
 
 #[test]
+fn workers_that_learned_what_is_refused_are_set_right() {
+    let mut bench = at_home();
+    bench.learned(2, ALPHA);
+    bench.clear();
+    bench.bound(1, 2, ALPHA);
+    bench.bound(7, 3, BETA);
+    let known = format!("{} {} {LOCAL:?}", ip(1), mac(1));
+    assert_eq!(binds(&bench), [known, format!("{} gone", ip(7))]);
+}
+
+#[test]
+fn nobody_inherits_from_a_host_that_moves() {
+    let mut bench = Bench::new();
+    bench.learned(1, ALPHA);
+    bench.learned(2, BETA);
+    bench.bound(1, 1, ALPHA);
+    bench.bound(1, 2, BETA);
+    bench.hear(A, &[release(1, 5, public_key(C))]);
+    assert_eq!(bench.binding(1), None);
+    bench.learned(1, GAMMA);
+    bench.bound(1, 1, GAMMA);
+    assert_eq!(bench.binding(1), Some((mac(1), GAMMA)));
+}
+
+#[test]
 fn many_changes_at_once_share_records() {
     let mut bench = Bench::new();
     for host in 0..100 {
