@@ -216,7 +216,7 @@ fn an_address_whose_host_has_gone_is_anybodys_once_it_has_aged_out() {
 #[test]
 fn stations_move_are_replaced_stolen_and_lied_about_on_a_network_that_loses_nothing() {
     let name = "stations_move_are_replaced_stolen_and_lied_about_on_a_network_that_loses_nothing";
-    for seed in 0..4 {
+    for seed in 0..6 {
         let result = runner::run(setup(seed, 12, name), |world| {
             world.meet(Duration::from_secs(10))?;
             world.advance(Duration::from_secs(1))?;

@@ -147,6 +147,11 @@ impl<K: Copy + Eq + Hash, V: Copy + PartialEq> OwnedTable<K, V> {
 
     /// Sets an entry whatever was there: the control thread has decided.
     pub(super) fn insert(&mut self, now: Instant, key: K, owner: Owner, value: V) {
+        let known = self.entries.get(&key);
+        if known.is_some_and(|entry| entry.owner == owner && entry.value == value) {
+            // When it was reported last stays as it is: the control thread counts on it.
+            return;
+        }
         let report_at = now + REPORT_INTERVAL;
         let entry = Entry {
             owner,
@@ -304,6 +309,17 @@ mod tests {
         assert_eq!(table.get(&1).map(|entry| entry.value), Some(0));
         table.unreport(&1);
         assert_eq!(table.admit(later, 1, ALPHA, 0), Ok(Admission::Report));
+    }
+
+    #[test]
+    fn being_told_what_is_known_does_not_put_off_a_report() {
+        let mut table = table();
+        assert_eq!(table.admit(NOW, 1, ALPHA, 0), Ok(Admission::Report));
+        let later = NOW + REPORT_INTERVAL;
+        table.insert(later, 1, ALPHA, 0);
+        assert_eq!(table.admit(later, 1, ALPHA, 0), Ok(Admission::Report));
+        table.insert(later, 1, ALPHA, 9);
+        assert_eq!(table.admit(later, 1, ALPHA, 9), Ok(Admission::Known));
     }
 
     #[test]

@@ -20,6 +20,9 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(45);
 /// The same where its old host was restarted, or cut off for long, and has forgotten that it was
 /// there: all that others know of the station has to age out.
 const AGED_WITHIN: Duration = Duration::from_secs(AGEING.as_secs() + 45);
+/// So long stations speak often, and those that were forgotten are waited for as well: mostly they
+/// were not.
+const EAGER: Duration = Duration::from_secs(3);
 /// How long an asker may have to wait when nothing is in the way.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -40,19 +43,19 @@ impl World {
                 if place == self.stations[station].host || self.is_frozen(station, key.vlan) {
                     continue;
                 }
-                // It can, if it believes to have it; or if it remembers to whom it gave it.
+                // It does, as long as it believes to have it. When that is no more so, it may not
+                // remember to whom it gave it.
                 let has = self.believed_place(place, station, key.vlan) == Some(place);
-                let forgot = !self.is_up(place) || !(has || self.faultless);
                 let can_give = found.entry((station, key.vlan)).or_insert(true);
-                *can_give &= !forgot;
+                *can_give &= has && self.is_up(place);
             }
         }
         found
     }
 
     /// Lets every station that is not where some host believes it to be go on speaking, and
-    /// everybody to it, until it is. Those that their old host has forgotten are waited for only `until_aged`.
-    /// Says how long it took.
+    /// everybody to it, until it is. Those that their old host may have forgotten are waited for
+    /// only `until_aged`. Says how long it took.
     ///
     /// # Errors
     /// When a rule is broken, or it takes too long.
@@ -78,7 +81,9 @@ impl World {
                         AGED_WITHIN
                     }
             };
-            if !misplaced.values().any(|&can_give| can_give || until_aged) {
+            let is_eager = waited < EAGER;
+            let must_wait = misplaced.values().any(|&can_give| can_give || until_aged);
+            if misplaced.is_empty() || !is_eager && !must_wait {
                 return Ok(waited);
             }
             if let Some((&(station, vlan), _)) = misplaced.iter().find(late) {
@@ -97,8 +102,7 @@ impl World {
                     self.send(host, Some(station), tag(vlan), 0);
                 }
             }
-            let eager = waited < Duration::from_secs(3);
-            let pause = if eager { 200 } else { 2000 };
+            let pause = if is_eager { 200 } else { 2000 };
             self.advance(Duration::from_millis(pause))?;
         }
     }

@@ -83,6 +83,18 @@ impl Rumours {
         let believed = self.believed.entry((lie.victim, lie.vlan));
         believed.or_default().push(lie.mac);
     }
+
+    /// A station does not answer any more where it was asked: who lied about it a moment ago may
+    /// be believed.
+    fn believe_liars(&mut self, station: usize, now: Instant) {
+        for lie in std::mem::take(&mut self.lies) {
+            if lie.victim == station && now < lie.until {
+                self.believe(lie);
+            } else if now < lie.until {
+                self.lies.push(lie);
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -135,11 +147,19 @@ impl World {
             mac,
             until: self.truth.instant + RIVAL,
         };
-        let home = self.stations[victim].host;
-        let known = Some(self.stations[victim].mac);
-        let is_known = |&at: &usize| self.bound_to(at, victim, vlan) == known;
+        let Station {
+            mac: known,
+            host: home,
+            disturbed,
+            ..
+        } = self.stations[victim];
+        let is_known = |&at: &usize| {
+            self.bound_to(at, victim, vlan) == Some(known)
+                && self.believed_place(at, victim, vlan) == Some(home)
+        };
+        let is_quiet = self.truth.instant.since(disturbed) > THEFT;
         // Where it is not known whose the address is, the first who says to have it is believed.
-        if self.faultless && [host, home].iter().all(is_known) {
+        if self.faultless && is_quiet && [host, home].iter().all(is_known) {
             self.rumours.lies.push(lie);
         } else {
             self.rumours.believe(lie);
@@ -172,6 +192,7 @@ impl World {
     pub fn place(&mut self, station: usize, host: usize) {
         let now = self.truth.instant;
         self.excuse(|theft| theft.victim == station);
+        self.rumours.believe_liars(station, now);
         let at = &mut self.stations[station];
         at.host = host;
         at.disturbed = now;
@@ -184,13 +205,7 @@ impl World {
     pub fn replace(&mut self, station: usize) {
         let now = self.truth.instant;
         self.excuse(|theft| theft.victim == station);
-        for lie in std::mem::take(&mut self.rumours.lies) {
-            if lie.victim == station && now < lie.until {
-                self.rumours.believe(lie);
-            } else if now < lie.until {
-                self.rumours.lies.push(lie);
-            }
-        }
+        self.rumours.believe_liars(station, now);
         let at = &mut self.stations[station];
         let [_, _, generation, ..] = at.mac.0;
         at.before.push((at.mac, now));
