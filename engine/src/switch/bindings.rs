@@ -57,7 +57,9 @@ pub(super) struct Binding {
     /// Of our announcements.
     sequence: u32,
     /// Who wanted it meanwhile, and when.
-    rival: Option<(Instant, Word)>,
+    pub(super) rival: Option<(Instant, Word)>,
+    /// When its holder was last asked to give it to us, and the number of that announcement.
+    pub(super) wished: Option<(Instant, u32)>,
 }
 
 impl Binding {
@@ -108,6 +110,10 @@ const fn first_ip() -> IpAddr {
 impl Bindings {
     pub(super) fn get(&self, key: BindKey) -> Option<&Binding> {
         self.entries.get(&key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: BindKey) -> Option<&mut Binding> {
+        self.entries.get_mut(&key)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&BindKey, &Binding)> {
@@ -163,7 +169,7 @@ impl Bindings {
             .map(|(&key, _)| key)
     }
 
-    fn next_sequence(&mut self, now: Instant) -> u32 {
+    pub(super) fn next_sequence(&mut self, now: Instant) -> u32 {
         let next = successor(now, self.sequence);
         self.sequence = Some(next);
         next
@@ -177,6 +183,7 @@ impl Bindings {
             expires: now + word.lifetime,
             sequence: if is_local { self.next_sequence(now) } else { 0 },
             rival: None,
+            wished: None,
         };
         self.by_mac.insert((mac_key(key, word.mac), key.1));
         if word.source != Source::Static {
@@ -431,6 +438,8 @@ impl Switch {
         }
         if held.is_local() {
             self.open_dispute(now, key, word.owner);
+        } else if matches!(word.owner, Owner::Local(_)) {
+            self.wish(now, key);
         }
     }
 
@@ -501,6 +510,7 @@ impl Switch {
     /// A MAC address is `owner`'s now: nobody else binds to it.
     pub(super) fn match_bindings(&mut self, now: Instant, key: FdbKey, owner: Owner) {
         let of_mac: Vec<BindKey> = self.bindings.of_mac(key).collect();
+        let mut unknown = Vec::new();
         for bind in of_mac {
             let Some(held) = self.bindings.get(bind) else {
                 continue;
@@ -519,7 +529,11 @@ impl Switch {
                 let is_heir = |rival: Word| (rival.mac, rival.owner) == (key.mac, owner);
                 let returns = held.rival.is_some_and(|(_, rival)| is_heir(rival));
                 self.unbind(now, bind, returns);
+                unknown.push(bind.1);
             }
+        }
+        if let Owner::Local(port) = owner {
+            self.ask_for(port, key, &unknown);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::support::node::{Node, NodeSpec};
 use crate::support::packet::PacketSocket;
 use crate::support::questions::arping;
 use crate::support::streams::{Beat, Transfer};
-use crate::support::tools::{Background, ping_all, resumes};
+use crate::support::tools::{Background, ping_all, reaches, resumes};
 use crate::support::{seconds, wait_until};
 
 /// How soon a host is reached after its first frame at its new place.
@@ -239,4 +239,51 @@ fn a_host_that_moves_to_another_port_of_its_node_keeps_its_connections() {
     let fdb = a.show().fdb;
     let entry = fdb.iter().find(|entry| entry.mac == host.mac());
     assert_eq!(entry.map(|e| e.owner.as_str()), Some("local:bcc"));
+}
+
+/// Its second move, before it has told its IP addresses at the place between.
+#[test]
+fn a_host_that_moves_on_without_a_word_is_followed_as_fast() {
+    let lab = Lab::new(Plan::default());
+    let scene = Scene::new(&lab);
+    for (side, node) in [(Side::A, &lab.a), (Side::B, &lab.b)] {
+        let known = format!("{} lladdr {} dev {ETH}", side.inner_v4(), node.mac("omni0"));
+        let namespace = &scene.host.namespace;
+        namespace.ip(&format!("neigh replace {known} nud permanent"));
+    }
+    let inner_b = Side::B.inner_v4().into();
+    let beat = [Beat::start(&scene.host.namespace, (&lab.b, inner_b))];
+    std::thread::sleep(seconds(1));
+    for (from, to) in [(0, 1), (1, 0)] {
+        let spoke = scene.segments[from].hand_over_speaking(&scene.host, &scene.segments[to]);
+        let gap = first_after(&beat, spoke);
+        println!("move {from} to {to}: {gap:.0?}");
+        assert!(gap < MOVED, "{gap:?}");
+        std::thread::sleep(seconds(2));
+    }
+}
+
+/// Another machine, with another MAC address, has a dead host's IP addresses: a service that was
+/// started elsewhere.
+#[test]
+fn addresses_of_a_dead_host_are_taken_over_by_another_elsewhere() {
+    let lab = Lab::new(Plan::default());
+    let scene = Scene::new(&lab);
+    let Host { namespace, .. } = &scene.host;
+    namespace.ip(&format!("link set {ETH} down"));
+    let heir = scene.segments[1].host("d", 11);
+    for (node, address) in [
+        (&lab.a, heir.v4()),
+        (&lab.b, heir.v4()),
+        (&lab.a, heir.v6()),
+        (&lab.b, heir.v6()),
+    ] {
+        arping(&heir.namespace, ETH, heir.v4(), "-U -c 1 -w 1");
+        reaches(&heir.namespace, Side::A.inner_v6().into());
+        node.ip("neigh flush dev omni0");
+        let took = resumes(node, address, SOON);
+        println!("{address} is reached after {took:.0?}");
+        let (known, _) = neighbour(node, "omni0", address).expect("a neighbour");
+        assert_eq!(known, heir.mac());
+    }
 }
