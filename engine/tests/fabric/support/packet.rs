@@ -13,6 +13,8 @@ use super::netns::Namespace;
 
 /// The longest frame taken.
 const FRAME_MAX: usize = 10_000;
+/// Somebody who waits for so long for silence waits for ever.
+const ENDLESS: Duration = Duration::from_secs(10);
 /// Octets before the VLAN tag: destination and source.
 const ADDRESSES: usize = 12;
 /// Octets of `struct cmsghdr` on 64-bit machines, after which its data begins.
@@ -60,7 +62,12 @@ impl PacketSocket {
     /// Every frame that is here, or arrives before nothing came for `quiet`.
     pub(crate) fn drain(&self, quiet: Duration) -> Vec<Vec<u8>> {
         set_socket_timeout(&self.socket, Timeout::Recv, Some(quiet)).expect("a socket");
-        std::iter::from_fn(|| self.receive()).collect()
+        let start = Instant::now();
+        let next = || {
+            assert!(start.elapsed() < ENDLESS, "frames do not stop coming");
+            self.receive()
+        };
+        std::iter::from_fn(next).collect()
     }
 
     /// The next frame, tag and all.
