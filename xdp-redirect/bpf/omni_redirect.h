@@ -147,7 +147,7 @@ enum omni_counter {
 	OMNI_NO_LANE = 4,	/* frames dropped: data on a lane that the peer did not announce */
 	OMNI_NOT_HANDSHAKE = 5,	/* messages dropped: no session, and no handshake */
 	OMNI_TOO_MANY = 6,	/* messages dropped: more without a session than may pass */
-	OMNI_ELSEWHERE = 7,	/* frames dropped: too much data from elsewhere than the peer is */
+	OMNI_ELSEWHERE = 7,	/* frames dropped: too much data not from the peer's address */
 	OMNI_COUNTERS = 8,
 };
 
