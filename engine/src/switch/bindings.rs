@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use omni_control::message::{Command, FdbKey, Owner, PeerId};
+use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId};
 use omni_wire::record::{Announcement, Withdrawal};
 use omni_wire::{Instant, MacAddr};
 
 use super::Switch;
+use super::contests::ASKED_FOR_MAX;
 use super::deadlines::{Deadlines, News, is_newer, successor};
 use super::fdb::Stamp;
 use super::ledger::{Ledger, Room};
@@ -57,9 +58,7 @@ pub(super) struct Binding {
     /// Of our announcements.
     sequence: u32,
     /// Who wanted it meanwhile, and when.
-    pub(super) rival: Option<(Instant, Word)>,
-    /// When its holder was last asked to give it to us, and the number of that announcement.
-    pub(super) wished: Option<(Instant, u32)>,
+    rival: Option<(Instant, Word)>,
 }
 
 impl Binding {
@@ -110,10 +109,6 @@ const fn first_ip() -> IpAddr {
 impl Bindings {
     pub(super) fn get(&self, key: BindKey) -> Option<&Binding> {
         self.entries.get(&key)
-    }
-
-    pub(super) fn get_mut(&mut self, key: BindKey) -> Option<&mut Binding> {
-        self.entries.get_mut(&key)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&BindKey, &Binding)> {
@@ -169,7 +164,7 @@ impl Bindings {
             .map(|(&key, _)| key)
     }
 
-    pub(super) fn next_sequence(&mut self, now: Instant) -> u32 {
+    fn next_sequence(&mut self, now: Instant) -> u32 {
         let next = successor(now, self.sequence);
         self.sequence = Some(next);
         next
@@ -183,7 +178,6 @@ impl Bindings {
             expires: now + word.lifetime,
             sequence: if is_local { self.next_sequence(now) } else { 0 },
             rival: None,
-            wished: None,
         };
         self.by_mac.insert((mac_key(key, word.mac), key.1));
         if word.source != Source::Static {
@@ -438,8 +432,6 @@ impl Switch {
         }
         if held.is_local() {
             self.open_dispute(now, key, word.owner);
-        } else if matches!(word.owner, Owner::Local(_)) {
-            self.wish(now, key);
         }
     }
 
@@ -534,6 +526,20 @@ impl Switch {
         }
         if let Owner::Local(port) = owner {
             self.ask_for(port, key, &unknown);
+        }
+    }
+
+    /// A host that moved here may say nothing of its IP addresses for long: it is asked for those
+    /// that it had.
+    fn ask_for(&mut self, port: PortId, host: FdbKey, addresses: &[IpAddr]) {
+        for &ip in addresses.iter().take(ASKED_FOR_MAX) {
+            let asked = self.outbox.push(Send::Ask {
+                port,
+                vlan: host.vlan,
+                mac: host.mac,
+                ip,
+            });
+            self.counters.sends_left_out += u64::from(!asked);
         }
     }
 

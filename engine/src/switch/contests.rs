@@ -29,7 +29,7 @@ pub(super) const LAST_CHANCE: Duration = Duration::from_millis(200);
 /// How long a host that cannot be asked has to be silent.
 const IDLE: Duration = Duration::from_secs(5);
 /// The most IP addresses that a host is asked for.
-const ASKED_FOR_MAX: usize = 8;
+pub(super) const ASKED_FOR_MAX: usize = 8;
 
 /// A contest.
 #[derive(Debug)]

@@ -147,7 +147,7 @@ fn the_first_live_owner_holds_an_address() {
     bench.learned(3, LOCAL);
     bench.bound(1, 3, LOCAL);
     assert_eq!(bench.binding(1), Some((mac(1), ALPHA)));
-    bench.clear();
+    assert!(bench.announcements().is_empty());
     // The local host is the heir.
     bench.hear(A, &[withdrawal(1, 2)]);
     assert_eq!(bench.binding(1), Some((mac(3), LOCAL)));
@@ -186,15 +186,16 @@ fn a_silent_host_loses_an_address_that_another_wants() {
 }
 
 #[test]
-fn a_host_that_has_given_up_an_address_loses_it_though_it_lives() {
-    let mut bench = at_home();
-    bench.learned(2, ALPHA);
-    bench.hear(A, &[announcement(1, 2, 9)]);
-    let is_watch = |(_, order): &(_, Command)| matches!(order, Command::BindWatch { .. });
-    assert!(bench.orders.iter().any(is_watch), "answers are wanted");
-    bench.learned(1, LOCAL);
-    bench.wait(SECOND);
-    assert_eq!(bench.binding(1), Some((mac(2), ALPHA)));
+fn a_frame_stands_for_an_answer_only_just_after_a_report() {
+    for (silent, keeps) in [(5 * SECOND, true), (40 * SECOND, false)] {
+        let mut bench = at_home();
+        bench.wait(silent);
+        bench.learned(2, ALPHA);
+        bench.hear(A, &[announcement(1, 2, 9)]);
+        bench.learned(1, LOCAL);
+        bench.wait(SECOND);
+        assert_eq!(bench.binding(1) == Some((mac(1), LOCAL)), keeps);
+    }
 }
 
 #[test]
@@ -391,4 +392,19 @@ fn local_bindings_beyond_the_limit_are_withdrawn() {
         .map(|(_, gone)| gone.ip)
         .collect();
     assert_eq!(gone, [ip(1); 3]);
+}
+
+#[test]
+fn a_host_that_moved_here_is_asked_for_the_addresses_that_it_had() {
+    let mut bench = Bench::new();
+    bench.learned(1, ALPHA);
+    bench.hear(A, &[announcement(1, 1, 1), announcement(2, 1, 2)]);
+    bench.contested(1, LOCAL);
+    bench.clear();
+    let start = bench.now;
+    bench.hear(A, &[release(1, 5, OWN_KEY)]);
+    assert_eq!(bench.owner(1), Some(LOCAL));
+    let expected = [1, 2].map(|address| (0, PORT, mac(1), ip(address)));
+    assert_eq!(bench.asked(start), expected);
+    assert_eq!(bench.binding(1), None, "until it answers");
 }
