@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId};
+use omni_control::message::{Command, FdbKey, Owner, PeerId};
 use omni_wire::record::{Announcement, Withdrawal};
 use omni_wire::{Instant, MacAddr};
 
@@ -19,7 +19,7 @@ use super::fdb::Stamp;
 use super::ledger::{Ledger, Room};
 use super::moves::EXPIRED_MAX;
 use super::peers::is_host;
-use super::types::{Audience, Bound, Neighbor, Send, Source};
+use super::types::{Audience, Bound, Neighbor, Source};
 
 /// A binding that nobody confirms is forgotten after this time.
 pub const BINDING_LIFETIME: Duration = Duration::from_secs(300);
@@ -524,22 +524,12 @@ impl Switch {
                 unknown.push(bind.1);
             }
         }
+        // A host that moved here may say nothing of its IP addresses for long: it is asked for
+        // those that it had.
         if let Owner::Local(port) = owner {
-            self.ask_for(port, key, &unknown);
-        }
-    }
-
-    /// A host that moved here may say nothing of its IP addresses for long: it is asked for those
-    /// that it had.
-    fn ask_for(&mut self, port: PortId, host: FdbKey, addresses: &[IpAddr]) {
-        for &ip in addresses.iter().take(ASKED_FOR_MAX) {
-            let asked = self.outbox.push(Send::Ask {
-                port,
-                vlan: host.vlan,
-                mac: host.mac,
-                ip,
-            });
-            self.counters.sends_left_out += u64::from(!asked);
+            for ip in unknown.into_iter().take(ASKED_FOR_MAX) {
+                self.ask_host(port, key, ip);
+            }
         }
     }
 
@@ -570,14 +560,7 @@ impl Switch {
             if let Owner::Local(port) = owner
                 && now >= binding.seen + ASK_AFTER
             {
-                let (vlan, ip) = key;
-                let ask = Send::Ask {
-                    port,
-                    vlan,
-                    mac,
-                    ip,
-                };
-                self.counters.sends_left_out += u64::from(!self.outbox.push(ask));
+                self.ask_host(port, mac_key(key, mac), key.1);
             }
         }
     }

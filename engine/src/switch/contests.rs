@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use omni_control::message::{Command, FdbKey, Owner};
+use omni_control::message::{Command, FdbKey, Owner, PortId};
 use omni_wire::Instant;
 
 use super::Switch;
@@ -19,17 +19,48 @@ use super::types::{Audience, Send};
 /// The most contests of MAC addresses.
 pub(super) const CONTESTS_TOTAL: usize = 4096;
 /// How often a host is asked for each IP address.
-pub(super) const ASKS: u8 = 3;
+const ASKS: u8 = 3;
 /// Between two questions.
-pub(super) const ASK_INTERVAL: Duration = Duration::from_millis(100);
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
 /// From the first question until a silent host is taken as gone.
 pub(super) const PATIENCE: Duration = Duration::from_millis(400);
 /// From the last question until then, should the questions be late.
-pub(super) const LAST_CHANCE: Duration = Duration::from_millis(200);
+const LAST_CHANCE: Duration = Duration::from_millis(200);
 /// How long a host that cannot be asked has to be silent.
 const IDLE: Duration = Duration::from_secs(5);
 /// The most IP addresses that a host is asked for.
 pub(super) const ASKED_FOR_MAX: usize = 8;
+
+/// How often a host was asked, and until when it may answer.
+#[derive(Debug)]
+pub(super) struct Asking {
+    asked: u8,
+    decide_at: Instant,
+}
+
+impl Asking {
+    pub(super) const fn until(decide_at: Instant) -> Self {
+        Self {
+            asked: 0,
+            decide_at,
+        }
+    }
+
+    /// It is asked now. Gives when to look after it next.
+    pub(super) fn again(&mut self, now: Instant) -> Instant {
+        self.asked += 1;
+        if self.asked < ASKS {
+            return now + ASK_INTERVAL;
+        }
+        self.decide_at = self.decide_at.max(now + LAST_CHANCE);
+        self.decide_at
+    }
+
+    /// Whether it was asked often enough and its time is over.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.asked >= ASKS && now >= self.decide_at
+    }
+}
 
 /// A contest.
 #[derive(Debug)]
@@ -37,8 +68,7 @@ struct Contest {
     claimant: Owner,
     /// What the host is asked for.
     addresses: Vec<IpAddr>,
-    asked: u8,
-    decide_at: Instant,
+    asking: Asking,
 }
 
 /// All of them.
@@ -110,8 +140,7 @@ impl Switch {
         let contest = Contest {
             claimant,
             addresses,
-            asked: 0,
-            decide_at,
+            asking: Asking::until(decide_at),
         };
         self.contests.open.insert(key, contest);
         self.order(Audience::All, Command::FdbWatch { key });
@@ -124,29 +153,29 @@ impl Switch {
             return;
         };
         if contest.addresses.is_empty() {
-            self.contests.due.set(key, contest.decide_at);
+            self.contests.due.set(key, contest.asking.decide_at);
             return;
         }
-        contest.asked += 1;
-        let next = if contest.asked < ASKS {
-            now + ASK_INTERVAL
-        } else {
-            contest.decide_at = contest.decide_at.max(now + LAST_CHANCE);
-            contest.decide_at
-        };
-        self.contests.due.set(key, next);
+        let addresses = contest.addresses.clone();
+        self.contests.due.set(key, contest.asking.again(now));
         let Some(Owner::Local(port)) = self.fdb.owner(key) else {
             return;
         };
-        for &ip in &contest.addresses {
-            let asked = self.outbox.push(Send::Ask {
-                port,
-                vlan: key.vlan,
-                mac: key.mac,
-                ip,
-            });
-            self.counters.sends_left_out += u64::from(!asked);
+        for ip in addresses {
+            self.ask_host(port, key, ip);
         }
+    }
+
+    /// Asks a host whether it has an IP address.
+    pub(super) fn ask_host(&mut self, port: PortId, host: FdbKey, ip: IpAddr) {
+        let FdbKey { vlan, mac } = host;
+        let asked = self.outbox.push(Send::Ask {
+            port,
+            vlan,
+            mac,
+            ip,
+        });
+        self.counters.sends_left_out += u64::from(!asked);
     }
 
     /// Asks again, and lets go of what silent hosts have.
@@ -155,8 +184,8 @@ impl Switch {
             let Some(contest) = self.contests.open.get(&key) else {
                 continue;
             };
-            let asked = contest.addresses.is_empty() || contest.asked >= ASKS;
-            if asked && now >= contest.decide_at {
+            let is_idle = contest.addresses.is_empty() && now >= contest.asking.decide_at;
+            if is_idle || contest.asking.is_over(now) {
                 self.let_go(now, key);
             } else {
                 self.press_contest(now, key);

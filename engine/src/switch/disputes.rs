@@ -9,10 +9,10 @@ use omni_wire::Instant;
 
 use super::Switch;
 use super::bindings::BindKey;
-use super::contests::{ASK_INTERVAL, ASKS, LAST_CHANCE, PATIENCE};
+use super::contests::{Asking, PATIENCE};
 use super::deadlines::Deadlines;
 use super::moves::REPORTED_AGAIN;
-use super::types::{Audience, Send};
+use super::types::Audience;
 
 /// The most disputes.
 pub(super) const DISPUTES_TOTAL: usize = 4096;
@@ -22,8 +22,7 @@ pub(super) const DISPUTES_TOTAL: usize = 4096;
 struct Dispute {
     rival: Owner,
     holder: FdbKey,
-    asked: u8,
-    decide_at: Instant,
+    asking: Asking,
 }
 
 /// All of them.
@@ -82,8 +81,7 @@ impl Switch {
         let dispute = Dispute {
             rival,
             holder,
-            asked: 0,
-            decide_at: now + PATIENCE,
+            asking: Asking::until(now + PATIENCE),
         };
         self.disputes.open.insert(key, dispute);
         self.disputes.by_holder.insert((holder, key.1));
@@ -96,25 +94,11 @@ impl Switch {
         let Some(dispute) = self.disputes.open.get_mut(&key) else {
             return;
         };
-        dispute.asked += 1;
-        let next = if dispute.asked < ASKS {
-            now + ASK_INTERVAL
-        } else {
-            dispute.decide_at = dispute.decide_at.max(now + LAST_CHANCE);
-            dispute.decide_at
-        };
-        self.disputes.due.set(key, next);
-        let (vlan, ip) = key;
-        let mac = dispute.holder.mac;
+        let holder = dispute.holder;
+        self.disputes.due.set(key, dispute.asking.again(now));
         let owner = self.bindings.get(key).map(|held| held.word.owner);
         if let Some(Owner::Local(port)) = owner {
-            let ask = Send::Ask {
-                port,
-                vlan,
-                mac,
-                ip,
-            };
-            self.counters.sends_left_out += u64::from(!self.outbox.push(ask));
+            self.ask_host(port, holder, key.1);
         }
     }
 
@@ -124,7 +108,7 @@ impl Switch {
             let Some(dispute) = self.disputes.open.get(&key) else {
                 continue;
             };
-            if dispute.asked >= ASKS && now >= dispute.decide_at {
+            if dispute.asking.is_over(now) {
                 self.unbind(now, key, true);
             } else {
                 self.press_dispute(now, key);
