@@ -16,8 +16,8 @@ use omni_wire::handshake::{COOKIE_LEN, COOKIE_NONCE_LEN, MAC_LEN, SEALED_COOKIE_
 use omni_wire::limits::COOKIE_LIFETIME;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::key::{PublicKey, SymmetricKey};
 use crate::random::{self, Random};
+use omni_membership::{PublicKey, SymmetricKey};
 
 /// mac1 or mac2.
 pub(crate) type Mac = [u8; MAC_LEN];

@@ -28,7 +28,6 @@ use omni_wire::{DropCounters, DropReason, Instant, Now};
 
 use crate::cookie::CookieChecker;
 use crate::handshake::ReplayGate;
-use crate::key::PublicKey;
 use crate::load::{LoadGauge, SourceLimiter};
 use crate::memory::{Memory, Remembered};
 use crate::message::{Command, PeerId, PeerTraffic, Upcall};
@@ -37,6 +36,7 @@ use crate::peer::Peer;
 use crate::random::{self, Random};
 use crate::timers::{Timer, Timers};
 use crate::timestamp::Clock;
+use omni_membership::PublicKey;
 
 mod datagrams;
 mod path_mtu;

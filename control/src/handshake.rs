@@ -16,9 +16,9 @@ use omni_wire::handshake::{
 use omni_wire::{DropReason, handshake};
 
 use crate::cookie::Mac;
-use crate::key::{PublicKey, SymmetricKey};
 use crate::message::Role;
 use crate::noise::{Identity, Initiator, NoiseError, Responder, TransportKeys};
+use omni_membership::{PublicKey, SymmetricKey};
 
 impl From<NoiseError> for DropReason {
     fn from(_: NoiseError) -> Self {

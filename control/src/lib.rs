@@ -18,7 +18,6 @@
 mod cookie;
 mod ganglion;
 mod handshake;
-mod key;
 mod load;
 mod memory;
 pub mod message;
@@ -34,7 +33,7 @@ pub use ganglion::{
     AddPeerError, Ganglion, GanglionConfig, GanglionEvent, PeerConfig, PeerState, PeerStatus,
     SetIdentityError, Transmit,
 };
-pub use key::{PrivateKey, PublicKey, SymmetricKey};
 pub use memory::{Remembered, RememberedError, Stamps};
+pub use omni_membership::{PrivateKey, PublicKey, SymmetricKey};
 pub use random::Random;
 pub use timers::Timers;

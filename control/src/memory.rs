@@ -20,7 +20,7 @@ use base64::engine::general_purpose::STANDARD;
 use omni_wire::WallTime;
 use omni_wire::handshake::Tai64n;
 
-use crate::key::PublicKey;
+use omni_membership::PublicKey;
 
 /// What the first line begins with: what the file is, and the version of its format.
 const HEADER: &str = "omni-timestamps 1";

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use omni_wire::outer::Path;
 use omni_wire::{Instant, MacAddr};
 
-use crate::key::{PublicKey, SymmetricKey};
+use omni_membership::{PublicKey, SymmetricKey};
 
 /// A peer's index in every table of one engine. Dense, given out by the Ganglion, never reused
 /// for another peer while the engine runs.

@@ -21,7 +21,7 @@ use snow::types::{Cipher, Dh, Hash, Random};
 use snow::{Builder, HandshakeState};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::key::{PrivateKey, PublicKey, SymmetricKey};
+use omni_membership::{PrivateKey, PublicKey, SymmetricKey};
 
 /// The pattern and the primitives. They do not vary.
 const PROTOCOL: &str = "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";

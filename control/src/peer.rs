@@ -9,12 +9,12 @@ use omni_wire::{Instant, WallTime};
 
 use crate::cookie::CookieKeeper;
 use crate::handshake::CreatedInitiation;
-use crate::key::{PublicKey, SymmetricKey};
 use crate::load::{KnownEndpoint, ProbeLimiter};
 use crate::message::{PeerTraffic, Role};
 use crate::pmtu::PathMtu;
 use crate::timers::Watch;
 use crate::timestamp::Line;
+use omni_membership::{PublicKey, SymmetricKey};
 
 /// The most sessions that wait for what is in flight after they were replaced twice.
 const MAX_RETIRED: usize = 2;

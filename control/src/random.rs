@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::key::SymmetricKey;
+use omni_membership::SymmetricKey;
 
 /// A source of randomness that is fit for keys, or a seeded one in tests.
 pub trait Random: Send {

@@ -8,10 +8,10 @@ use omni_wire::Now;
 use super::{Ganglion, SetIdentityError};
 use crate::cookie::CookieChecker;
 use crate::handshake::ReplayGate;
-use crate::key::{PrivateKey, SymmetricKey};
 use crate::message::PeerId;
 use crate::noise::Identity;
 use crate::peer::Peer;
+use omni_membership::{PrivateKey, SymmetricKey};
 
 impl Ganglion {
     /// Sets where a peer is, in place of what was configured or learned before. False when there

@@ -5,9 +5,9 @@ use omni_wire::outer::Path;
 use omni_wire::{MacAddr, WallTime};
 
 use super::*;
-use crate::key::PrivateKey;
 use crate::noise::tests::dh_count;
 use crate::pmtu::Record;
+use omni_membership::PrivateKey;
 
 /// A generator for tests that counts up.
 struct Counting(u64);

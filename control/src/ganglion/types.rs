@@ -4,9 +4,9 @@ use core::net::{IpAddr, SocketAddr};
 
 use omni_wire::Instant;
 
-use crate::key::{PrivateKey, PublicKey, SymmetricKey};
 use crate::memory::Remembered;
 use crate::message::{PeerId, TrafficTotals};
+use omni_membership::{PrivateKey, PublicKey, SymmetricKey};
 
 /// What a [`Ganglion`] is made from.
 #[derive(Clone, Debug)]

@@ -3,10 +3,10 @@ use serde::Deserialize;
 
 use super::*;
 use crate::cookie::ReceiverKeys;
-use crate::key::PrivateKey;
 use crate::message::{Command, InstallSession, PeerId};
 use crate::noise::tests::{unhex, unhex_key};
 use crate::{GanglionConfig, PeerConfig};
+use omni_membership::PrivateKey;
 
 #[derive(Deserialize)]
 struct Vectors {
