@@ -17,7 +17,7 @@ use crate::checked::{
 };
 use crate::error::{At, Problem, shown, shown_path};
 use crate::fields::{Field, Fields};
-use crate::secret::{SecretBytes32, decode32, may_be_key};
+use crate::secret::{SecretBytes32, decode32, may_be_key, secret_of};
 use crate::vlan_set::{MAX_VLAN, VlanSet};
 use crate::{KeyFileText, raw, schema, values};
 
@@ -34,7 +34,7 @@ const MAX_LIST: usize = 64;
 const NUMBERS: RangeInclusive<u64> = 0..=1023;
 
 /// VLAN ids that a frame may have, 0 standing for none.
-const VLANS: RangeInclusive<u64> = 0..=MAX_VLAN as u64;
+pub(crate) const VLANS: RangeInclusive<u64> = 0..=MAX_VLAN as u64;
 
 /// How many MAC addresses, and IP addresses, may be behind a peer that the file says nothing of.
 const BEHIND_DEFAULT: u32 = 1024;
@@ -379,12 +379,9 @@ fn key_file(field: &Field<'_>, keys: &KeyFiles<'_>) -> Result<(PathBuf, SecretBy
     };
     let text = (keys.read)(&path).map_err(|what| field.wrong(format!("{shown} {what}")))?;
     let text = Zeroizing::new(text);
-    match decode32(text.trim_ascii()) {
-        Some(octets) if *octets == [0; 32] => {
-            Err(field.wrong(format!("{shown} holds 32 zero octets, which is no key")))
-        }
-        Some(octets) => Ok((path, SecretBytes32::new(*octets))),
-        None => Err(field.wrong(format!("{shown} holds no key (make one with omni keygen)"))),
+    match secret_of(&text, "omni keygen") {
+        Ok(secret) => Ok((path, secret)),
+        Err(what) => Err(field.wrong(format!("{shown} {what}"))),
     }
 }
 

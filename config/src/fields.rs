@@ -176,19 +176,8 @@ impl<'a> Field<'a> {
         let Some((text, (first, last))) = ends else {
             return self.number(range).map(|number| number..=number);
         };
-        let what = match (whole_number(first), whole_number(last)) {
-            (Some(Some(first)), Some(Some(last)))
-                if range.contains(&first) && range.contains(&last) =>
-            {
-                if first <= last {
-                    return Ok(first..=last);
-                }
-                "ends before it begins"
-            }
-            (Some(_), Some(_)) => "is out of range",
-            _ => "is not a range of whole numbers",
-        };
-        Err(self.wrong(format!("{} {what}", shown(text))))
+        span_between(first, last, &range)
+            .map_err(|what| self.wrong(format!("{} {what}", shown(text))))
     }
 
     /// One of several words, in quotes or not.
@@ -204,6 +193,26 @@ impl<'a> Field<'a> {
         let hint = nearest(text, words.iter().map(|(word, _)| *word))
             .map_or(String::new(), |word| format!(" (did you mean {word}?)"));
         Err(self.wrong(format!("{} is unknown{hint}", shown(text))))
+    }
+}
+
+/// All whole numbers from `first` to `last`, both in `range`; or what is wrong with them.
+pub(crate) fn span_between(
+    first: &str,
+    last: &str,
+    range: &RangeInclusive<u64>,
+) -> Result<RangeInclusive<u64>, &'static str> {
+    match (whole_number(first), whole_number(last)) {
+        (Some(Some(first)), Some(Some(last)))
+            if range.contains(&first) && range.contains(&last) =>
+        {
+            match first <= last {
+                true => Ok(first..=last),
+                false => Err("ends before it begins"),
+            }
+        }
+        (Some(_), Some(_)) => Err("is out of range"),
+        _ => Err("is not a range of whole numbers"),
     }
 }
 

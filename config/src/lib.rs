@@ -28,6 +28,7 @@ mod raw;
 mod schema;
 mod secret;
 mod syntax;
+pub mod text;
 mod values;
 mod vlan_set;
 

@@ -31,20 +31,20 @@ pub(crate) const ALL: &[&Section] = &[
 ];
 
 /// Names of nodes and peers.
-const NAME: &str = "1..=64 of A-Z a-z 0-9 . _ -";
+pub(crate) const NAME: &str = "1..=64 of A-Z a-z 0-9 . _ -";
 /// Names of interfaces, as Linux takes them.
 const INTERFACE: &str =
     "1..=15 octets without white space, control characters, / : %, and not . or ..";
 /// Outer addresses.
 const ENDPOINT: &str = "IPv4:port or [IPv6]:port, a single host's address and a port 1..=65535";
 /// Public keys.
-const PUBLIC_KEY: &str = "32 octets in base64 (44 characters), not all zero";
+pub(crate) const PUBLIC_KEY: &str = "32 octets in base64 (44 characters), not all zero";
 /// Key files.
 const KEY_FILE: &str = "a file of mode 0600 or 0400 that holds 32 octets in base64";
 /// Sets of VLANs.
 const VLANS: &str = "all, or a list of distinct numbers 0..=4094 and ranges such as 100-200";
 /// MAC addresses.
-const MAC: &str = "a unicast MAC address such as 02:00:5e:10:00:01, not all zero";
+pub(crate) const MAC: &str = "a unicast MAC address such as 02:00:5e:10:00:01, not all zero";
 /// Rates of broadcast, unknown unicast and multicast.
 const BUM_PPS: &str = "off or 1..=10000000";
 /// Limits of what may be behind a peer.

@@ -55,6 +55,18 @@ pub(crate) fn decode32(text: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     Some(octets)
 }
 
+/// The secret that a key file's text holds, or what is wrong with the text. `maker` is the command
+/// that makes such files.
+pub(crate) fn secret_of(text: &[u8], maker: &str) -> Result<SecretBytes32, String> {
+    match decode32(text.trim_ascii()) {
+        Some(octets) if *octets == [0; 32] => {
+            Err("holds 32 zero octets, which is no key".to_owned())
+        }
+        Some(octets) => Ok(SecretBytes32::new(*octets)),
+        None => Err(format!("holds no key (make one with {maker})")),
+    }
+}
+
 /// Whether a text may be a key that was put in the wrong place. Such a text is never shown.
 ///
 /// It also holds for keys that are a few characters short or long, for the URL alphabet of

@@ -15,7 +15,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 /// The length of a key in base64 with padding (RFC 4648 s.4).
-const TEXT_LEN: usize = 44;
+pub(crate) const TEXT_LEN: usize = 44;
 /// The most that is read for a key, blanks around it included.
 const INPUT_MAX: usize = 4096;
 
@@ -68,7 +68,8 @@ pub(crate) fn pubkey() -> Result<(), KeyError> {
         .map_err(KeyError::Output)
 }
 
-fn random() -> Result<Zeroizing<[u8; 32]>, KeyError> {
+/// 32 octets that nobody can guess.
+pub(crate) fn random() -> Result<Zeroizing<[u8; 32]>, KeyError> {
     let mut octets = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *octets).map_err(KeyError::Random)?;
     Ok(octets)
@@ -121,7 +122,7 @@ fn print_secret(octets: &[u8; 32]) -> Result<(), KeyError> {
 }
 
 /// The octets in base64, and a newline.
-fn line(octets: &[u8; 32]) -> Zeroizing<[u8; TEXT_LEN + 1]> {
+pub(crate) fn line(octets: &[u8; 32]) -> Zeroizing<[u8; TEXT_LEN + 1]> {
     let mut line = Zeroizing::new([b'\n'; TEXT_LEN + 1]);
     let written = STANDARD.encode_slice(octets, &mut line[..]);
     debug_assert_eq!(written, Ok(TEXT_LEN));

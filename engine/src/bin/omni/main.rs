@@ -1,11 +1,13 @@
-//! `omni`: the operator's tool. It makes keys, shows what a running engine does, and makes it
-//! follow a changed configuration.
+//! `omni`: the operator's tool. It makes keys and certificates, shows what a running engine does,
+//! and makes it follow a changed configuration.
 //!
 //! Exit status: 0 when done, 1 when something failed, 2 for wrong arguments. What was asked for
 //! goes to standard output, everything else to standard error.
 #![forbid(unsafe_code)]
 
+mod authority;
 mod client;
+mod dates;
 mod keys;
 mod render;
 mod table;
@@ -21,12 +23,13 @@ use omni_engine::show::Show;
 use serde::Serialize;
 use thiserror::Error;
 
+use authority::AuthorityError;
 use client::ClientError;
 use keys::KeyError;
 use render::{Section, View};
 use table::Pen;
 
-/// Make keys for an OmniNervous fabric, and look into a running node.
+/// Make keys and certificates for an OmniNervous fabric, and look into a running node.
 #[derive(Debug, Parser)]
 #[command(name = "omni", version, after_help = EXAMPLES)]
 struct Arguments {
@@ -44,6 +47,7 @@ Examples:
   omni pubkey < alpha.key                  print what its peers need to know
   omni show                                look at the engine that runs here
   omni reload                              make it follow its changed fabric.yaml
+  omni authority init                      make the key that certifies members of a fabric
 
 Exit status: 0 done, 1 failed, 2 wrong arguments.";
 
@@ -64,6 +68,9 @@ enum Command {
     /// Make a running engine read its configuration again and follow it
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload(ReloadArguments),
+    /// Certify who belongs to a fabric, offline: keys, certificates, revocations
+    #[command(subcommand, after_help = authority::EXAMPLES)]
+    Authority(authority::Command),
 }
 
 const KEYGEN_EXAMPLES: &str = "\
@@ -143,6 +150,8 @@ enum Failure {
     Key(#[from] KeyError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     #[error("cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error("cannot write to standard output: {0}")]
@@ -161,7 +170,10 @@ fn main() -> ExitCode {
         Err(failure) => {
             // Standard error may be gone as well; the exit status still tells.
             let _ = writeln!(io::stderr(), "omni: {failure}");
-            ExitCode::FAILURE
+            match failure {
+                Failure::Authority(AuthorityError::Argument { .. }) => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -173,6 +185,11 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Genpsk => Ok(keys::genpsk()?),
         Command::Show(how) => show(how, arguments.socket.as_ref()),
         Command::Reload(how) => reload(how, arguments.socket.as_ref()),
+        Command::Authority(command) => {
+            let done = authority::run(command)?;
+            print(&done.text)?;
+            done.refused.map_or(Ok(()), |refused| Err(refused.into()))
+        }
     }
 }
 
