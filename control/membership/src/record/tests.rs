@@ -361,11 +361,11 @@ fn every_field_of_a_certificate_is_checked() {
         ("vlans", |it| vlans(it, &[(0, 0); 1025])),
         ("macs", |it| macs(it, &[&[2; 5]])),
         ("macs", |it| macs(it, &[&[3; 6]])),
-        ("macs", |it| macs(it, &[&[2; 6]; 1025])),
+        ("macs", |it| macs(it, &[&[2; 6][..]; 1025])),
         ("addresses", |it| addresses(it, &[(&[10, 0, 0, 1], 24)])),
         ("addresses", |it| addresses(it, &[(&[10, 0, 0, 1], 33)])),
         ("addresses", |it| {
-            addresses(it, &[(&[10, 0, 0, 1], 32); 1025])
+            addresses(it, &[(&[10, 0, 0, 1][..], 32); 1025])
         }),
     ];
     for (n, (field, change)) in cases.into_iter().enumerate() {
