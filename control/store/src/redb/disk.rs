@@ -311,3 +311,17 @@ fn commit_error(error: CommitError) -> StoreError {
         error => StoreError::Unavailable(error.to_string()),
     }
 }
+
+/// Damages a store's head.
+#[cfg(test)]
+pub(super) fn overwrite(database: &Database, key: &str, number: Option<u64>) {
+    let transaction = begin(database).expect("a disk that works");
+    {
+        let mut meta = transaction.open_table(META).expect("a store");
+        match number {
+            Some(number) => put(&mut meta, key, &number.to_be_bytes()).expect("a store"),
+            None => assert!(meta.remove(key).expect("a store").is_some()),
+        }
+    }
+    transaction.commit().expect("a disk that works");
+}

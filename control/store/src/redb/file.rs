@@ -107,6 +107,8 @@ pub(super) fn build(
 ) -> Result<Database, StoreError> {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE);
+    // A file that something altered is refused then, rather than trusted until it makes redb panic.
+    builder.set_check_integrity_on_open(true);
     open(&builder).map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::InUse("the file".into()),
         DatabaseError::Storage(error) => disk::storage_error(error),
