@@ -15,6 +15,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod channel;
 mod cookie;
 mod ganglion;
 mod handshake;

@@ -1,4 +1,4 @@
-//! `Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s` (Noise revision 34), the only place that knows `snow`.
+//! `Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s` (Noise revision 34), and what `snow` needs for it.
 //!
 //! What `snow` leaves to its user is added by the primitives that it is given here:
 //!
@@ -211,16 +211,23 @@ fn split(state: &mut HandshakeState) -> TransportKeys {
 }
 
 /// Gives `snow` the primitives below, and the one ephemeral key of the handshake it is made for.
-struct Resolver {
+pub(crate) struct Resolver {
     ephemeral: SymmetricKey,
 }
 
 impl Resolver {
     fn builder<'a>(ephemeral: &SymmetricKey) -> Result<Builder<'a>, NoiseError> {
+        Self::builder_of(PROTOCOL, ephemeral)
+    }
+
+    pub(crate) fn builder_of<'a>(
+        protocol: &str,
+        ephemeral: &SymmetricKey,
+    ) -> Result<Builder<'a>, NoiseError> {
         let resolver = Box::new(Self {
             ephemeral: ephemeral.clone(),
         });
-        Ok(Builder::with_resolver(PROTOCOL.parse()?, resolver))
+        Ok(Builder::with_resolver(protocol.parse()?, resolver))
     }
 }
 

@@ -1,0 +1,194 @@
+//! The store in etcd: what every store does, and what a cluster adds.
+
+mod claims;
+mod cluster;
+#[path = "../conformance/mod.rs"]
+mod conformance;
+mod faults;
+mod lives;
+mod secured;
+
+use std::cell::Cell;
+
+use omni_store::{Event, LostReason, Outcome, Revision, Store, StoreError, Transaction};
+use serde_json::{Value, json};
+
+use self::cluster::{Cluster, TIMING};
+use self::conformance::{commit, expect, next, of, put, put_ephemeral};
+
+/// A request that compacts all that is older than a revision.
+fn compaction(revision: Revision) -> Value {
+    json!({ "revision": revision.to_string() })
+}
+
+#[test]
+fn it_conforms() {
+    let cluster = Cluster::new(1);
+    let count = Cell::new(0);
+    let make = || {
+        count.set(count.get() + 1);
+        cluster.store(&format!("fabric {}", count.get()))
+    };
+    conformance::conformance(make, 16);
+}
+
+#[test]
+fn servers_share_a_store_and_fabrics_do_not() {
+    let cluster = Cluster::new(1);
+    let (mut one, mut other) = (cluster.store("home"), cluster.store("home"));
+    let start = other.snapshot().expect("a cluster that works");
+    let mut watch = other.watch(start.revision).expect("a watch");
+    let claim = |value| Transaction {
+        compares: vec![expect("claim", None)],
+        changes: vec![put("claim", value)],
+    };
+    let revision = commit(&mut one, &claim("one"));
+    assert_eq!(other.commit(&claim("other")), Ok(Outcome::Conflict));
+    let mine = one.snapshot().expect("a cluster that works");
+    let others = other.snapshot().expect("a cluster that works");
+    assert_eq!(mine.items, others.items);
+    assert_eq!(mine.incarnation, others.incarnation);
+    assert_eq!(next(&mut watch), Event::Put(mine.items[0].clone()));
+    assert_eq!(mine.items[0].modified, revision);
+    let mut neighbor = cluster.store("home2");
+    let elsewhere = neighbor.snapshot().expect("a cluster that works");
+    assert!(elsewhere.items.is_empty());
+    assert_ne!(elsewhere.incarnation, mine.incarnation);
+}
+
+#[test]
+fn ephemeral_items_expire_with_their_server_and_take_nothing_along() {
+    let cluster = Cluster::new(1);
+    let (mut dying, mut staying) = (cluster.store("home"), cluster.store("home"));
+    commit(&mut staying, &of([put_ephemeral("live/staying", "1")]));
+    commit(&mut staying, &of([put("member/dying", "1")]));
+    commit(
+        &mut dying,
+        &of([put_ephemeral("live/dying", "1"), put("member/2", "1")]),
+    );
+    // Put again without a lease: it lasts. Put again by another server: it lives with that one.
+    commit(
+        &mut dying,
+        &of([
+            put_ephemeral("live/kept", "1"),
+            put_ephemeral("live/taken", "1"),
+        ]),
+    );
+    commit(&mut dying, &of([put("live/kept", "2")]));
+    let last = commit(&mut staying, &of([put_ephemeral("live/taken", "2")]));
+    let mut watch = staying.watch(last).expect("a watch");
+    let before = staying.snapshot().expect("a cluster that works").items;
+    drop(dying);
+    let dropped = std::time::Instant::now();
+    let Event::Deleted { key, expired, .. } = next(&mut watch) else {
+        panic!("nothing is put any more");
+    };
+    assert_eq!((key.as_slice(), expired), (b"live/dying".as_slice(), true));
+    let after = TIMING.lease - TIMING.keep_alive * 2;
+    assert!(dropped.elapsed() > after, "after {:?}", dropped.elapsed());
+    std::thread::sleep(TIMING.lease);
+    let mut expected = before;
+    expected.retain(|item| item.key != b"live/dying");
+    assert_eq!(
+        staying.snapshot().expect("a cluster that works").items,
+        expected
+    );
+}
+
+#[test]
+fn a_lease_that_is_revoked_is_noticed_and_another_takes_its_place() {
+    let cluster = Cluster::new(1);
+    let mut store = cluster.store("home");
+    let last = commit(
+        &mut store,
+        &of([put_ephemeral("live/a", "1"), put("member/a", "1")]),
+    );
+    let mut watch = store.watch(last).expect("a watch");
+    let leases = cluster.ask(0, "lease/leases", &json!({})).expect("leases");
+    let leases = leases["leases"].as_array().expect("leases").clone();
+    assert_eq!(leases.len(), 1);
+    cluster.ask(0, "lease/revoke", &leases[0]).expect("revoked");
+
+    let mut events = [next(&mut watch), next(&mut watch)];
+    // The watch and the lease have threads of their own.
+    events.sort_by_key(|event| matches!(event, Event::LeaseLost));
+    let [Event::Deleted { key, expired, .. }, Event::LeaseLost] = &events else {
+        panic!("{events:?}");
+    };
+    assert_eq!((key.as_slice(), *expired), (b"live/a".as_slice(), true));
+    commit(&mut store, &of([put_ephemeral("live/a", "2")]));
+    assert!(matches!(next(&mut watch), Event::Put(item) if item.value == b"2"));
+    std::thread::sleep(TIMING.lease * 2);
+    let items = store.snapshot().expect("a cluster that works").items;
+    let values: Vec<_> = items.iter().map(|item| item.value.as_slice()).collect();
+    assert_eq!(values, [b"2", b"1"], "the new lease is kept alive");
+}
+
+#[test]
+fn a_commit_that_finds_its_lease_gone_gets_another_at_once() {
+    let cluster = Cluster::new(1);
+    let mut store = cluster.store("home");
+    commit(&mut store, &of([put_ephemeral("live/a", "1")]));
+    let leases = cluster.ask(0, "lease/leases", &json!({})).expect("leases");
+    cluster
+        .ask(0, "lease/revoke", &leases["leases"][0])
+        .expect("revoked");
+    let last = commit(&mut store, &of([put_ephemeral("live/b", "1")]));
+    // Nobody watched when it happened, so the next watch says so.
+    let mut watch = store.watch(last).expect("a watch");
+    assert_eq!(next(&mut watch), Event::LeaseLost);
+    let items = store.snapshot().expect("a cluster that works").items;
+    assert_eq!(items.len(), 1);
+    assert_eq!(items[0].key, b"live/b");
+}
+
+#[test]
+fn what_is_compacted_is_lost_and_a_watch_that_kept_up_goes_on() {
+    let mut cluster = Cluster::new(1);
+    let mut store = cluster.store("home");
+    let first = commit(&mut store, &of([put("a", "1")]));
+    let mut watch = store.watch(first).expect("a watch");
+    commit(&mut store, &of([put("a", "2")]));
+    assert!(matches!(next(&mut watch), Event::Put(item) if item.value == b"2"));
+    let last = commit(&mut store, &of([put("a", "3")]));
+    assert!(matches!(next(&mut watch), Event::Put(item) if item.value == b"3"));
+    cluster
+        .ask(0, "kv/compaction", &compaction(last))
+        .expect("compacted");
+    let mut old = store.watch(first).expect("a watch");
+    assert_eq!(next(&mut old), Event::Lost(LostReason::Compacted));
+    // Also over a restart of the member, as it was told everything up to there.
+    cluster.kill(0);
+    cluster.start(0);
+    cluster.wait_for_leader();
+    let values = loop {
+        match store.commit(&of([put("a", "4")])) {
+            Ok(Outcome::Committed(_)) => break next(&mut watch),
+            Ok(Outcome::Conflict) => panic!("nothing was compared"),
+            Err(StoreError::Uncertain(_) | StoreError::Unavailable(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert!(matches!(values, Event::Put(item) if item.value == b"4"));
+}
+
+#[test]
+fn what_is_compacted_behind_a_broken_connection_is_lost() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.wait_for_leader();
+    let watched = (leader + 1) % 3;
+    let mut watcher = cluster.store_at(&[watched], "home");
+    let mut writer = cluster.store_at(&[leader], "home");
+    let first = commit(&mut writer, &of([put("a", "1")]));
+    let mut watch = watcher.watch(first).expect("a watch");
+    commit(&mut writer, &of([put("a", "2")]));
+    assert!(matches!(next(&mut watch), Event::Put(item) if item.value == b"2"));
+    cluster.kill(watched);
+    commit(&mut writer, &of([put("a", "3")]));
+    let last = commit(&mut writer, &of([put("a", "4")]));
+    cluster
+        .ask(leader, "kv/compaction", &compaction(last))
+        .expect("compacted");
+    cluster.start(watched);
+    assert_eq!(next(&mut watch), Event::Lost(LostReason::Compacted));
+}
