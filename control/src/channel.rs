@@ -16,8 +16,8 @@ use core::fmt;
 use omni_wire::limits::TAG_LEN;
 use snow::{HandshakeState, TransportState};
 
-use omni_membership::{PrivateKey, PublicKey, SymmetricKey};
 use crate::noise::Resolver;
+use omni_membership::{PrivateKey, PublicKey, SymmetricKey};
 
 /// The pattern and the primitives. They do not vary.
 const PROTOCOL: &str = "Noise_IK_25519_ChaChaPoly_BLAKE2s";

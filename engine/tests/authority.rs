@@ -388,11 +388,7 @@ fn show_says_what_is_wrong_with_a_file() {
             text[..100].to_owned(),
             "does not end with the -----END----- line",
         ),
-        (
-            "odd",
-            text.replacen('\n', "\n*", 1),
-            "holds something else",
-        ),
+        ("odd", text.replacen('\n', "\n*", 1), "holds something else"),
         ("long", "x".repeat(100_000), "holds more than 65536 octets"),
     ];
     for (name, text, what) in cases {
