@@ -140,6 +140,14 @@ pub enum Command {
         /// The IP address.
         ip: IpAddr,
     },
+    /// Report the next message in which its owner tells this IP address: it is in question whether
+    /// the host still has it.
+    BindWatch {
+        /// Outermost VLAN id.
+        vlan: u16,
+        /// The IP address.
+        ip: IpAddr,
+    },
     /// Which VLANs there are at the peer: it gets broadcasts of no others.
     SetCarried {
         /// Which peer.
