@@ -140,6 +140,14 @@ pub enum Command {
         /// The IP address.
         ip: IpAddr,
     },
+    /// Report the next message in which its owner tells this IP address: it is in question whether
+    /// the host still has it.
+    BindWatch {
+        /// Outermost VLAN id.
+        vlan: u16,
+        /// The IP address.
+        ip: IpAddr,
+    },
     /// Which VLANs there are at the peer: it gets broadcasts of no others.
     SetCarried {
         /// Which peer.
@@ -348,6 +356,8 @@ pub struct WorkerTraffic {
     pub last_tx: AtomicU64,
     /// When a data frame was last sent.
     pub last_tx_data: AtomicU64,
+    /// Verified messages that were refused for what is in them, as no sound peer sends many.
+    pub refused: AtomicU64,
 }
 
 /// A peer's traffic, worker by worker.
@@ -373,10 +383,12 @@ pub struct TrafficTotals {
     pub last_tx: Option<Instant>,
     /// When a data frame was last sent.
     pub last_tx_data: Option<Instant>,
+    /// Verified messages that were refused for what is in them.
+    pub refused: u64,
 }
 
 impl PeerTraffic {
-    /// One cache line for each of `workers`.
+    /// For each of `workers` cache lines of its own.
     #[must_use]
     pub fn new(workers: usize) -> Arc<Self> {
         Arc::new(Self(
@@ -411,6 +423,7 @@ impl PeerTraffic {
                 last_rx_data: newest(sum.last_rx_data, &w.last_rx_data),
                 last_tx: newest(sum.last_tx, &w.last_tx),
                 last_tx_data: newest(sum.last_tx_data, &w.last_tx_data),
+                refused: sum.refused + w.refused.load(Ordering::Relaxed),
             })
     }
 }

@@ -63,6 +63,9 @@ pub struct PeerView {
     /// The longest inner frame that the way to it is known to carry, in octets from the
     /// destination MAC on; null while that is not known.
     pub frame_limit: Option<u16>,
+    /// Whether most of what it sends is dropped in the driver, as most of it was refused.
+    #[serde(default)]
+    pub throttled: bool,
     /// Frames that verified.
     pub rx_frames: u64,
     /// Their octets.

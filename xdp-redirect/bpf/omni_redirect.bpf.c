@@ -359,6 +359,13 @@ static __always_inline bool is_same(const struct omni_addr *a, const struct omni
 	       a->word[2] == b->word[2] && a->word[3] == b->word[3];
 }
 
+/* Whether there is a share of data left that is not simply let through. */
+static __always_inline bool has_share(struct omni_session_entry *session)
+{
+	return take_share(&session->elsewhere, bpf_ktime_get_boot_ns(), OMNI_ELSEWHERE_COST,
+			  OMNI_ELSEWHERE_MOST);
+}
+
 /* Whether data of a session comes from where its peer is, or may come from elsewhere. */
 static __always_inline bool may_come_from(struct omni_session_entry *session,
 					  const struct omni_addr *from)
@@ -366,8 +373,7 @@ static __always_inline bool may_come_from(struct omni_session_entry *session,
 	const struct omni_addr nowhere = {};
 
 	return is_same(&session->addr, from) || is_same(&session->addr, &nowhere) ||
-	       take_share(&session->elsewhere, bpf_ktime_get_boot_ns(), OMNI_ELSEWHERE_COST,
-			  OMNI_ELSEWHERE_MOST);
+	       has_share(session);
 }
 
 /* Shares for sources of one width: a part of the table. */
@@ -491,8 +497,12 @@ int omni_underlay(struct xdp_md *ctx)
 			return drop(OMNI_NO_SESSION);
 		if (to.lane >= session->lanes)
 			return drop(OMNI_NO_LANE);
-		if (!may_come_from(session, &to.from.addr))
+		if (session->flags & OMNI_THROTTLED) {
+			if (!has_share(session))
+				return drop(OMNI_TOO_MUCH);
+		} else if (!may_come_from(session, &to.from.addr)) {
 			return drop(OMNI_ELSEWHERE);
+		}
 	}
 	/* Without a socket the kernel gets the message, and the control thread counts it. */
 	if (!has_socket(ctx->rx_queue_index))

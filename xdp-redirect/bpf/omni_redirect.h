@@ -106,13 +106,19 @@ struct omni_share {
  */
 struct omni_session_entry {
 	struct omni_addr addr;	/* the peer's address; all zeros while that is not known */
-	struct omni_share elsewhere;	/* of data from other addresses */
+	struct omni_share elsewhere;	/* of data from other addresses, or of all */
 	__u16 lanes;	/* lanes that the peer announced: it uses 0 to one less than this */
-	__u16 flags;	/* none defined: zero */
+	__u16 flags;	/* OMNI_THROTTLED or none */
 	__u32 reserved;	/* zero */
 };
 
-/* Nanoseconds that data from elsewhere takes, 1000 a second; and what is saved: 2000 at once. */
+/*
+ * A flag of a session: wherever its data comes from, there is a share of it. Most of what the peer
+ * sent was refused after it had been opened, and this is cheaper.
+ */
+#define OMNI_THROTTLED 1
+
+/* Nanoseconds that a message of these takes, 1000 a second; and what is saved: 2000 at once. */
 #define OMNI_ELSEWHERE_COST 1000000
 #define OMNI_ELSEWHERE_MOST 2000000000
 
@@ -148,7 +154,8 @@ enum omni_counter {
 	OMNI_NOT_HANDSHAKE = 5,	/* messages dropped: no session, and no handshake */
 	OMNI_TOO_MANY = 6,	/* messages dropped: more without a session than may pass */
 	OMNI_ELSEWHERE = 7,	/* frames dropped: too much data not from the peer's address */
-	OMNI_COUNTERS = 8,
+	OMNI_TOO_MUCH = 8,	/* frames dropped: more data than a throttled peer may send */
+	OMNI_COUNTERS = 9,
 };
 
 #endif /* OMNI_REDIRECT_H */

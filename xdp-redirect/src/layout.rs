@@ -29,12 +29,16 @@ pub(crate) const NO_LANE: u32 = 4;
 pub(crate) const NOT_HANDSHAKE: u32 = 5;
 pub(crate) const TOO_MANY: u32 = 6;
 pub(crate) const ELSEWHERE: u32 = 7;
+pub(crate) const TOO_MUCH: u32 = 8;
 
 /// A flag of [`Settings`]: data is dropped that belongs to no known session.
 const CHECK_SESSIONS: u16 = 1;
 
 /// A flag of [`Settings`]: of messages without a session, only handshakes pass, and not too many.
 const CHECK_HANDSHAKES: u16 = 2;
+
+/// A flag of a session: there is a share of its data, wherever it comes from.
+const THROTTLED: u16 = 1;
 
 /// What a program writes right before the first octet of every frame that it steers.
 ///
@@ -136,6 +140,13 @@ pub(crate) fn session_entry(lanes: u16, peer: Option<IpAddr>) -> [u8; 32] {
     entry
 }
 
+/// The same of a session of which too much was refused: lanes and the flag.
+pub(crate) fn throttled_entry(lanes: u16) -> [u8; 32] {
+    let mut entry = session_entry(lanes, None);
+    entry[26..28].copy_from_slice(&THROTTLED.to_ne_bytes());
+    entry
+}
+
 /// The key of an endpoint: its address, its port as on the wire, two zero octets.
 pub(crate) const fn endpoint_key(endpoint: SocketAddr) -> [u8; 20] {
     let mut key = [0; 20];
@@ -215,7 +226,9 @@ mod tests {
             ("OMNI_NOT_HANDSHAKE", NOT_HANDSHAKE.into()),
             ("OMNI_TOO_MANY", TOO_MANY.into()),
             ("OMNI_ELSEWHERE", ELSEWHERE.into()),
-            ("OMNI_COUNTERS", 8),
+            ("OMNI_TOO_MUCH", TOO_MUCH.into()),
+            ("OMNI_COUNTERS", 9),
+            ("OMNI_THROTTLED", THROTTLED.into()),
         ] {
             assert_eq!(in_header(name), number, "{name}");
         }
@@ -299,22 +312,23 @@ mod tests {
     #[test]
     fn a_session_is_written_where_the_programs_read_it() {
         assert_eq!(session_key(0x0102_0304), [1, 2, 3, 4]);
-        let expected = |address: &[u8]| {
+        let expected = |address: &[u8], flags: u16| {
             filled(
                 "omni_session_entry",
                 &[
                     ("addr", address),
                     ("elsewhere", &[0; 8]),
                     ("lanes", &0x1234_u16.to_ne_bytes()),
-                    ("flags", &[0; 2]),
+                    ("flags", &flags.to_ne_bytes()),
                     ("reserved", &[0; 4]),
                 ],
             )
         };
-        assert_eq!(session_entry(0x1234, None), expected(&[0; 16]));
+        assert_eq!(session_entry(0x1234, None), expected(&[0; 16], 0));
+        assert_eq!(throttled_entry(0x1234), expected(&[0; 16], THROTTLED));
         let peer: IpAddr = "2001:db8::1".parse().unwrap();
         let entry = session_entry(0x1234, Some(peer));
-        assert_eq!(entry, expected(&address_key(peer)));
+        assert_eq!(entry, expected(&address_key(peer), 0));
     }
 
     #[test]

@@ -96,6 +96,8 @@ pub struct Counters {
     /// Data dropped because it came from elsewhere than the peer is, and was too much
     /// ([`Redirect::set_session_check`]).
     pub elsewhere: u64,
+    /// Data of throttled sessions dropped ([`Redirect::throttle_session`]).
+    pub too_much: u64,
 }
 
 /// A loaded program with maps of its own; attached to at most one interface.
@@ -273,8 +275,21 @@ impl Redirect {
         lanes: u16,
         peer: Option<IpAddr>,
     ) -> Result<(), RedirectError> {
+        self.set_session(session_id, layout::session_entry(lanes, peer))
+    }
+
+    /// Adds a session, or sets one anew, of which 1000 messages a second pass, and 2000 at once,
+    /// wherever they come from; what is beyond is dropped and counted ([`Counters::too_much`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`Redirect::add_session`].
+    pub fn throttle_session(&mut self, session_id: u32, lanes: u16) -> Result<(), RedirectError> {
+        self.set_session(session_id, layout::throttled_entry(lanes))
+    }
+
+    fn set_session(&mut self, session_id: u32, entry: [u8; 32]) -> Result<(), RedirectError> {
         let key = layout::session_key(session_id);
-        let entry = layout::session_entry(lanes, peer);
         let added = self.maps.sessions.insert(key, entry, 0);
         added.map_err(|refusal| match error::errno(&refusal) {
             Some(error::E2BIG) => RedirectError::TooManySessions,
@@ -403,6 +418,7 @@ impl Redirect {
             not_handshake: sum(layout::NOT_HANDSHAKE)?,
             too_many: sum(layout::TOO_MANY)?,
             elsewhere: sum(layout::ELSEWHERE)?,
+            too_much: sum(layout::TOO_MUCH)?,
         })
     }
 

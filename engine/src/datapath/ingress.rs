@@ -69,6 +69,26 @@ enum Delivery {
     Consumed,
 }
 
+/// Whether a verified message is refused for something of which a sound peer sends little: its own
+/// switch would have refused it, or held it back.
+const fn is_offence(reason: DropReason) -> bool {
+    matches!(
+        reason,
+        DropReason::InnerTooShort
+            | DropReason::SourceMacInvalid
+            | DropReason::SourceMacNotOwned
+            | DropReason::VlanInvalid
+            | DropReason::ControlLimited
+            | DropReason::ReservedDestination
+            | DropReason::LearnRate
+            | DropReason::StormLimited
+            | DropReason::NeighborMalformed
+            | DropReason::NeighborSpoofed
+            | DropReason::BindingNotOwned
+            | DropReason::LlcWrapped
+    )
+}
+
 impl<F: Frame> Datapath<F> {
     /// A burst from the underlay, of at most [`super::BURST_MAX`] frames. Empties it.
     pub fn ingress(
@@ -100,6 +120,7 @@ impl<F: Frame> Datapath<F> {
                 Ok(Delivery::Consumed) => out.free.push(frame),
                 Err(reason) => {
                     self.drops.count(reason);
+                    self.count_refused(&claim, reason);
                     out.free.push(frame);
                 }
             }
@@ -258,6 +279,15 @@ impl<F: Frame> Datapath<F> {
             traffic.last_rx_data.store(now.0, Ordering::Relaxed);
             bump(&traffic.rx_frames, 1);
             bump(&traffic.rx_bytes, inner_len as u64);
+        }
+    }
+
+    #[cold]
+    fn count_refused(&self, claim: &Claim, reason: DropReason) {
+        let session = self.sessions.get(claim.session);
+        let peer = session.and_then(|session| self.peers.get(session.shared.peer));
+        if let Some(peer) = peer.filter(|_| claim.verified && is_offence(reason)) {
+            bump(&peer.traffic.worker(self.config.worker.into()).refused, 1);
         }
     }
 

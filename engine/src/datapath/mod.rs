@@ -285,6 +285,7 @@ impl<F: Frame> Datapath<F> {
                 owner,
             } => self.neighbors.insert(now, (vlan, ip), owner, mac),
             Command::Unbind { vlan, ip } => self.neighbors.remove(&(vlan, ip)),
+            Command::BindWatch { vlan, ip } => self.neighbors.unreport(&(vlan, ip)),
             Command::SetCarried { peer, vlans } => {
                 if let Some(peer) = self.peers.get_mut(peer) {
                     peer.carried = vlans;

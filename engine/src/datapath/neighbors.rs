@@ -72,6 +72,11 @@ impl Neighbors {
         self.0.remove(key);
     }
 
+    /// The next message of its owner is wanted.
+    pub(super) fn unreport(&mut self, key: &Key) {
+        self.0.unreport(key);
+    }
+
     pub(super) fn remove_owner(&mut self, owner: Owner) {
         self.0.remove_owner(owner);
     }
@@ -167,22 +172,37 @@ impl Neighbors {
             mac,
             owner,
         };
-        match self.0.admit(now, key, owner, mac)? {
-            Admission::Known => return Ok(()),
-            Admission::Report => {}
-            // The host that has it may be gone: the control thread finds out.
-            Admission::Differs => {
-                if self.0.contest(now, &key) {
-                    // The next message says it again.
-                    let _ = raise(upcalls, told);
-                }
-                return Err(DropReason::BindingNotOwned);
+        let is_ours = matches!(owner, Owner::Local(_));
+        match self.0.admit(now, key, owner, mac) {
+            Ok(Admission::Known) => return Ok(()),
+            Ok(Admission::Report) => {}
+            // The host that has it may be gone: the control thread finds out. What hosts of a peer
+            // have of another's is for these two to find out.
+            Ok(Admission::Differs) => return Err(self.contested(now, key, told, upcalls)),
+            Err(DropReason::BindingNotOwned) if is_ours => {
+                return Err(self.contested(now, key, told, upcalls));
             }
+            Err(reason) => return Err(reason),
         }
         if raise(upcalls, told).is_err() {
             self.0.unreport(&key);
         }
         Ok(())
+    }
+
+    /// Somebody says to have what another has.
+    fn contested(
+        &mut self,
+        now: Instant,
+        key: Key,
+        told: Upcall,
+        upcalls: &mut Vec<Upcall>,
+    ) -> DropReason {
+        if self.0.contest(now, &key) {
+            // The next message says it again.
+            let _ = raise(upcalls, told);
+        }
+        DropReason::BindingNotOwned
     }
 
     fn find(&self, context: Context<'_>, target: IpAddr) -> Asked {

@@ -24,11 +24,12 @@ pub const PORT_ADDRESSES_MAX: usize = 16 * 1024;
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 /// A claim of somebody else is reported no more often than this, for one address.
 const CONTEST_INTERVAL: Duration = Duration::from_millis(100);
-/// New addresses that a peer may show a second, and at once. A flood of them would fill the
-/// mailboxes on the way to the control thread.
-const PEER_LEARNS: (u64, u64) = (1000, 1024);
-/// The same for a local port.
-const PORT_LEARNS: (u64, u64) = (10_000, 16_384);
+/// How long an owner takes to show as many new addresses as it may have. At once it may show as
+/// many. Each costs the control thread more than a frame costs a worker, so a flood of them would
+/// be felt by everybody.
+const LEARNS_ALL_IN: u64 = 10;
+/// New addresses a second that any owner may show.
+const LEARNS_MIN: u64 = 100;
 /// Entries looked at for one that was not used since it came to the end of the queue.
 const EVICTION_TRIES: usize = 32;
 
@@ -66,17 +67,23 @@ struct Holding<K> {
 
 impl<K> Holding<K> {
     fn of(owner: Owner) -> Self {
-        let (limit, (rate, burst)) = match owner {
-            Owner::Peer(_) => (super::policy::PEER_ADDRESSES_MAX, PEER_LEARNS),
-            Owner::Local(_) => (PORT_ADDRESSES_MAX, PORT_LEARNS),
+        let limit = match owner {
+            Owner::Peer(_) => super::policy::PEER_ADDRESSES_MAX,
+            Owner::Local(_) => PORT_ADDRESSES_MAX,
         };
         Self {
             count: 0,
             limit,
-            learns: Bucket::new(rate, burst),
+            learns: learns(limit),
             queue: VecDeque::new(),
         }
     }
+}
+
+/// How fast an owner that may have `limit` addresses may show new ones.
+fn learns(limit: usize) -> Bucket {
+    let limit = limit as u64;
+    Bucket::new((limit / LEARNS_ALL_IN).max(LEARNS_MIN), limit)
 }
 
 /// One worker's table.
@@ -188,7 +195,9 @@ impl<K: Copy + Eq + Hash, V: Copy + PartialEq> OwnedTable<K, V> {
 
     /// Sets how many addresses `owner` may have. Those that it has stay until new ones come.
     pub(super) fn set_limit(&mut self, owner: Owner, limit: usize) {
-        self.holding(owner).limit = limit;
+        let holding = self.holding(owner);
+        holding.limit = limit;
+        holding.learns = learns(limit);
     }
 
     /// The report of an address was lost, or is wanted: the owner's next message reports it.
@@ -357,9 +366,15 @@ mod tests {
         assert_eq!(refused, Err(DropReason::LearnRate));
         assert_eq!(table.admit(NOW, 20_000, BETA, 0), Ok(Admission::Report));
         assert_eq!(
-            table.admit(after(2), 20_001, ALPHA, 0),
+            table.admit(after(10), 20_001, ALPHA, 0),
             Ok(Admission::Report)
         );
+        // Who may have more may show them faster.
+        table.set_limit(ALPHA, 65_536);
+        let at_once = (100_000..).take_while(|&n| table.admit(NOW, n, ALPHA, 0).is_ok());
+        assert_eq!(at_once.count(), 65_536);
+        let mut second = (200_000..).take_while(|&n| table.admit(after(1000), n, ALPHA, 0).is_ok());
+        assert!((6550..6560).contains(&second.by_ref().count()));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! through the host's network stack. So a session must be in its table before anybody can send in
 //! it: before our half of the handshake leaves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use omni_control::message::{Command, PeerId};
@@ -25,6 +25,8 @@ pub(super) struct Filter {
     wanted: bool,
     sessions: BTreeMap<u32, Live>,
     endpoints: BTreeMap<PeerId, SocketAddr>,
+    /// Peers of which little is let through.
+    throttled: BTreeSet<PeerId>,
     /// The program's table did not take a session: sessions are not checked, or that one would be
     /// cut.
     incomplete: bool,
@@ -36,6 +38,7 @@ impl Filter {
             wanted,
             sessions: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            throttled: BTreeSet::new(),
             incomplete: false,
         }
     }
@@ -46,7 +49,7 @@ impl Filter {
     /// What the kernel refuses.
     pub(super) fn prepare(&mut self, program: &mut Redirect) -> Result<(), RedirectError> {
         for (&session_id, live) in &self.sessions {
-            program.add_session(session_id, live.lanes, self.address_of(live.peer))?;
+            self.set_session(session_id, *live, program)?;
         }
         for &endpoint in self.endpoints.values() {
             add_endpoint(endpoint, program);
@@ -72,9 +75,9 @@ impl Filter {
         match command {
             Command::InstallSession(install) => {
                 let (peer, lanes) = (install.peer, install.peer_lanes);
-                self.sessions
-                    .insert(install.session_id, Live { peer, lanes });
-                self.add_session(install.session_id, lanes, self.address_of(peer), program);
+                let live = Live { peer, lanes };
+                self.sessions.insert(install.session_id, live);
+                self.add_session(install.session_id, live, program);
             }
             Command::EraseSession { session_id } => {
                 self.sessions.remove(session_id);
@@ -103,11 +106,33 @@ impl Filter {
             add_endpoint(endpoint, program);
         }
         if before.map(|before| before.ip()) != Some(endpoint.ip()) {
-            let its = self.sessions.iter().filter(|(_, live)| live.peer == peer);
-            let its: Vec<_> = its.map(|(&id, live)| (id, live.lanes)).collect();
-            for (session_id, lanes) in its {
-                self.add_session(session_id, lanes, Some(endpoint.ip()), Some(&mut *program));
-            }
+            self.set_sessions(peer, Some(program));
+        }
+    }
+
+    /// From now on, or from now on no more, most of what a peer sends is dropped.
+    pub(super) fn set_throttled(&mut self, peer: PeerId, on: bool, program: Option<&mut Redirect>) {
+        let changed = if on {
+            self.throttled.insert(peer)
+        } else {
+            self.throttled.remove(&peer)
+        };
+        if changed {
+            self.set_sessions(peer, program);
+        }
+    }
+
+    /// Whether most of what a peer sends is dropped.
+    pub(super) fn is_throttled(&self, peer: PeerId) -> bool {
+        self.throttled.contains(&peer)
+    }
+
+    /// Tells the program anew what it has to know of a peer's sessions.
+    fn set_sessions(&mut self, peer: PeerId, mut program: Option<&mut Redirect>) {
+        let its = self.sessions.iter().filter(|(_, live)| live.peer == peer);
+        let its: Vec<_> = its.map(|(&id, &live)| (id, live)).collect();
+        for (session_id, live) in its {
+            self.add_session(session_id, live, program.as_deref_mut());
         }
     }
 
@@ -121,6 +146,7 @@ impl Filter {
         let gone: Vec<u32> = gone.map(|(&id, _)| id).collect();
         self.sessions.retain(|_, live| live.peer != peer);
         let endpoint = self.endpoints.remove(&peer);
+        self.throttled.remove(&peer);
         let Some(program) = program else {
             return;
         };
@@ -130,17 +156,25 @@ impl Filter {
         remove_sessions(gone, Some(program));
     }
 
-    fn add_session(
-        &mut self,
+    fn set_session(
+        &self,
         session_id: u32,
-        lanes: u16,
-        peer: Option<IpAddr>,
-        program: Option<&mut Redirect>,
-    ) {
+        live: Live,
+        program: &mut Redirect,
+    ) -> Result<(), RedirectError> {
+        let Live { peer, lanes } = live;
+        if self.is_throttled(peer) {
+            program.throttle_session(session_id, lanes)
+        } else {
+            program.add_session(session_id, lanes, self.address_of(peer))
+        }
+    }
+
+    fn add_session(&mut self, session_id: u32, live: Live, program: Option<&mut Redirect>) {
         let Some(program) = program else {
             return;
         };
-        if let Err(error) = program.add_session(session_id, lanes, peer) {
+        if let Err(error) = self.set_session(session_id, live, program) {
             if !self.incomplete {
                 warn!(%error, "sessions are not checked in the driver any more");
             }

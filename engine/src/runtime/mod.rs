@@ -21,6 +21,7 @@ mod report;
 mod request;
 mod state;
 mod switching;
+mod throttle;
 mod udp;
 
 use std::collections::BTreeMap;
@@ -62,6 +63,7 @@ use ports::Ports;
 use request::{ControlSocket, Request};
 use state::StateFile;
 use switching::StaticPlace;
+use throttle::Throttle;
 use udp::UdpSockets;
 
 /// The most frames that one worker keeps for handshakes in progress, all peers together.
@@ -108,6 +110,7 @@ struct Node {
     plane: ControlPlane,
     state: StateFile,
     filter: Filter,
+    throttle: Throttle,
     paths: Paths,
     ports: Ports,
     netlink: Netlink,
@@ -165,6 +168,7 @@ impl Node {
             ),
             state,
             filter: Filter::new(config.underlay.filter),
+            throttle: Throttle::default(),
             paths: Paths::new(ports.underlay_index(), config.underlay.port),
             ports,
             netlink,
@@ -444,7 +448,27 @@ impl Node {
         for peer in self.paths.unresolved() {
             self.resolve(peer).await;
         }
+        self.throttle_offenders(now);
         Ok(())
+    }
+
+    fn throttle_offenders(&mut self, now: omni_wire::Instant) {
+        for peer in self.plane.ganglion.peers() {
+            let Some(on) = self.throttle.look(now, peer.id, &peer.traffic) else {
+                continue;
+            };
+            let program = self.ports.underlay_program();
+            self.filter.set_throttled(peer.id, on, program);
+            let name = self.peer_names.get(&peer.id);
+            if on {
+                warn!(
+                    peer = name,
+                    "most of what it sends is refused; it is throttled for 30 s"
+                );
+            } else {
+                info!(peer = name, "no longer throttled");
+            }
+        }
     }
 
     async fn handle_kernel(&mut self, event: KernelEvent) -> Result<(), EngineError> {

@@ -195,6 +195,7 @@ impl Node {
     fn remove_peer(&mut self, id: PeerId) {
         self.plane.ganglion.remove_peer(id);
         self.paths.forget(id);
+        self.throttle.forget(id);
         self.peer_names.remove(&id);
     }
 }

@@ -104,6 +104,7 @@ fn peers(node: &Node, now: Instant) -> Vec<PeerView> {
             .to_owned(),
             last_handshake_seconds: peer.last_handshake.map(|at| now.since(at).as_secs()),
             frame_limit: peer.frame_limit,
+            throttled: node.filter.is_throttled(peer.id),
             rx_frames: peer.traffic.rx_frames,
             rx_bytes: peer.traffic.rx_bytes,
             tx_frames: peer.traffic.tx_frames,

@@ -142,7 +142,9 @@ impl Outbox {
 }
 
 /// Packs entries into one record, as many as fit. `None` when there are none.
-fn pack<E: Entry>(mut next: impl FnMut(&mut Writer<'_, E>) -> bool) -> Option<Box<[u8]>> {
+pub(super) fn pack<E: Entry>(
+    mut next: impl FnMut(&mut Writer<'_, E>) -> bool,
+) -> Option<Box<[u8]>> {
     let mut out = [0; RECORD_MAX];
     let mut writer = Writer::new(&mut out, &[])?;
     let mut count = 0;
@@ -185,6 +187,7 @@ impl Switch {
             return Some(ask);
         }
         self.next_claim()
+            .or_else(|| self.next_wish())
             .or_else(|| self.next_answer())
             .or_else(|| self.next_broadcast())
             .or_else(|| self.next_list())

@@ -58,7 +58,9 @@ pub(super) struct Binding {
     /// Of our announcements.
     sequence: u32,
     /// Who wanted it meanwhile, and when.
-    rival: Option<(Instant, Word)>,
+    pub(super) rival: Option<(Instant, Word)>,
+    /// When its holder was last asked to give it to us, and the number of that announcement.
+    pub(super) wished: Option<(Instant, u32)>,
 }
 
 impl Binding {
@@ -109,6 +111,10 @@ const fn first_ip() -> IpAddr {
 impl Bindings {
     pub(super) fn get(&self, key: BindKey) -> Option<&Binding> {
         self.entries.get(&key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: BindKey) -> Option<&mut Binding> {
+        self.entries.get_mut(&key)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&BindKey, &Binding)> {
@@ -164,7 +170,7 @@ impl Bindings {
             .map(|(&key, _)| key)
     }
 
-    fn next_sequence(&mut self, now: Instant) -> u32 {
+    pub(super) fn next_sequence(&mut self, now: Instant) -> u32 {
         let next = successor(now, self.sequence);
         self.sequence = Some(next);
         next
@@ -178,6 +184,7 @@ impl Bindings {
             expires: now + word.lifetime,
             sequence: if is_local { self.next_sequence(now) } else { 0 },
             rival: None,
+            wished: None,
         };
         self.by_mac.insert((mac_key(key, word.mac), key.1));
         if word.source != Source::Static {
@@ -432,6 +439,8 @@ impl Switch {
         }
         if held.is_local() {
             self.open_dispute(now, key, word.owner);
+        } else if matches!(word.owner, Owner::Local(_)) {
+            self.wish(now, key);
         }
     }
 

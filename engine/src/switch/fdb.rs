@@ -203,10 +203,16 @@ impl Fdb {
     }
 
     /// Lets go of what was frozen long enough, and names an address that was not in use for too
-    /// long.
+    /// long. What is frozen does not age: its alarm would end with it.
     pub(super) fn next_stale(&mut self, now: Instant) -> Option<FdbKey> {
         while self.frozen.pop_due(now).is_some() {}
-        self.ages.pop_due(now)
+        loop {
+            let key = self.ages.pop_due(now)?;
+            match self.frozen.get(&key) {
+                Some(until) => self.ages.set(key, until),
+                None => return Some(key),
+            }
+        }
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {

@@ -15,7 +15,8 @@
 //! The rules, which hold against a peer that says whatever it likes:
 //!
 //! - A live owner is never displaced. An address moves when its owner lets go of it, or after it
-//!   has aged out. Its node asks the host before it lets go (`contests`, `disputes`).
+//!   has aged out. Its node asks the host before it lets go (`contests`, `disputes`), of an IP
+//!   address also when another node wishes for it (`wishes`).
 //! - Only the owner gives an address away (`releases`), and only who announced or spoke from it
 //!   takes a binding back (`bindings`).
 //! - An address that moves too often stays where it is for a while (`fdb`).
@@ -34,6 +35,7 @@
 //! | contests and disputes | 64 of each owner together, 64 new ones a second; 4096 of each kind |
 //! | IP addresses that a host is asked for, in a contest or when it moved here | 8 |
 //! | claims | 256 of each port |
+//! | wishes for IP addresses of peers | one in 2 s of each binding, 64 a second |
 //! | addresses given away that are remembered | 4096, the oldest goes first |
 //! | answers to single peers | 4096, one a second of each address and peer |
 //! | withdrawn bindings that are remembered | 4096 of ours, 256 of each peer |
@@ -59,6 +61,7 @@ mod peers;
 mod queries;
 mod releases;
 mod types;
+mod wishes;
 
 #[cfg(test)]
 mod tests;
@@ -88,6 +91,7 @@ use fdb::Fdb;
 use groups::Groups;
 use peers::{Accounts, Peer, Peers};
 use releases::Releases;
+use wishes::Wishes;
 
 /// The tables that the workers' copies follow.
 #[derive(Debug)]
@@ -104,6 +108,7 @@ pub struct Switch {
     releases: Releases,
     bindings: Bindings,
     disputes: Disputes,
+    wishes: Wishes,
     groups: Groups,
     outbox: Outbox,
     orders: VecDeque<(Audience, Command)>,
@@ -133,6 +138,7 @@ impl Switch {
             releases: Releases::default(),
             bindings: Bindings::default(),
             disputes: Disputes::default(),
+            wishes: Wishes::default(),
             groups: Groups::default(),
             outbox: Outbox::default(),
             orders: VecDeque::new(),
@@ -259,6 +265,7 @@ impl Switch {
         self.run_claims(now);
         self.releases.handle_timeout(now);
         self.run_disputes(now);
+        self.wishes.handle_timeout(now);
         self.run_bindings(now);
         self.run_groups(now);
         self.outbox.handle_timeout(now);
@@ -277,6 +284,7 @@ impl Switch {
             self.releases.next_timeout(),
             self.bindings.next_timeout(),
             self.disputes.next_timeout(),
+            self.wishes.next_timeout(),
             self.groups.next_timeout(),
             self.outbox.next_timeout(),
         ];

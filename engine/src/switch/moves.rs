@@ -64,7 +64,6 @@ impl Switch {
         }
         self.fdb.touch(now, key);
         self.answer_contest(key);
-        self.answer_disputes(now, key);
     }
 
     /// Makes room for one more address on an account, for `key` if that is in the table already.

@@ -10,7 +10,7 @@ use crate::support::node::{Node, NodeSpec};
 use crate::support::packet::PacketSocket;
 use crate::support::questions::arping;
 use crate::support::streams::{Beat, Transfer};
-use crate::support::tools::{Background, ping_all, resumes};
+use crate::support::tools::{Background, ping_all, reaches, resumes};
 use crate::support::{seconds, wait_until};
 
 /// How soon a host is reached after its first frame at its new place.
@@ -260,5 +260,30 @@ fn a_host_that_moves_on_without_a_word_is_followed_as_fast() {
         println!("move {from} to {to}: {gap:.0?}");
         assert!(gap < MOVED, "{gap:?}");
         std::thread::sleep(seconds(2));
+    }
+}
+
+/// Another machine, with another MAC address, has a dead host's IP addresses: a service that was
+/// started elsewhere.
+#[test]
+fn addresses_of_a_dead_host_are_taken_over_by_another_elsewhere() {
+    let lab = Lab::new(Plan::default());
+    let scene = Scene::new(&lab);
+    let Host { namespace, .. } = &scene.host;
+    namespace.ip(&format!("link set {ETH} down"));
+    let heir = scene.segments[1].host("d", 11);
+    for (node, address) in [
+        (&lab.a, heir.v4()),
+        (&lab.b, heir.v4()),
+        (&lab.a, heir.v6()),
+        (&lab.b, heir.v6()),
+    ] {
+        arping(&heir.namespace, ETH, heir.v4(), "-U -c 1 -w 1");
+        reaches(&heir.namespace, Side::A.inner_v6().into());
+        node.ip("neigh flush dev omni0");
+        let took = resumes(node, address, SOON);
+        println!("{address} is reached after {took:.0?}");
+        let (known, _) = neighbour(node, "omni0", address).expect("a neighbour");
+        assert_eq!(known, heir.mac());
     }
 }

@@ -200,12 +200,31 @@ fn who_claims_an_address_of_somebody_else_is_refused() {
     for sent in &spoofed {
         bench.refuse(0, sent, DropReason::BindingNotOwned);
     }
+    let wanted = bench.upcalls().into_iter().filter(|upcall| {
+        matches!(upcall, Upcall::Bound { mac, owner, .. } if (*mac, *owner) == (host(1), local(0)))
+    });
+    assert_eq!(wanted.count(), 2, "each address once at a time");
     let asked = who_has(host(2), "10.7.0.2", "10.7.0.9");
     let [(0, answer)] = &bench.send(0, &asked)[..] else {
         panic!("one answer");
     };
     let answer = Arp::parse(&answer[14..]).expect("ARP");
     assert_eq!(answer.sender_mac, host(9), "nothing was poisoned");
+}
+
+#[test]
+fn an_address_in_question_is_reported_again_with_the_next_word_of_its_host() {
+    let mut bench = suppressing();
+    let told = who_has(host(1), "10.7.0.1", "10.7.0.1");
+    let reported = |bench: &mut Bench| {
+        bench.send(0, &told);
+        let upcalls = bench.upcalls();
+        upcalls.iter().any(|u| matches!(u, Upcall::Bound { .. }))
+    };
+    assert_eq!([reported(&mut bench), reported(&mut bench)], [true, false]);
+    let ip = IpAddr::from([10, 7, 0, 1]);
+    bench.order(Command::BindWatch { vlan: 0, ip });
+    assert_eq!([reported(&mut bench), reported(&mut bench)], [true, false]);
 }
 
 #[test]

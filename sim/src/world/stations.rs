@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use omni_control::message::{FdbKey, Owner};
 use omni_engine::switch::BINDING_LIFETIME;
+use omni_wire::limits::REJECT_AFTER_TIME;
 use omni_wire::{Instant, MacAddr};
 
 use super::World;
@@ -26,6 +27,9 @@ const OUTDATED: Duration = Duration::from_secs(2 * BINDING_LIFETIME.as_secs() + 
 const RIVAL: Duration = Duration::from_secs(65);
 /// How long a theft may go on to have an effect.
 const THEFT: Duration = Duration::from_secs(10);
+/// The same when its victim has gone: what the thief's host sent may have been held up on its way
+/// for as long as a session lasts.
+const THEFT_OF_NOBODY: Duration = Duration::from_secs(REJECT_AFTER_TIME.as_secs() + 10);
 
 /// Somebody who sends frames.
 #[derive(Clone, Debug)]
@@ -64,7 +68,7 @@ pub(crate) struct Rumours {
     /// Who said so and was not.
     lies: Vec<Lie>,
     /// Hosts behind which somebody uses the address of a station that is well known to be alive,
-    /// and until when that must have no effect.
+    /// and since when. That must have no effect.
     thefts: Vec<Theft>,
 }
 
@@ -101,7 +105,7 @@ impl Rumours {
 struct Theft {
     victim: usize,
     host: usize,
-    until: Instant,
+    at: Instant,
 }
 
 /// What a station says by ARP.
@@ -175,7 +179,7 @@ impl World {
         let theft = Theft {
             victim,
             host,
-            until: now + THEFT,
+            at: now,
         };
         if self.is_established(victim, host, vlan.unwrap_or(0)) {
             self.rumours.thefts.push(theft);
@@ -191,7 +195,7 @@ impl World {
     /// Moves a station behind another host.
     pub fn place(&mut self, station: usize, host: usize) {
         let now = self.truth.instant;
-        self.excuse(|theft| theft.victim == station);
+        self.excuse(THEFT_OF_NOBODY, |theft| theft.victim == station);
         self.rumours.believe_liars(station, now);
         let at = &mut self.stations[station];
         at.host = host;
@@ -204,7 +208,7 @@ impl World {
     /// A station is replaced by one with the same IP addresses and another MAC address.
     pub fn replace(&mut self, station: usize) {
         let now = self.truth.instant;
-        self.excuse(|theft| theft.victim == station);
+        self.excuse(THEFT_OF_NOBODY, |theft| theft.victim == station);
         self.rumours.believe_liars(station, now);
         let at = &mut self.stations[station];
         let [_, _, generation, ..] = at.mac.0;
@@ -225,21 +229,21 @@ impl World {
             station.disturbed = now;
         }
         let homes: Vec<usize> = self.stations.iter().map(|s| s.host).collect();
-        self.excuse(|theft| homes[theft.victim] == host || theft.host == host);
+        self.excuse(THEFT, |theft| {
+            homes[theft.victim] == host || theft.host == host
+        });
     }
 
-    /// Lets thefts have an effect that began not long ago.
-    fn excuse(&mut self, which: impl Fn(&Theft) -> bool) {
+    /// Lets thefts have an effect that are not older than `most`.
+    fn excuse(&mut self, most: Duration, which: impl Fn(&Theft) -> bool) {
         let now = self.truth.instant;
         let thefts = std::mem::take(&mut self.rumours.thefts);
         for theft in thefts {
-            if now >= theft.until {
-                continue;
-            }
-            if which(&theft) {
+            let age = now.since(theft.at);
+            if age < most && which(&theft) {
                 let mac = self.stations[theft.victim].mac;
                 self.model.may_be(mac, theft.host);
-            } else {
+            } else if age < THEFT_OF_NOBODY {
                 self.rumours.thefts.push(theft);
             }
         }

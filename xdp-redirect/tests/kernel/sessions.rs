@@ -453,3 +453,27 @@ fn data_from_elsewhere_than_the_peer_is_has_a_share() {
         assert_eq!(steered(&bench, &from(home, 1), 3000), 3000, "not known");
     }
 }
+
+#[test]
+fn a_throttled_session_has_a_share_until_it_is_set_anew() {
+    let mut bench = checking();
+    let frame = Frame {
+        payload: message(SESSION, 0),
+        ..v4()
+    };
+    let steered = |bench: &Bench| {
+        let before = bench.program.counters().unwrap();
+        for _ in 0..5000 {
+            bench.run(&frame);
+        }
+        let after = bench.program.counters().unwrap();
+        let steered = after.steered - before.steered;
+        assert_eq!(steered + after.too_much - before.too_much, 5000);
+        steered
+    };
+    bench.program.throttle_session(SESSION, 1).unwrap();
+    let at_once = steered(&bench);
+    assert!((2000..2500).contains(&at_once), "{at_once}");
+    bench.program.add_session(SESSION, 1, None).unwrap();
+    assert_eq!(steered(&bench), 5000);
+}

@@ -255,7 +255,7 @@ impl Body {
                 self.name(&peer.name).into(),
                 self.key(&peer.public_key).into(),
                 peer.endpoint.as_ref().map_or_else(Cell::absent, Cell::from),
-                Cell::toned(&peer.state, tone_of(&peer.state)),
+                state_of(peer),
                 peer.last_handshake_seconds
                     .map_or_else(Cell::absent, |age| ago(age).into()),
                 peer.frame_limit
@@ -454,6 +454,14 @@ impl<'a> Owners<'a> {
                 .map(|peer| (peer.public_key.as_str(), peer.name.as_str()))
                 .collect(),
         )
+    }
+}
+
+fn state_of(peer: &PeerView) -> Cell {
+    if peer.throttled {
+        Cell::toned("throttled", Tone::Alarm)
+    } else {
+        Cell::toned(&peer.state, tone_of(&peer.state))
     }
 }
 

@@ -45,6 +45,7 @@ impl Attached {
         drops.add(DropReason::UnknownSession, counted.no_session);
         drops.add(DropReason::LaneUnknown, counted.no_lane);
         drops.add(DropReason::Elsewhere, counted.elsewhere);
+        drops.add(DropReason::PeerThrottled, counted.too_much);
         drops.add(DropReason::MessageMalformed, counted.not_handshake);
         drops.add(DropReason::HandshakeRateLimited, counted.too_many);
     }

@@ -7,6 +7,7 @@ mod hostile;
 mod lists;
 mod model;
 mod moves;
+mod wishes;
 
 use std::net::IpAddr;
 use std::time::Duration;
