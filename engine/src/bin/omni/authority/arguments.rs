@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 pub(crate) const EXAMPLES: &str = "\
-The authority is a key that stays offline. A node with a certificate of it is a member of the fabric.
+The authority is a key that stays offline. A node with a certificate of it belongs to the fabric.
 docs/membership.md has the whole way.
 
 Examples:
@@ -15,8 +15,8 @@ Examples:
   omni authority show alpha.cert";
 
 const INIT_EXAMPLES: &str = "\
-The file holds 32 random octets in base64 and is the user's own (mode 0600). It is never written over.
-Keep it and a copy where no node is: whoever has it makes members.
+The file holds 32 random octets in base64 and is the user's own (mode 0600). An existing one is not
+written over. Keep it and a copy where no node is: whoever has it makes members.
 
 Example:
   omni authority init --key home.key > home.pub";
