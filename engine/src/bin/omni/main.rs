@@ -70,7 +70,7 @@ enum Command {
     Reload(ReloadArguments),
     /// Certify who belongs to a fabric, offline: keys, certificates, revocations
     #[command(subcommand, after_help = authority::EXAMPLES)]
-    Authority(authority::Command),
+    Authority(Box<authority::Command>),
 }
 
 const KEYGEN_EXAMPLES: &str = "\

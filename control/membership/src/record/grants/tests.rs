@@ -95,7 +95,11 @@ proptest! {
     }
 
     #[test]
-    fn a_network_is_decided_by_its_first_bits(a in any::<u128>(), b in any::<u128>(), len in 0..=128_u8) {
+    fn a_network_is_decided_by_its_first_bits(
+        a in any::<u128>(),
+        b in any::<u128>(),
+        len in 0..=128_u8,
+    ) {
         let network = IpPrefix::new(IpAddr::V6(a.into()), len);
         let is_v6 = |bits: u128| IpAddr::V6(bits.into()).to_canonical().is_ipv6();
         prop_assume!(is_v6(a) && is_v6(b));

@@ -81,7 +81,9 @@ fn mutated_records_verify_only_where_what_is_signed_is_the_same() {
 
 proptest! {
     #[test]
-    fn any_octets_are_a_record_or_an_error(octets in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn any_octets_are_a_record_or_an_error(
+        octets in proptest::collection::vec(any::<u8>(), 0..400),
+    ) {
         for (kind, _) in samples() {
             prop_assert!(verify(kind, &octets, &fabric()).is_err());
             reads(kind, &encode(octets.clone(), &[0; 64]));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 pub(crate) const EXAMPLES: &str = "\
-The authority is a key that stays offline. A node with a certificate of it is a member of the fabric.
+The authority is a key that stays offline. A node with a certificate of it belongs to the fabric.
 docs/membership.md has the whole way.
 
 Examples:
@@ -15,8 +15,8 @@ Examples:
   omni authority show alpha.cert";
 
 const INIT_EXAMPLES: &str = "\
-The file holds 32 random octets in base64 and is the user's own (mode 0600). It is never written over.
-Keep it and a copy where no node is: whoever has it makes members.
+The file holds 32 random octets in base64 and is the user's own (mode 0600). An existing one is not
+written over. Keep it and a copy where no node is: whoever has it makes members.
 
 Example:
   omni authority init --key home.key > home.pub";
@@ -25,13 +25,16 @@ const PUBKEY_EXAMPLES: &str = "\
 Example:
   omni authority pubkey --authority-key home.key";
 
+const ENROLL_USAGE: &str = "\
+omni authority enroll [OPTIONS] --authority-key FILE --fabric NAME --key PUBLIC --name NAME";
+
 const ENROLL_EXAMPLES: &str = "\
 Without --vlans, --macs or --addresses all of them are allowed. With --addresses, IPv6 hosts need
 their link-local addresses listed as well (fe80::/10). A certificate begins an hour before now.
 
 Examples:
   omni authority enroll --authority-key home.key --fabric home --name alpha \\
-      --key jRvM6Rz8mhpGqvbmbGOCTFt6KCP4Z1UdxB4iGBpcFXo= -o alpha.cert
+      --key \"$(cat alpha.pub)\" -o alpha.cert
   omni authority enroll --authority-key home.key --fabric home --name beta \\
       --key \"$(cat beta.pub)\" --vlans 10,20-30 --macs 02:00:5e:10:00:01 \\
       --addresses 10.7.0.1,10.8.0.0/16,fe80::/10 --expires 2030-01-01 > beta.cert";
@@ -65,7 +68,7 @@ pub(crate) enum Command {
     #[command(after_help = PUBKEY_EXAMPLES)]
     Pubkey(Pubkey),
     /// Make a node's certificate
-    #[command(after_help = ENROLL_EXAMPLES)]
+    #[command(after_help = ENROLL_EXAMPLES, override_usage = ENROLL_USAGE)]
     Enroll(Enroll),
     /// Take a node's certificates back
     #[command(after_help = REVOKE_EXAMPLES)]
@@ -110,15 +113,15 @@ pub(crate) struct Enroll {
     #[arg(long, value_name = "NAME")]
     pub(super) name: String,
 
-    /// VLANs that it may use: all, or such as 0,10,20-30; 0 is untagged [default: all]
+    /// VLANs that it may use, such as 0,10,20-30; 0: untagged [default: all]
     #[arg(long, value_name = "LIST")]
     pub(super) vlans: Option<String>,
 
-    /// MAC addresses that may be behind it, with commas between [default: any]
+    /// MAC addresses that may be behind it, as a,b [default: any]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(super) macs: Option<Vec<String>>,
 
-    /// IP addresses and networks that may be behind it, with commas between [default: any]
+    /// IP addresses or networks that may be behind it, as a,b [default: any]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(super) addresses: Option<Vec<String>>,
 
@@ -126,7 +129,7 @@ pub(crate) struct Enroll {
     #[arg(long, value_name = "WHEN")]
     pub(super) expires: Option<String>,
 
-    /// A number higher than the node's certificates had so far [default: milliseconds since 1970]
+    /// A number, higher each time [default: milliseconds since 1970]
     #[arg(long, value_name = "N")]
     pub(super) serial: Option<u64>,
 
@@ -150,7 +153,7 @@ pub(crate) struct Revoke {
     #[arg(long, value_name = "PUBLIC")]
     pub(super) key: String,
 
-    /// The highest serial that is void [default: milliseconds since 1970, so all until now]
+    /// The highest serial that is void [default: milliseconds since 1970]
     #[arg(long, value_name = "N")]
     pub(super) serial: Option<u64>,
 
