@@ -401,7 +401,7 @@ fn a_power_failure_at_any_write_loses_nothing_that_was_acknowledged() {
             acknowledged += 1;
         };
         interrupted += usize::from(!failed.cached.is_empty());
-        disk = failed.lose_power(|| random(&mut seed) % 2 == 0);
+        disk = failed.lose_power(|| random(&mut seed).is_multiple_of(2));
     }
     assert!(
         interrupted > 50,
