@@ -173,7 +173,8 @@ pub enum Event {
     },
     /// Every change up to this revision has been told.
     Progress(Revision),
-    /// The end of this watch: changes may be missing. Take a new snapshot, and watch after it.
+    /// The end of this watch: changes may be missing, and so may [`Event::LeaseLost`]. Take a new
+    /// snapshot, look for your own ephemeral items in it, and watch after it.
     Lost(LostReason),
     /// This server's ephemeral items are gone, or will be: put them again.
     LeaseLost,

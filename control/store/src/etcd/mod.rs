@@ -181,7 +181,7 @@ impl EtcdStore {
                     // The key that follows immediately.
                     from.push(0);
                 }
-                _ => return Ok(found.unwrap_or_default()),
+                _ => return Ok((*header, std::mem::take(all))),
             }
         }
     }

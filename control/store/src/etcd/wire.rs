@@ -44,9 +44,9 @@ impl<'de, T: std::str::FromStr<Err: std::fmt::Display>> Deserialize<'de> for Num
     }
 }
 
-/// What every answer begins with.
-#[derive(Clone, Copy, Deserialize, Debug, Default)]
-#[serde(default)]
+/// What every answer begins with, and never without: neither number is ever zero. So nothing that
+/// is no answer passes for one that found nothing.
+#[derive(Clone, Copy, Deserialize, Debug)]
 pub(super) struct Header {
     pub(super) cluster_id: Number<u64>,
     pub(super) revision: Number<u64>,
@@ -62,20 +62,22 @@ pub(super) struct KeyValue {
     pub(super) lease: Number<i64>,
 }
 
-#[derive(Deserialize, Debug, Default)]
-#[serde(default)]
+#[derive(Deserialize, Debug)]
 pub(super) struct RangeAnswer {
     pub(super) header: Header,
+    #[serde(default)]
     pub(super) kvs: Vec<KeyValue>,
+    #[serde(default)]
     pub(super) more: bool,
 }
 
-#[derive(Deserialize, Debug, Default)]
-#[serde(default)]
+#[derive(Deserialize, Debug)]
 pub(super) struct TxnAnswer {
     pub(super) header: Header,
+    #[serde(default)]
     pub(super) succeeded: bool,
-    pub(super) responses: Vec<TxnPart>,
+    #[serde(default)]
+    responses: Vec<TxnPart>,
 }
 
 impl TxnAnswer {
@@ -88,8 +90,14 @@ impl TxnAnswer {
 
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
-pub(super) struct TxnPart {
-    response_range: Option<RangeAnswer>,
+struct TxnPart {
+    response_range: Option<TxnRead>,
+}
+
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+struct TxnRead {
+    kvs: Vec<KeyValue>,
 }
 
 #[derive(Deserialize, Debug, Default)]
@@ -233,14 +241,24 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_refused() {
-        for text in [
-            r#"{"kvs":[{"key":"?"}]}"#,
-            r#"{"header":{"revision":"-1"}}"#,
-            r#"{"header":{"revision":"18446744073709551616"}}"#,
-            r#"{"kvs":{}}"#,
-            "[",
+        let good = r#"{"header":{"cluster_id":"7","revision":"3"},"kvs":[{"key":"YQ=="}]}"#;
+        let parse = |text: &str| serde_json::from_str::<RangeAnswer>(text);
+        assert!(parse(good).is_ok());
+        for (part, wrong) in [
+            ("YQ==", "?"),
+            (r#""3""#, r#""-1""#),
+            (r#""3""#, r#""18446744073709551616""#),
+            (r#""3""#, "3"),
+            (r#""cluster_id":"7","#, ""),
+            (r#","revision":"3""#, ""),
+            (r#"[{"key":"YQ=="}]"#, "{}"),
+            ("}]}", "}]"),
         ] {
-            assert!(serde_json::from_str::<RangeAnswer>(text).is_err(), "{text}");
+            let bad = good.replace(part, wrong);
+            assert!(bad != good && parse(&bad).is_err(), "{bad}");
+        }
+        for text in ["", "{}", "[]", "null"] {
+            assert!(parse(text).is_err(), "{text}");
         }
     }
 }

@@ -5,6 +5,7 @@ mod cluster;
 #[path = "../conformance/mod.rs"]
 mod conformance;
 mod faults;
+mod impostors;
 mod lives;
 mod secured;
 
