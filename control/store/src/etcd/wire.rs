@@ -81,11 +81,16 @@ pub(super) struct TxnAnswer {
 }
 
 impl TxnAnswer {
-    /// The first key that the first read of the transaction found.
-    pub(super) fn into_read(self) -> Option<KeyValue> {
-        let part = self.responses.into_iter().next()?;
-        part.response_range?.kvs.into_iter().next()
+    /// The key that a read of the transaction found.
+    pub(super) fn read(&self, number: usize) -> Option<&KeyValue> {
+        let part = self.responses.get(number)?;
+        part.response_range.as_ref()?.kvs.first()
     }
+}
+
+#[derive(Deserialize, Debug)]
+pub(super) struct PutAnswer {
+    pub(super) header: Header,
 }
 
 #[derive(Deserialize, Debug, Default)]
@@ -213,11 +218,10 @@ mod tests {
         let answer: TxnAnswer = serde_json::from_str(text).expect("as etcd writes it");
         assert_eq!(answer.header.cluster_id, Number(u64::MAX));
         assert!(!answer.succeeded);
-        let found = answer.into_read().expect("a key");
-        assert_eq!(
-            (found.key, found.mod_revision),
-            (Octets(vec![b'a']), Number(2))
-        );
+        let found = answer.read(0).expect("a key");
+        assert_eq!(found.key, Octets(vec![b'a']));
+        assert_eq!(found.mod_revision, Number(2));
+        assert!(answer.read(1).is_none());
 
         let text = r#"{"events":[{"type":"DELETE","kv":{"key":"YQ==","mod_revision":"9"},
             "prev_kv":{"key":"YQ==","lease":"-7"}},{"kv":{"key":"Yg=="}}]}"#;

@@ -126,6 +126,22 @@ fn check(histories: &[History], told: &BTreeMap<String, Chain>) {
         );
     }
     check_time(histories);
+    for history in histories {
+        check_settled(history, told);
+    }
+}
+
+/// What was uncertain and was not there in the client's next read never happened later.
+fn check_settled(history: &History, told: &BTreeMap<String, Chain>) {
+    let is_uncertain = |claim: &&Claim| matches!(claim.result, Err(StoreError::Uncertain(_)));
+    for claim in history.claims.iter().filter(is_uncertain) {
+        let chain = told.get(claim.key).into_iter().flatten();
+        let won = chain.clone().find(|(_, number)| *number == claim.number);
+        let next = history.reads.iter().find(|read| read.began >= claim.ended);
+        if let (Some((revision, _)), Some(read)) = (won, next) {
+            assert!(*revision <= read.revision, "came late: {claim:?}");
+        }
+    }
 }
 
 /// What began after a commit was acknowledged sees it: revisions follow real time.

@@ -154,3 +154,34 @@ fn a_watch_that_hangs_goes_on_at_another_member_and_misses_nothing() {
         cluster.wait_for_leader();
     }
 }
+
+#[test]
+fn a_commit_that_hung_in_a_member_does_not_come_late() {
+    let cluster = Cluster::new(3);
+    let leader = cluster.wait_for_leader();
+    let mut stores: Vec<_> = (0..20).map(|_| cluster.store("home")).collect();
+    for store in &mut stores {
+        commit(store, &of([put("a", "before")]));
+    }
+    cluster.freeze(leader);
+    // A third of them speak to the leader, which has the request when it is held.
+    let late = of([put("a", "late")]);
+    let is_uncertain = |outcome| matches!(outcome, Err(StoreError::Uncertain(_)));
+    let store = stores
+        .iter_mut()
+        .find_map(|store| is_uncertain(store.commit(&late)).then_some(store))
+        .expect("one of them speaks to the leader");
+    let settled = loop {
+        match store.snapshot() {
+            Ok(snapshot) => break snapshot.items,
+            Err(StoreError::Unavailable(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    };
+    cluster.thaw(leader);
+    cluster.wait_for_leader();
+    // Now the member goes on with what it was asked.
+    std::thread::sleep(Duration::from_secs(2));
+    let items = store.snapshot().expect("a cluster that works").items;
+    assert_eq!(items, settled);
+}
