@@ -8,13 +8,15 @@ set -eu
 build="clang libbpf-dev libelf-dev zlib1g-dev linux-libc-dev libc6-dev pkg-config m4 gcc make"
 # For the tests and the lab: namespaces and links, traffic, and the lab itself.
 lab="iproute2 iputils-ping iputils-arping ndisc6 iperf3 ethtool python3"
+# For the tests of the store that servers share, which start members of their own.
+store="etcd-server"
 
 say() { echo "install-deps: $*"; }
 
 # On other systems the commands are looked for, as package names differ from one to the next.
 without_apt() {
     missing=""
-    for command in clang gcc make m4 pkg-config ip ping arping ndisc6 iperf3 ethtool python3; do
+    for command in clang gcc make m4 pkg-config ip ping arping ndisc6 iperf3 ethtool python3 etcd; do
         command -v "$command" >/dev/null 2>&1 || missing="$missing $command"
     done
     if [ -n "$missing" ]; then
@@ -32,10 +34,10 @@ fi
 
 # Packages that dpkg does not know make dpkg-query fail, which is no failure here.
 # shellcheck disable=SC2086  # The lists are words.
-installed=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' $build $lab 2>/dev/null |
+installed=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' $build $lab $store 2>/dev/null |
     sed -n 's/^.i  *//p') || true
 missing=""
-for package in $build $lab; do
+for package in $build $lab $store; do
     # Line by line: a package name may be part of another.
     printf '%s\n' "$installed" | grep -qx "$package" || missing="$missing $package"
 done
@@ -69,4 +71,8 @@ if ! install; then
         exit 1
     fi
 fi
+# Its package also starts a server, which nobody asked for here.
+case "$missing" in
+*etcd-server*) [ ! -d /run/systemd/system ] || systemctl -q disable --now etcd ;;
+esac
 say "done"

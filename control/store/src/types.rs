@@ -12,7 +12,7 @@ pub const MAX_KEY: usize = 512;
 pub const MAX_VALUE: usize = 64 << 10;
 
 /// The most changes of a transaction, and the most compares. etcd takes 128 of each, among them
-/// two of ours.
+/// ours.
 pub const MAX_CHANGES: usize = 64;
 
 /// The most octets of a transaction, keys and values together. etcd takes requests of 1.5 MiB.
@@ -173,7 +173,8 @@ pub enum Event {
     },
     /// Every change up to this revision has been told.
     Progress(Revision),
-    /// The end of this watch: changes may be missing. Take a new snapshot, and watch after it.
+    /// The end of this watch: changes may be missing, and so may [`Event::LeaseLost`]. Take a new
+    /// snapshot, look for your own ephemeral items in it, and watch after it.
     Lost(LostReason),
     /// This server's ephemeral items are gone, or will be: put them again.
     LeaseLost,
@@ -215,8 +216,9 @@ pub trait Store: Send {
     /// [`Outcome::Committed`].
     ///
     /// # Errors
-    /// After [`StoreError::Uncertain`] the transaction may have happened, or happen within the
-    /// next seconds: read again. After every other error it did not and will not.
+    /// After [`StoreError::Uncertain`] the transaction may have happened. The next snapshot or
+    /// commit here that succeeds settles it: what did not happen until then never will. After
+    /// every other error it did not and will not.
     fn commit(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError>;
 
     /// Every change after a revision, in order, once. The revision is that of a snapshot, or of

@@ -10,6 +10,9 @@ use crate::error::StoreError;
 /// The most endpoints. etcd's own advice is 7 members at most.
 const MAX_ENDPOINTS: usize = 16;
 
+/// The longest period. Nobody waits so long.
+const LONGEST: Duration = Duration::from_secs(3600);
+
 /// How to reach an etcd cluster, and which keys of it to use.
 #[derive(Clone, Debug)]
 pub struct EtcdConfig {
@@ -112,6 +115,12 @@ impl EtcdConfig {
             rest.is_some_and(|place| !place.is_empty() && !place.contains(['/', '@', '?', '#']))
         };
         let timing = &self.timing;
+        let periods = [
+            timing.lease,
+            timing.silence,
+            timing.request,
+            timing.patience,
+        ];
         let wrong = if !(1..=MAX_ENDPOINTS).contains(&self.endpoints.len()) {
             "etcd without endpoints, or with more than 16"
         } else if !self.endpoints.iter().all(is_url) {
@@ -124,6 +133,8 @@ impl EtcdConfig {
             "a heartbeat that is not put at least three times before a watch counts as dead"
         } else if timing.keep_alive.is_zero() || timing.request.is_zero() {
             "a period of nothing"
+        } else if periods.iter().any(|period| *period > LONGEST) {
+            "a period of more than an hour"
         } else {
             return Ok(());
         };
@@ -165,12 +176,13 @@ mod tests {
 
     #[test]
     fn periods_leave_room_for_what_goes_wrong_once() {
-        let wrong: [fn(&mut Timing); 5] = [
+        let wrong: [fn(&mut Timing); 6] = [
             |timing| timing.lease = Duration::from_millis(900),
             |timing| timing.keep_alive = Duration::from_secs(11),
             |timing| timing.heartbeat = Duration::from_secs(6),
             |timing| timing.heartbeat = Duration::ZERO,
             |timing| timing.keep_alive = Duration::ZERO,
+            |timing| timing.patience = Duration::MAX,
         ];
         for change in wrong {
             let mut config = config("http://a:1");

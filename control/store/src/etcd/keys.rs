@@ -5,6 +5,7 @@
 //! /omni/<fabric>/meta/beat/<lease>     put every few seconds, so that a dead watch is noticed
 //! /omni/<fabric>/meta/deletion         put with every delete: what is deleted without it expired
 //! /omni/<fabric>/meta/incarnation      16 random octets: which life of the store this is
+//! /omni/<fabric>/meta/writer/<lease>   put again when a commit of that server has to be stopped
 //! ```
 
 /// The keys of one fabric.
@@ -55,6 +56,10 @@ impl Keys {
         self.meta(&format!("beat/{lease:x}"))
     }
 
+    pub(super) fn writer(&self, lease: i64) -> Vec<u8> {
+        self.meta(&format!("writer/{lease:x}"))
+    }
+
     pub(super) fn deletion(&self) -> Vec<u8> {
         self.meta("deletion")
     }
@@ -92,6 +97,7 @@ mod tests {
             keys.item(&[0]),
             keys.item(&[0xff; 9]),
             keys.beat(-1),
+            keys.writer(-1),
             keys.deletion(),
             keys.incarnation(),
         ] {

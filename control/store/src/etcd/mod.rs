@@ -28,7 +28,7 @@ pub use self::config::{ClientCertificate, Credentials, EtcdConfig, Timing};
 use self::client::{Client, Failure, Repeat};
 use self::keys::Keys;
 use self::lease::Shared;
-use self::wire::{Header, KeyValue, RangeAnswer, TxnAnswer};
+use self::wire::{Header, KeyValue, PutAnswer, RangeAnswer, TxnAnswer};
 use crate::error::StoreError;
 use crate::feed::{self, Watch};
 use crate::types::{Change, Compare, Item, Outcome, Revision, Snapshot, Store, Transaction};
@@ -48,6 +48,18 @@ pub struct EtcdStore {
     state: State,
     /// The newest revision that was seen. A store that is behind it was restored.
     newest: u64,
+    fence: Option<Fence>,
+    /// A commit may still be on its way.
+    unsettled: bool,
+}
+
+/// A key of this process, at the revision that all of its commits compare. A request that hangs
+/// in a member for minutes may be carried out after all; once the key was put again, it is not.
+#[derive(Clone, Copy)]
+struct Fence {
+    /// What the key hangs on and is named after.
+    lease: i64,
+    revision: u64,
 }
 
 /// What is known of the store's life.
@@ -102,6 +114,8 @@ impl EtcdStore {
             shared,
             state: State::Unknown,
             newest: 0,
+            fence: None,
+            unsettled: false,
         })
     }
 
@@ -131,8 +145,8 @@ impl EtcdStore {
         if answer.succeeded {
             return Life::new(&fresh, &header);
         }
-        let found = answer.into_read().unwrap_or_default();
-        Life::new(&found.value.0, &header)
+        let found = answer.read(0).map_or(&[][..], |found| &found.value.0);
+        Life::new(found, &header)
     }
 
     /// Makes another incarnation, unless another server just did.
@@ -181,27 +195,54 @@ impl EtcdStore {
                     // The key that follows immediately.
                     from.push(0);
                 }
-                _ => return Ok(found.unwrap_or_default()),
+                _ => return Ok((*header, std::mem::take(all))),
             }
         }
     }
 
     /// Whether an answer comes from another life than the one that is known.
-    fn is_other(&self, life: &Life, header: &Header) -> bool {
-        header.cluster_id.0 != life.cluster || header.revision.0 < self.newest
+    fn is_other(&self, life: &Life, answer: &TxnAnswer) -> bool {
+        let header = &answer.header;
+        let incarnation = answer.read(0).map(|found| found.value.0.as_slice());
+        header.cluster_id.0 != life.cluster
+            || header.revision.0 < self.newest
+            || (!answer.succeeded && incarnation != Some(&life.key))
     }
 
-    fn request(&self, life: &Life, transaction: &Transaction, lease: i64) -> Value {
+    /// The fence, put anew if there is none: what was sent before that either happened or never
+    /// will.
+    fn fence(&mut self) -> Result<Fence, StoreError> {
+        if let Some(fence) = self.fence {
+            return Ok(fence);
+        }
+        for _ in 0..ATTEMPTS {
+            let lease = self.shared.lease()?;
+            let request = wire::put(&self.shared.keys.writer(lease), b"", lease);
+            let sent = self.shared.client.call("kv/put", &request, Repeat::Safe);
+            if let Err(Failure::NoLease) = sent {
+                self.shared.renew(lease)?;
+                continue;
+            }
+            let PutAnswer { header } = sent?;
+            let revision = header.revision.0;
+            self.unsettled = false;
+            return Ok(*self.fence.insert(Fence { lease, revision }));
+        }
+        Err(lost_again())
+    }
+
+    fn request(&self, life: &Life, fence: Fence, transaction: &Transaction) -> Value {
         let keys = &self.shared.keys;
-        let incarnation = keys.incarnation();
-        let mut compares = vec![json!({
-            "key": wire::octets(&incarnation), "target": "VALUE", "result": "EQUAL",
-            "value": wire::octets(&life.key),
-        })];
-        compares.extend(transaction.compares.iter().map(|compare| {
-            let key = wire::octets(&keys.item(&compare.key));
-            compare_value(key, compare)
-        }));
+        let (incarnation, writer) = (keys.incarnation(), keys.writer(fence.lease));
+        let mut compares = vec![
+            json!({
+                "key": wire::octets(&incarnation), "target": "VALUE", "result": "EQUAL",
+                "value": wire::octets(&life.key),
+            }),
+            compare_value(&writer, Some(Revision(fence.revision))),
+        ];
+        let compare = |compare: &Compare| compare_value(&keys.item(&compare.key), compare.expected);
+        compares.extend(transaction.compares.iter().map(compare));
         let mut steps: Vec<Value> = Vec::with_capacity(transaction.changes.len() + 1);
         let mut deletes = false;
         for change in &transaction.changes {
@@ -211,7 +252,7 @@ impl EtcdStore {
                     value,
                     ephemeral,
                 } => {
-                    let lease = if *ephemeral { lease } else { 0 };
+                    let lease = if *ephemeral { fence.lease } else { 0 };
                     json!({ "request_put": wire::put(&keys.item(key), value, lease) })
                 }
                 Change::Delete { key } => {
@@ -226,42 +267,53 @@ impl EtcdStore {
         json!({
             "compare": compares,
             "success": steps,
-            "failure": [{ "request_range": { "key": wire::octets(&incarnation) } }],
+            "failure": [
+                { "request_range": { "key": wire::octets(&incarnation) } },
+                { "request_range": { "key": wire::octets(&writer) } },
+            ],
         })
     }
 
-    /// Sends a transaction. A lease that is gone is replaced once: etcd did nothing then.
-    fn send(&self, life: &Life, transaction: &Transaction) -> Result<TxnAnswer, StoreError> {
-        let is_ephemeral = |change: &Change| {
-            matches!(
-                change,
-                Change::Put {
-                    ephemeral: true,
-                    ..
+    /// Sends a transaction until the fence is not the reason that it fails. etcd did nothing then.
+    fn send(&mut self, life: &Life, transaction: &Transaction) -> Result<TxnAnswer, StoreError> {
+        for _ in 0..ATTEMPTS {
+            let fence = self.fence()?;
+            let request = self.request(life, fence, transaction);
+            let sent = self.shared.client.call("kv/txn", &request, Repeat::Never);
+            let answer: TxnAnswer = match sent {
+                Err(Failure::NoLease) => {
+                    self.fence = None;
+                    self.shared.renew(fence.lease)?;
+                    continue;
                 }
-            )
-        };
-        let needs_lease = transaction.changes.iter().any(is_ephemeral);
-        let attempt = |lease| {
-            let request = self.request(life, transaction, lease);
-            self.shared.client.call("kv/txn", &request, Repeat::Never)
-        };
-        if !needs_lease {
-            return Ok(attempt(0)?);
-        }
-        let lease = self.shared.lease()?;
-        match attempt(lease) {
-            Err(Failure::NoLease) => {
-                self.shared.renew(lease)?;
-                Ok(attempt(self.shared.lease()?)?)
+                Err(failure) => {
+                    let error = StoreError::from(failure);
+                    if let StoreError::Uncertain(_) = error {
+                        self.fence = None;
+                        self.unsettled = true;
+                    }
+                    return Err(error);
+                }
+                Ok(answer) => answer,
+            };
+            let found = answer.read(1).map(|found| found.mod_revision.0);
+            let is_fenced_off = !answer.succeeded && found != Some(fence.revision);
+            if !is_fenced_off || self.is_other(life, &answer) {
+                return Ok(answer);
             }
-            other => Ok(other?),
+            self.fence = None;
         }
+        Err(lost_again())
     }
 }
 
-fn compare_value(key: Value, compare: &Compare) -> Value {
-    match compare.expected {
+fn lost_again() -> StoreError {
+    StoreError::Unavailable("etcd gives leases up as fast as it grants them".into())
+}
+
+fn compare_value(key: &[u8], expected: Option<Revision>) -> Value {
+    let key = wire::octets(key);
+    match expected {
         Some(Revision(revision)) => json!({
             "key": key, "target": "MOD", "result": "EQUAL",
             "mod_revision": wire::number(revision),
@@ -281,6 +333,9 @@ fn fresh_incarnation() -> Result<[u8; 16], StoreError> {
 
 impl Store for EtcdStore {
     fn snapshot(&mut self) -> Result<Snapshot, StoreError> {
+        if self.unsettled {
+            self.fence()?;
+        }
         for _ in 0..ATTEMPTS {
             let (header, found) = match self.scan() {
                 Err(Failure::Compacted) => continue,
@@ -322,7 +377,7 @@ impl Store for EtcdStore {
         transaction.check()?;
         let life = self.life()?;
         let answer = self.send(&life, transaction)?;
-        if self.is_other(&life, &answer.header) {
+        if self.is_other(&life, &answer) {
             self.state = State::Replaced;
             if answer.succeeded {
                 let text = "another store answered: take a new snapshot".to_owned();
@@ -330,17 +385,11 @@ impl Store for EtcdStore {
             }
             return Err(StoreError::Replaced);
         }
-        let revision = answer.header.revision.0;
-        self.newest = revision;
-        if answer.succeeded {
-            return Ok(Outcome::Committed(Revision(revision)));
+        self.newest = answer.header.revision.0;
+        if !answer.succeeded {
+            return Ok(Outcome::Conflict);
         }
-        let found = answer.into_read().unwrap_or_default();
-        if found.value.0 != life.key {
-            self.state = State::Replaced;
-            return Err(StoreError::Replaced);
-        }
-        Ok(Outcome::Conflict)
+        Ok(Outcome::Committed(Revision(self.newest)))
     }
 
     fn watch(&mut self, after: Revision) -> Result<Watch, StoreError> {

@@ -69,7 +69,7 @@ impl Watcher {
                 End::Abandoned => return,
                 End::Lost(reason) => return self.feed.end(reason),
                 End::Broken(why) => {
-                    tracing::debug!(why, "a watch of etcd is opened again");
+                    tracing::warn!(why, "a watch of etcd is opened again");
                     self.at = self.at.wrapping_add(1);
                 }
             }

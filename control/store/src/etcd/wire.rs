@@ -44,9 +44,9 @@ impl<'de, T: std::str::FromStr<Err: std::fmt::Display>> Deserialize<'de> for Num
     }
 }
 
-/// What every answer begins with.
-#[derive(Clone, Copy, Deserialize, Debug, Default)]
-#[serde(default)]
+/// What every answer begins with, and never without: neither number is ever zero. So nothing that
+/// is no answer passes for one that found nothing.
+#[derive(Clone, Copy, Deserialize, Debug)]
 pub(super) struct Header {
     pub(super) cluster_id: Number<u64>,
     pub(super) revision: Number<u64>,
@@ -62,34 +62,47 @@ pub(super) struct KeyValue {
     pub(super) lease: Number<i64>,
 }
 
-#[derive(Deserialize, Debug, Default)]
-#[serde(default)]
+#[derive(Deserialize, Debug)]
 pub(super) struct RangeAnswer {
     pub(super) header: Header,
+    #[serde(default)]
     pub(super) kvs: Vec<KeyValue>,
+    #[serde(default)]
     pub(super) more: bool,
 }
 
-#[derive(Deserialize, Debug, Default)]
-#[serde(default)]
+#[derive(Deserialize, Debug)]
 pub(super) struct TxnAnswer {
     pub(super) header: Header,
+    #[serde(default)]
     pub(super) succeeded: bool,
-    pub(super) responses: Vec<TxnPart>,
+    #[serde(default)]
+    responses: Vec<TxnPart>,
 }
 
 impl TxnAnswer {
-    /// The first key that the first read of the transaction found.
-    pub(super) fn into_read(self) -> Option<KeyValue> {
-        let part = self.responses.into_iter().next()?;
-        part.response_range?.kvs.into_iter().next()
+    /// The key that a read of the transaction found.
+    pub(super) fn read(&self, number: usize) -> Option<&KeyValue> {
+        let part = self.responses.get(number)?;
+        part.response_range.as_ref()?.kvs.first()
     }
+}
+
+#[derive(Deserialize, Debug)]
+pub(super) struct PutAnswer {
+    pub(super) header: Header,
 }
 
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
-pub(super) struct TxnPart {
-    response_range: Option<RangeAnswer>,
+struct TxnPart {
+    response_range: Option<TxnRead>,
+}
+
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+struct TxnRead {
+    kvs: Vec<KeyValue>,
 }
 
 #[derive(Deserialize, Debug, Default)]
@@ -205,11 +218,10 @@ mod tests {
         let answer: TxnAnswer = serde_json::from_str(text).expect("as etcd writes it");
         assert_eq!(answer.header.cluster_id, Number(u64::MAX));
         assert!(!answer.succeeded);
-        let found = answer.into_read().expect("a key");
-        assert_eq!(
-            (found.key, found.mod_revision),
-            (Octets(vec![b'a']), Number(2))
-        );
+        let found = answer.read(0).expect("a key");
+        assert_eq!(found.key, Octets(vec![b'a']));
+        assert_eq!(found.mod_revision, Number(2));
+        assert!(answer.read(1).is_none());
 
         let text = r#"{"events":[{"type":"DELETE","kv":{"key":"YQ==","mod_revision":"9"},
             "prev_kv":{"key":"YQ==","lease":"-7"}},{"kv":{"key":"Yg=="}}]}"#;
@@ -233,14 +245,24 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_refused() {
-        for text in [
-            r#"{"kvs":[{"key":"?"}]}"#,
-            r#"{"header":{"revision":"-1"}}"#,
-            r#"{"header":{"revision":"18446744073709551616"}}"#,
-            r#"{"kvs":{}}"#,
-            "[",
+        let good = r#"{"header":{"cluster_id":"7","revision":"3"},"kvs":[{"key":"YQ=="}]}"#;
+        let parse = |text: &str| serde_json::from_str::<RangeAnswer>(text);
+        assert!(parse(good).is_ok());
+        for (part, wrong) in [
+            ("YQ==", "?"),
+            (r#""3""#, r#""-1""#),
+            (r#""3""#, r#""18446744073709551616""#),
+            (r#""3""#, "3"),
+            (r#""cluster_id":"7","#, ""),
+            (r#","revision":"3""#, ""),
+            (r#"[{"key":"YQ=="}]"#, "{}"),
+            ("}]}", "}]"),
         ] {
-            assert!(serde_json::from_str::<RangeAnswer>(text).is_err(), "{text}");
+            let bad = good.replace(part, wrong);
+            assert!(bad != good && parse(&bad).is_err(), "{bad}");
+        }
+        for text in ["", "{}", "[]", "null"] {
+            assert!(parse(text).is_err(), "{text}");
         }
     }
 }

@@ -15,12 +15,12 @@ use crate::error::StoreError;
 /// What the database may keep of the file in memory, in octets. It holds all of a large fabric.
 const CACHE: usize = 64 << 20;
 
-/// Opens the database in this file, or makes both. Also says where on the disk the file is: a
-/// copy is elsewhere.
-pub(super) fn open(path: &Path) -> Result<(Database, u64), StoreError> {
+/// Opens the database in this file, or makes both where it may. Also says where on the disk the
+/// file is: a copy is elsewhere.
+pub(super) fn open(path: &Path, may_create: bool) -> Result<(Database, u64), StoreError> {
     match options().open(path) {
         Ok(file) => open_existing(path, file),
-        Err(error) if error.kind() == ErrorKind::NotFound => create(path),
+        Err(error) if may_create && error.kind() == ErrorKind::NotFound => create(path),
         Err(error) => Err(at(path, &error)),
     }
 }

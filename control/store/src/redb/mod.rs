@@ -66,7 +66,11 @@ impl RedbStore {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let path = path.into();
         let again = path.clone();
-        let opener = Box::new(move || file::open(&again));
+        let mut may_create = true;
+        let opener = Box::new(move || {
+            // Later, a missing file is an error: a new one would be without all that was stored.
+            file::open(&again, std::mem::take(&mut may_create))
+        });
         Self::with_opener(opener, Some(path))
     }
 

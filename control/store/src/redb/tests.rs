@@ -227,9 +227,29 @@ fn a_disk_that_fails_while_a_store_is_opened_leaves_it_as_it_was() {
     assert!((1..200).contains(&failures), "{failures}");
 }
 
+#[test]
+fn a_file_that_is_gone_or_another_is_not_gone_on_with() {
+    let folder = TempDir::new().expect("a folder");
+    let (path, other) = (folder.path().join("store"), folder.path().join("other"));
+    let mut store = RedbStore::open(&path).expect("a new store");
+    drop(RedbStore::open(&other).expect("a new store"));
+    std::fs::remove_file(&path).expect("removed");
+    // As after an I/O error.
+    store.database = None;
+    let gone = store.snapshot();
+    assert!(matches!(gone, Err(StoreError::Unavailable(_))), "{gone:?}");
+    assert!(!path.exists());
+    std::fs::rename(&other, &path).expect("a move");
+    let replaced = store.snapshot();
+    assert!(
+        matches!(replaced, Err(StoreError::Corrupt(_))),
+        "{replaced:?}"
+    );
+}
+
 fn with_meta(path: &Path, change: impl FnOnce(&Database)) -> StoreError {
     drop(RedbStore::open(path).expect("a new store"));
-    let (database, _) = file::open(path).expect("not in use");
+    let (database, _) = file::open(path, false).expect("not in use");
     change(&database);
     drop(database);
     match RedbStore::open(path) {
@@ -401,7 +421,7 @@ fn a_power_failure_at_any_write_loses_nothing_that_was_acknowledged() {
             acknowledged += 1;
         };
         interrupted += usize::from(!failed.cached.is_empty());
-        disk = failed.lose_power(|| random(&mut seed) % 2 == 0);
+        disk = failed.lose_power(|| random(&mut seed).is_multiple_of(2));
     }
     assert!(
         interrupted > 50,

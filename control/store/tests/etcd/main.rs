@@ -5,10 +5,13 @@ mod cluster;
 #[path = "../conformance/mod.rs"]
 mod conformance;
 mod faults;
+mod impostors;
 mod lives;
 mod secured;
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use omni_store::{Event, LostReason, Outcome, Revision, Store, StoreError, Transaction};
 use serde_json::{Value, json};
@@ -54,6 +57,60 @@ fn servers_share_a_store_and_fabrics_do_not() {
     let elsewhere = neighbor.snapshot().expect("a cluster that works");
     assert!(elsewhere.items.is_empty());
     assert_ne!(elsewhere.incarnation, mine.incarnation);
+}
+
+#[test]
+fn a_snapshot_of_many_pages_is_of_one_revision() {
+    let cluster = Cluster::new(1);
+    let (mut store, mut other) = (cluster.store("home"), cluster.store("home"));
+    for group in 0..25 {
+        let change = |number| put(&format!("{group:02}/{number:02}"), "0");
+        commit(&mut store, &of::<60>(std::array::from_fn(change)));
+    }
+    // The first and the last item always change together, from page to page of every snapshot.
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                number += 1;
+                let value = number.to_string();
+                commit(
+                    &mut other,
+                    &of([put("00/00", &value), put("24/59", &value)]),
+                );
+            }
+        });
+        let mut values = BTreeSet::new();
+        while values.len() < 10 {
+            let items = store.snapshot().expect("a cluster that works").items;
+            assert_eq!(items.len(), 1500);
+            assert!(items.is_sorted_by(|a, b| a.key < b.key));
+            assert_eq!(items[0].value, items[1499].value, "torn");
+            values.insert(items[0].value.clone());
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_quota_that_is_reached_is_told() {
+    let flags = ["--quota-backend-bytes=1000000".to_owned()];
+    let cluster = Cluster::start_all(1, "http", |_| flags.into());
+    cluster.wait_for_leader();
+    let mut store = cluster.store("home");
+    let big = "x".repeat(60_000);
+    let mut count = 0;
+    let error = loop {
+        match store.commit(&of([put(&count.to_string(), &big)])) {
+            Ok(_) => count += 1,
+            Err(error) => break error,
+        }
+        assert!(count < 100, "more than the quota");
+    };
+    assert!(matches!(error, StoreError::Full(_)), "{error}");
+    let items = store.snapshot().expect("it can be read").items;
+    assert_eq!(items.len(), count, "what was acknowledged, and no more");
 }
 
 #[test]
