@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use crate::check::{BEHIND_DEFAULT, BUM_PPS_DEFAULT};
 use crate::checked::{
     Access, Config, Control, Mtu, Node, Peer, PortVlans, StaticEntry, StaticOwner, Switch,
     Underlay, Workers,
@@ -55,6 +56,18 @@ pub struct PeerPolicy {
     pub addresses_max: u32,
     /// How many frames a second to more than one receiver it may send; `None` = any number.
     pub bum_pps: Option<u32>,
+}
+
+impl Default for PeerPolicy {
+    /// What a peer may do that the file says nothing else of.
+    fn default() -> Self {
+        Self {
+            vlans: VlanSet::all(),
+            macs_max: BEHIND_DEFAULT,
+            addresses_max: BEHIND_DEFAULT,
+            bum_pps: Some(BUM_PPS_DEFAULT),
+        }
+    }
 }
 
 impl Peer {
@@ -144,7 +157,7 @@ impl Config {
     /// does not compile until somebody decided which sort it is.
     fn fixed_keys_that_differ(&self, next: &Self) -> Vec<&'static str> {
         let Self {
-            fabric: _,
+            fabric,
             node,
             underlay,
             access,
@@ -157,10 +170,12 @@ impl Config {
         } = self;
         let Node {
             name: _,
-            private_key: _,
+            private_key,
             private_key_file: _,
             state_file,
         } = node;
+        // What a node signs, and what was signed for it, is for this key and this fabric.
+        let may_become_another = nucleus.is_empty() && authority.is_none();
         let Underlay {
             interface,
             port,
@@ -170,6 +185,7 @@ impl Config {
             zero_copy,
             filter: _,
             source_ports,
+            endpoints,
         } = underlay;
         let Workers {
             cores,
@@ -189,10 +205,19 @@ impl Config {
                 *source_ports == next.underlay.source_ports,
                 "underlay.source_ports",
             ),
+            (*endpoints == next.underlay.endpoints, "underlay.endpoints"),
             (access.len() == next.access.len(), "access"),
             (*cores == next.workers.cores, "workers.cores"),
             (*poll == next.workers.poll, "workers.poll"),
             (*priority == next.workers.priority, "workers.priority"),
+            (
+                may_become_another || *fabric == next.fabric,
+                "fabric, with nucleus or authority,",
+            ),
+            (
+                may_become_another || *private_key == next.node.private_key,
+                "node.private_key_file, with nucleus or authority,",
+            ),
             (*nucleus == next.nucleus, "nucleus"),
             (*authority == next.authority, "authority"),
             (*socket == next.control.socket, "control.socket"),

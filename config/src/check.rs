@@ -5,6 +5,7 @@ mod switch;
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -37,10 +38,13 @@ const NUMBERS: RangeInclusive<u64> = 0..=1023;
 pub(crate) const VLANS: RangeInclusive<u64> = 0..=MAX_VLAN as u64;
 
 /// How many MAC addresses, and IP addresses, may be behind a peer that the file says nothing of.
-const BEHIND_DEFAULT: u32 = 1024;
+pub(crate) const BEHIND_DEFAULT: u32 = 1024;
+
+/// The most places where a node says that it can be reached.
+const MAX_ENDPOINTS: usize = 8;
 
 /// How many frames a second to more than one receiver are let through by default.
-const BUM_PPS_DEFAULT: u32 = 1000;
+pub(crate) const BUM_PPS_DEFAULT: u32 = 1000;
 
 /// How key files are found and read.
 pub(crate) struct KeyFiles<'a> {
@@ -121,6 +125,9 @@ fn underlay(field: &Field<'_>) -> Result<Underlay, Problem> {
             SourcePorts::One,
             SOURCE_PORTS,
         )?,
+        endpoints: fields
+            .optional("endpoints")
+            .map_or(Ok(Vec::new()), |field| endpoints(&field))?,
     })
 }
 
@@ -218,28 +225,51 @@ fn behind(field: Option<Field<'_>>) -> Result<u32, Problem> {
     field.map_or(Ok(BEHIND_DEFAULT), |field| number32(&field, 1..=65536))
 }
 
-/// Checks the list in full, so that what is written for a later version is right, and then
-/// refuses it: a node that takes it and never registers would look broken.
+/// The most rendezvous servers that a node registers with.
+const MAX_NUCLEI: usize = 8;
+
 fn nucleus(field: &Field<'_>) -> Result<Vec<Nucleus>, Problem> {
     let items = field.items()?;
-    for item in &items {
+    if items.len() > MAX_NUCLEI {
+        return Err(field.wrong(format!("has {} entries", items.len())));
+    }
+    let mut nuclei = Vec::new();
+    let mut endpoints = Distinct::new("endpoint");
+    for item in items {
         let fields = item.fields(&schema::NUCLEUS)?;
-        value(&fields.required("endpoint")?, values::endpoint)?;
-        value(&fields.required("public_key")?, values::public_key)?;
+        let endpoint_field = fields.required("endpoint")?;
+        let endpoint = value(&endpoint_field, values::endpoint)?;
+        endpoints.insert(endpoint, &endpoint_field)?;
+        nuclei.push(Nucleus {
+            endpoint,
+            public_key: value(&fields.required("public_key")?, values::public_key)?,
+        });
     }
-    match items.is_empty() {
-        true => Ok(Vec::new()),
-        false => Err(field.wrong("this version does not register with a nucleus yet")),
-    }
+    Ok(nuclei)
 }
 
-/// Refused as [`nucleus`] is: a node that takes it and checks no certificate would let anyone in
-/// whom the operator believes to be kept out.
 fn authority(field: &Field<'_>, keys: &KeyFiles<'_>) -> Result<Authority, Problem> {
     let fields = field.fields(&schema::AUTHORITY)?;
-    value(&fields.required("public_key")?, values::public_key)?;
-    path(&fields.required("certificate_file")?, keys)?;
-    Err(field.wrong("this version does not check certificates yet"))
+    Ok(Authority {
+        public_key: value(&fields.required("public_key")?, values::public_key)?,
+        certificate_file: path(&fields.required("certificate_file")?, keys)?,
+    })
+}
+
+/// Places where a node can be reached.
+fn endpoints(field: &Field<'_>) -> Result<Vec<SocketAddr>, Problem> {
+    let items = field.items()?;
+    if items.len() > MAX_ENDPOINTS {
+        return Err(field.wrong(format!("has {} entries", items.len())));
+    }
+    let mut endpoints = Vec::new();
+    let mut distinct = Distinct::new("endpoint");
+    for item in items {
+        let endpoint = value(&item, values::endpoint)?;
+        distinct.insert(endpoint, &item)?;
+        endpoints.push(endpoint);
+    }
+    Ok(endpoints)
 }
 
 fn control(

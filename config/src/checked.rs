@@ -26,9 +26,9 @@ pub struct Config {
     pub peers: Vec<Peer>,
     /// What the node does as a switch, on all ports and for all peers.
     pub switch: Switch,
-    /// Where to register. Always empty in this version, which refuses entries.
+    /// Where to register: at most 8, their endpoints distinct.
     pub nucleus: Vec<Nucleus>,
-    /// Who certifies members. Always `None` in this version, which refuses the key.
+    /// Who certifies members; without one only `peers` are.
     pub authority: Option<Authority>,
     /// Where operators look in.
     pub control: Control,
@@ -67,6 +67,8 @@ pub struct Underlay {
     pub filter: bool,
     /// Where messages of the second and further lanes leave from.
     pub source_ports: SourcePorts,
+    /// Where the node can be reached beside the interface's own addresses: at most 8, distinct.
+    pub endpoints: Vec<SocketAddr>,
 }
 
 /// Which receive queues of the underlay have a worker.

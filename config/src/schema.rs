@@ -37,6 +37,9 @@ const INTERFACE: &str =
     "1..=15 octets without white space, control characters, / : %, and not . or ..";
 /// Outer addresses.
 const ENDPOINT: &str = "IPv4:port or [IPv6]:port, a single host's address and a port 1..=65535";
+/// Places of the node itself.
+const ENDPOINTS: &str = "a list of at most 8 distinct endpoints, each IPv4:port or [IPv6]:port, a \
+                         single host's address and a port 1..=65535";
 /// Public keys.
 pub(crate) const PUBLIC_KEY: &str = "32 octets in base64 (44 characters), not all zero";
 /// Key files.
@@ -91,12 +94,12 @@ pub(crate) const TOP: Section = Section {
         Key {
             name: "nucleus",
             default: "none",
-            allowed: "an empty list",
+            allowed: "a list of at most 8 mappings",
         },
         Key {
             name: "authority",
             default: "none",
-            allowed: "to leave the key out",
+            allowed: "a mapping of public_key, certificate_file",
         },
         Key {
             name: "control",
@@ -169,6 +172,11 @@ pub(crate) const UNDERLAY: Section = Section {
             name: "source_ports",
             default: "one",
             allowed: "one or per_lane",
+        },
+        Key {
+            name: "endpoints",
+            default: "none",
+            allowed: ENDPOINTS,
         },
     ],
 };

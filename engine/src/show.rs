@@ -14,6 +14,9 @@ pub struct Show {
     pub node: NodeView,
     /// All its peers.
     pub peers: Vec<PeerView>,
+    /// Each Nucleus that it registers with, as configured.
+    #[serde(default)]
+    pub nuclei: Vec<NucleusView>,
     /// The forwarding table, in order.
     pub fdb: Vec<FdbView>,
     /// Bindings of IP to MAC addresses.
@@ -74,6 +77,27 @@ pub struct PeerView {
     pub tx_frames: u64,
     /// Their octets.
     pub tx_bytes: u64,
+}
+
+/// A Nucleus.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NucleusView {
+    /// Where it is.
+    pub endpoint: String,
+    /// `connected` or `connecting`.
+    pub state: String,
+    /// Whether it has this node's registration.
+    pub registered: bool,
+    /// Whether it has told all that it knows.
+    pub complete: bool,
+    /// Up to which revision of its list.
+    pub revision: u64,
+    /// Since it last said anything.
+    pub heard_seconds: Option<u64>,
+    /// Where it sees this node's fabric port.
+    pub seen_at: Option<String>,
+    /// Why it refused something last, in its words.
+    pub refusal: Option<String>,
 }
 
 /// An address of the forwarding table.

@@ -243,7 +243,8 @@ impl Ganglion {
     }
 
     /// Sends the first or the next initiation of the handshake that we run with the peer. From the
-    /// second on it is sent wherever the peer may be: what is known may be out of date.
+    /// second on it is sent wherever the peer may be: what is known may be out of date. To a peer
+    /// that there was no session with yet, the first one is as well: nothing is known.
     pub(super) fn send_initiation(&mut self, id: PeerId, now: Now) {
         let session_id = self.unused_index();
         let ephemeral = random::key(&mut *self.rng);
@@ -281,7 +282,8 @@ impl Ganglion {
             self.indices.remove(&index);
         }
         let others = peer.candidates.iter().filter(|&&at| at != route.remote);
-        let others: Vec<SocketAddr> = others.filter(|_| !is_first).copied().collect();
+        let looks_around = !is_first || peer.last_handshake.is_none();
+        let others: Vec<SocketAddr> = others.filter(|_| looks_around).copied().collect();
         self.indices.insert(session_id, id);
         self.transmit(route, &message);
         for remote in others {

@@ -13,6 +13,9 @@ use super::{Ganglion, GanglionEvent, Route};
 use crate::message::{Command, PeerId};
 use crate::peer::Peer;
 
+/// The most places that a peer is looked for at.
+const PLACES_MAX: usize = 16;
+
 impl Ganglion {
     /// Takes in how messages reach `endpoint`; `None` when they do not now.
     ///
@@ -95,6 +98,34 @@ impl Ganglion {
         }
         self.by_endpoint.insert((endpoint, id));
         self.ask_for_path(id);
+    }
+
+    /// Sets where a peer is looked for, the likeliest place first. One that it is not known of where
+    /// it is can be spoken to from then on; no handshake is begun. False when there is no such
+    /// peer.
+    pub fn set_places(&mut self, peer: PeerId, places: &[SocketAddr]) -> bool {
+        let Some(known) = self.peers.get(&peer) else {
+            return false;
+        };
+        let is_lost = known.endpoint.is_none();
+        let places = &places[..places.len().min(PLACES_MAX)];
+        self.set_candidates(peer, places.iter().copied());
+        if let Some(&first) = places.first().filter(|_| is_lost) {
+            self.move_to(peer, first, None);
+        }
+        true
+    }
+
+    /// The peer asks by others to be spoken to: a handshake with it begins, unless there is a
+    /// session or it is not known where it is.
+    pub fn call(&mut self, now: Now, peer: PeerId) {
+        let has_session = self
+            .peers
+            .get(&peer)
+            .is_none_or(|peer| peer.sessions.current.is_some());
+        if !has_session {
+            self.start_handshake(peer, now);
+        }
     }
 
     /// Sets where else a peer is looked for when it does not answer at its endpoint.

@@ -77,6 +77,8 @@ const fn is_offence(reason: DropReason) -> bool {
         DropReason::InnerTooShort
             | DropReason::SourceMacInvalid
             | DropReason::SourceMacNotOwned
+            | DropReason::SourceMacNotAllowed
+            | DropReason::AddressNotGranted
             | DropReason::VlanInvalid
             | DropReason::ControlLimited
             | DropReason::ReservedDestination
@@ -311,9 +313,16 @@ impl<F: Frame> Datapath<F> {
         if ethernet::is_reserved(ethernet.destination) {
             return Err(DropReason::ReservedDestination);
         }
-        let policy = self.peers.get(peer).map(|peer| &peer.policy);
-        if !policy.is_some_and(|policy| policy.vlans.contains(ethernet.vlan)) {
+        let Some(policy) = self.peers.get(peer).map(|peer| &peer.policy) else {
             return Err(DropReason::VlanNotAllowed);
+        };
+        if !policy.vlans.contains(ethernet.vlan) {
+            return Err(DropReason::VlanNotAllowed);
+        }
+        if let Some(grants) = &policy.grants
+            && !grants.allows_mac(ethernet.vlan, ethernet.source)
+        {
+            return Err(DropReason::SourceMacNotAllowed);
         }
         let source = fdb_key(ethernet.vlan, ethernet.source);
         self.admit(now, source, Owner::Peer(peer))?;

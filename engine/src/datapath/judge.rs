@@ -115,6 +115,7 @@ impl<F: Frame> Datapath<F> {
             vlan: ethernet.vlan,
             ethernet,
             owner,
+            grants: None,
         };
         let policy = self.port(port);
         let (guard_ra, guard_dhcp) = policy.map_or((false, false), |policy| {
@@ -167,11 +168,14 @@ impl<F: Frame> Datapath<F> {
         if !is_to_be_inspected(inner, ethernet, false) {
             return Ok(());
         }
+        let known = self.peers.get(peer);
+        let grants = known.and_then(|peer| peer.policy.grants.clone());
         let context = Context {
             now,
             vlan: ethernet.vlan,
             ethernet,
             owner: Owner::Peer(peer),
+            grants: grants.as_deref(),
         };
         let (neighbors, upcalls) = (&mut self.neighbors, &mut self.upcalls);
         match inspect(inner, ethernet) {

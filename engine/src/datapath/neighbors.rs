@@ -18,6 +18,7 @@
 use core::net::IpAddr;
 
 use omni_control::message::{Owner, Upcall};
+use omni_membership::Grants;
 use omni_wire::arp::{Arp, Operation};
 use omni_wire::ethernet::Ethernet;
 use omni_wire::nd::{Advertisement, Solicitation};
@@ -50,6 +51,8 @@ pub(super) struct Context<'a> {
     pub(super) vlan: u16,
     pub(super) ethernet: &'a Ethernet,
     pub(super) owner: Owner,
+    /// What the owner may have, where that is limited.
+    pub(super) grants: Option<&'a Grants>,
 }
 
 /// One worker's bindings.
@@ -159,11 +162,18 @@ impl Neighbors {
         upcalls: &mut Vec<Upcall>,
     ) -> Result<(), DropReason> {
         let Context {
-            now, vlan, owner, ..
+            now,
+            vlan,
+            owner,
+            grants,
+            ..
         } = context;
         // Nobody has these.
         if ip.is_unspecified() || ip.is_multicast() || is_broadcast(ip) {
             return Err(DropReason::NeighborMalformed);
+        }
+        if grants.is_some_and(|grants| !grants.allows_address(vlan, ip)) {
+            return Err(DropReason::AddressNotGranted);
         }
         let key = (vlan, ip);
         let told = Upcall::Bound {

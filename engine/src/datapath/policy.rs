@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use omni_control::message::VlanBits;
+use omni_membership::Grants;
 use omni_wire::MacAddr;
 
 use super::storm::StormBucket;
@@ -94,6 +95,8 @@ pub struct PeerPolicy {
     pub addresses_max: usize,
     /// Limits broadcasts, multicasts and frames to unknown addresses from it.
     pub storm: Option<Arc<StormBucket>>,
+    /// What its certificate allows; `None` where it has none.
+    pub grants: Option<Arc<Grants>>,
 }
 
 impl Default for PeerPolicy {
@@ -103,6 +106,7 @@ impl Default for PeerPolicy {
             macs_max: PEER_ADDRESSES_MAX,
             addresses_max: PEER_ADDRESSES_MAX,
             storm: None,
+            grants: None,
         }
     }
 }

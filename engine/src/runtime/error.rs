@@ -74,6 +74,12 @@ pub enum EngineError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// What makes the node a member is not good.
+    #[error("{why}")]
+    Membership {
+        /// The key of the configuration, and what is wrong.
+        why: String,
+    },
     /// A peer has our own key.
     #[error("peers: {name} has this node's own public key")]
     PeerIsSelf {

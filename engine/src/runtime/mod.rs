@@ -17,6 +17,7 @@ mod pace;
 mod paths;
 mod ports;
 mod reload;
+mod rendezvous;
 mod report;
 mod request;
 mod state;
@@ -60,6 +61,7 @@ use filter::Filter;
 use pace::Pace;
 use paths::Paths;
 use ports::Ports;
+use rendezvous::Rendezvous;
 use request::{ControlSocket, Request};
 use state::StateFile;
 use switching::StaticPlace;
@@ -111,6 +113,7 @@ struct Node {
     state: StateFile,
     filter: Filter,
     throttle: Throttle,
+    rendezvous: Option<Rendezvous>,
     paths: Paths,
     ports: Ports,
     netlink: Netlink,
@@ -145,12 +148,21 @@ impl Node {
             bound,
         } = started;
         let now = clock::now();
+        let (lanes, max_frame) = (mailbox.workers() as u16, ports.max_frame() as u16);
+        let rendezvous = match Rendezvous::start(&config, now, lanes, max_frame) {
+            Ok(rendezvous) => rendezvous,
+            Err(error) => {
+                join(mailbox, workers);
+                ports.close(&netlink).await;
+                return Err(error);
+            }
+        };
         let state = StateFile::new(&config.node.state_file);
         let ganglion_config = GanglionConfig {
             fabric: config.fabric.clone(),
             private_key,
-            lanes: mailbox.workers() as u16,
-            max_frame: ports.max_frame() as u16,
+            lanes,
+            max_frame,
             capabilities: 0,
             workers: mailbox.workers(),
             path_mtu: config.switch.path_mtu,
@@ -169,6 +181,7 @@ impl Node {
             state,
             filter: Filter::new(config.underlay.filter),
             throttle: Throttle::default(),
+            rendezvous,
             paths: Paths::new(ports.underlay_index(), config.underlay.port),
             ports,
             netlink,
@@ -184,6 +197,7 @@ impl Node {
             node.add_peer(&peer);
         }
         node.insert_static(now.instant);
+        node.meet_members();
         // The workers know the peers before the first frame comes.
         node.carry_out().await;
         let attached = node
@@ -261,6 +275,7 @@ impl Node {
         let mut pace = Pace::new(clock::instant());
         let mut looked = false;
         loop {
+            self.run_rendezvous();
             let crowded = self.carry_out().await;
             if !ready {
                 ready = true;
@@ -282,6 +297,7 @@ impl Node {
                 () = self.told.notified() => {}
                 event = self.netlink.next_event() => self.handle_kernel(event).await?,
                 Some(request) = self.requests.recv() => self.answer(request).await,
+                told = Rendezvous::next(&mut self.rendezvous) => self.take_told(told),
                 _ = housekeeping.tick() => self.keep_house().await?,
                 () = tokio::time::sleep(timeout) => {}
             }
@@ -301,6 +317,8 @@ impl Node {
             pace.looked(now, self.plane.poll_timeout());
         }
         let wanted = pace.patience(now, looked).unwrap_or(HOUSEKEEPING);
+        let rendezvous = Rendezvous::poll_timeout(self.rendezvous.as_ref());
+        let wanted = rendezvous.map_or(wanted, |at| wanted.min(at.since(now)));
         if crowded {
             wanted.min(MAILBOX_RETRY)
         } else {
@@ -449,6 +467,7 @@ impl Node {
             self.resolve(peer).await;
         }
         self.throttle_offenders(now);
+        self.look_after_members();
         Ok(())
     }
 
@@ -594,6 +613,9 @@ impl Node {
 
 /// Room for the frames that wait for handshakes: what each peer may have, within reason.
 fn staged_max(config: &Config) -> usize {
+    if !config.nucleus.is_empty() {
+        return STAGED_MAX;
+    }
     (config.peers.len() * STAGED_MIN).clamp(STAGED_MIN, STAGED_MAX)
 }
 

@@ -192,10 +192,13 @@ impl Node {
         }
     }
 
-    fn remove_peer(&mut self, id: PeerId) {
+    pub(super) fn remove_peer(&mut self, id: PeerId) {
         self.plane.ganglion.remove_peer(id);
         self.paths.forget(id);
         self.throttle.forget(id);
+        if let Some(rendezvous) = &mut self.rendezvous {
+            rendezvous.forget(id);
+        }
         self.peer_names.remove(&id);
     }
 }

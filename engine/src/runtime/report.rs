@@ -34,6 +34,11 @@ pub(super) fn show(node: &Node, reports: &[WorkerReport], drops: &DropCounters) 
             uptime_seconds: now.since(node.started).as_secs(),
         },
         peers: peers(node, now),
+        nuclei: node
+            .rendezvous
+            .as_ref()
+            .map(|rendezvous| rendezvous.view(now))
+            .unwrap_or_default(),
         fdb: tables.fdb(),
         neighbors: tables.neighbors(),
         vlans: tables.vlans(&ports_around(node), &peers_around(node)),

@@ -16,13 +16,31 @@ use tracing::{info, warn};
 #[derive(Debug)]
 pub(super) struct StateFile {
     path: PathBuf,
+    /// The most that is read, in octets.
+    len_max: usize,
+    /// What it costs when it cannot be written.
+    without: &'static str,
     failing: bool,
 }
 
 impl StateFile {
+    /// That with timestamps.
     pub(super) fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
+            len_max: Remembered::MAX_LEN,
+            without: "after a restart, old handshakes could be replayed to it, and with its clock \
+                      set back peers would refuse it; see node.state_file",
+            failing: false,
+        }
+    }
+
+    /// That with what is known of members.
+    pub(super) fn of_map(path: &Path, len_max: usize) -> Self {
+        Self {
+            path: path.to_owned(),
+            len_max,
+            without: "after a restart, it knows no member before a nucleus answers",
             failing: false,
         }
     }
@@ -58,7 +76,7 @@ impl StateFile {
         let mut content = Vec::new();
         let file = fs::File::open(&self.path)?;
         // One octet more tells the parser that there is too much.
-        file.take(Remembered::MAX_LEN as u64 + 1)
+        file.take(self.len_max as u64 + 1)
             .read_to_end(&mut content)?;
         Ok(content)
     }
@@ -74,12 +92,8 @@ impl StateFile {
             Ok(()) => {}
             Err(error) if self.failing => tracing::debug!(%path, %error, "still not written"),
             Err(error) => {
-                warn!(
-                    %path, %error,
-                    "cannot write what the node remembers: after a restart, old handshakes could \
-                     be replayed to it, and with its clock set back peers would refuse it; see \
-                     node.state_file"
-                );
+                let without = self.without;
+                warn!(%path, %error, "cannot write what the node remembers: {without}");
                 self.failing = true;
             }
         }

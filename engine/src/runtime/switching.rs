@@ -61,6 +61,7 @@ pub(super) fn peer_policy(settings: &PeerSettings) -> PeerPolicy {
         macs_max: settings.macs_max as usize,
         addresses_max: settings.addresses_max as usize,
         storm: storm(settings.bum_pps),
+        grants: None,
     }
 }
 

@@ -98,6 +98,8 @@ pub(super) struct Bindings {
     forget: Deadlines<BindKey>,
     sequence: Option<u32>,
     pub(super) news: News<BindKey>,
+    /// Whether local ones came, went or changed since that was asked.
+    local_changed: bool,
 }
 
 const fn mac_key(key: BindKey, mac: MacAddr) -> FdbKey {
@@ -196,6 +198,7 @@ impl Bindings {
             self.withdrawn.remove(&key);
             self.forget.remove(&key);
             self.news.changed(now, key);
+            self.local_changed = true;
         }
     }
 
@@ -206,6 +209,7 @@ impl Bindings {
         self.due.remove(&key);
         if binding.is_local() {
             self.withdraw(now, key);
+            self.local_changed = true;
         }
         Some(binding)
     }
@@ -230,8 +234,8 @@ impl Bindings {
         if binding.is_static() {
             return;
         }
-        if word.source == Source::Announced {
-            binding.word.source = Source::Announced;
+        if word.source == Source::Announced || binding.word.source == Source::Nucleus {
+            binding.word.source = word.source;
             binding.word.stamp = word.stamp;
         }
         binding.expires = binding.expires.max(now + word.lifetime);
@@ -325,6 +329,62 @@ impl Switch {
         self.insert_binding(now, key, word);
     }
 
+    /// A rendezvous says that a host behind a peer has an address, for so long. Where anybody is
+    /// heard with it, that holds.
+    pub fn told(&mut self, now: Instant, bound: Bound, lifetime: Duration) {
+        let Bound {
+            vlan,
+            ip,
+            mac,
+            owner,
+        } = bound;
+        let key = (vlan, ip);
+        let held_by = self.fdb.owner(mac_key(key, mac));
+        let may_be = is_host(ip)
+            && self.carries(vlan)
+            && !(mac.is_multicast() || mac.is_zero())
+            && held_by.is_none_or(|held_by| held_by == owner);
+        if !may_be {
+            self.counters.bindings_refused += 1;
+            return;
+        }
+        let word = Word {
+            mac,
+            owner,
+            source: Source::Nucleus,
+            lifetime,
+            stamp: None,
+        };
+        match self.bindings.get(key).map(|held| held.word) {
+            None => self.bind(now, key, word),
+            Some(held) if held.source != Source::Nucleus => {}
+            Some(held) if (held.owner, held.mac) == (owner, mac) => {
+                self.bindings.confirm(now, key, word);
+            }
+            Some(_) => self.rebind(now, key, word),
+        }
+    }
+
+    /// What a rendezvous said holds no more.
+    pub fn untold(&mut self, now: Instant, vlan: u16, ip: IpAddr, owner: Owner) {
+        let key = (vlan, ip);
+        let held = self.bindings.get(key).map(|held| held.word);
+        if held.is_some_and(|held| (held.source, held.owner) == (Source::Nucleus, owner)) {
+            self.unbind(now, key, true);
+        }
+    }
+
+    /// Whether [`Switch::local_bindings`] gives something else than when this was asked last.
+    pub fn take_local_change(&mut self) -> bool {
+        std::mem::take(&mut self.bindings.local_changed)
+    }
+
+    /// The addresses that local hosts have: (VLAN, IP address, MAC address).
+    pub fn local_bindings(&self) -> impl Iterator<Item = (u16, IpAddr, MacAddr)> {
+        let local = self.bindings.iter().filter(|(_, held)| held.is_local());
+        local.map(|(&(vlan, ip), held)| (vlan, ip, held.word.mac))
+    }
+
     /// A peer announces an address.
     pub(super) fn handle_announcement(
         &mut self,
@@ -346,6 +406,7 @@ impl Switch {
             && self.carries(vlan)
             && !(mac.is_multicast() || mac.is_zero())
             && lifetime > 0
+            && self.peers.grants(peer, vlan, mac, ip)
             && held_by.is_none_or(|held_by| held_by == owner);
         if !may_be {
             self.counters.bindings_refused += 1;
@@ -406,6 +467,9 @@ impl Switch {
         if (held.word.owner, held.word.mac) == (word.owner, word.mac) {
             self.bindings.confirm(now, key, word);
             self.close_dispute(key);
+        } else if held.word.source == Source::Nucleus {
+            // Whoever is heard goes before.
+            self.rebind(now, key, word);
         } else if held.word.owner == word.owner && word.source == Source::Announced {
             // Which of its hosts has it is for the peer to say.
             if held.is_static() {

@@ -72,6 +72,7 @@ use std::sync::Arc;
 
 use omni_control::PublicKey;
 use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId, VlanBits};
+use omni_membership::Grants;
 use omni_wire::Instant;
 use omni_wire::record::{Record, VLANS_LEN};
 
@@ -166,6 +167,22 @@ impl Switch {
         }
         self.trim_addresses(owner, limits.macs_max);
         self.trim_bindings(now, owner, limits.addresses_max);
+    }
+
+    /// Sets what a peer's certificate allows; `None`: it has none. What it announced and may not
+    /// have goes; its frames are for workers to judge.
+    pub fn set_grants(&mut self, now: Instant, peer: PeerId, grants: Option<Arc<Grants>>) {
+        let Some(known) = self.peers.get_mut(peer) else {
+            return;
+        };
+        known.grants = grants;
+        let its = |neighbor: &Neighbor| neighbor.bound.owner == Owner::Peer(peer);
+        let held: Vec<Bound> = self.neighbors().filter(its).map(|n| n.bound).collect();
+        for Bound { vlan, ip, mac, .. } in held {
+            if !self.peers.grants(peer, vlan, mac, ip) {
+                self.unbind(now, (vlan, ip), true);
+            }
+        }
     }
 
     /// There is a new session with a peer: it is told everything.

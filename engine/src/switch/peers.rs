@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use omni_control::PublicKey;
 use omni_control::message::{Owner, PeerId, VlanBits};
-use omni_wire::Instant;
+use omni_membership::Grants;
+use omni_wire::{Instant, MacAddr};
 
 use super::bindings::BindKey;
 use super::deadlines::{Bucket, is_newer};
@@ -30,6 +31,8 @@ const GONE_MAX: usize = 256;
 pub(super) struct Peer {
     pub(super) public_key: PublicKey,
     pub(super) limits: PeerLimits,
+    /// What its certificate allows.
+    pub(super) grants: Option<Arc<Grants>>,
     /// Whether there is a session.
     pub(super) up: bool,
     /// Counts its lives, as far as we know: sequence numbers are good within one.
@@ -71,6 +74,7 @@ impl Peer {
         Self {
             public_key,
             limits,
+            grants: None,
             up: false,
             epoch: 0,
             carried: None,
@@ -169,6 +173,12 @@ impl Peers {
             Owner::Local(_) => 0,
             Owner::Peer(peer) => self.get(peer).map_or(0, |peer| peer.epoch),
         }
+    }
+
+    /// Whether a peer's certificate lets it have an address. It need not have one.
+    pub(super) fn grants(&self, peer: PeerId, vlan: u16, mac: MacAddr, ip: IpAddr) -> bool {
+        let grants = self.get(peer).and_then(|peer| peer.grants.as_ref());
+        grants.is_none_or(|grants| grants.allows_mac(vlan, mac) && grants.allows_address(vlan, ip))
     }
 
     pub(super) fn limits(&self, peer: PeerId) -> PeerLimits {

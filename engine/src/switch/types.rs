@@ -170,6 +170,8 @@ pub enum Source {
     Snooped,
     /// Its owner announced it.
     Announced,
+    /// A rendezvous passed on what its owner signed.
+    Nucleus,
     /// Set by the engine; it stays.
     Static,
 }

@@ -83,7 +83,7 @@ drop_reasons! {
     VlanNotAllowed = "vlan_not_allowed",
     /// Destination is one that bridges keep to a link (01:80:c2:00:00:0x, IEEE 802.1Q s.8.6.3).
     ReservedDestination = "reserved_destination",
-    /// Source MAC is not among those that the port may have.
+    /// Source MAC is not among those that the port, or the peer by its certificate, may have.
     SourceMacNotAllowed = "source_mac_not_allowed",
     /// Port or peer shows more new addresses a second than are learned.
     LearnRate = "learn_rate",
@@ -97,6 +97,9 @@ drop_reasons! {
     NeighborSpoofed = "neighbor_spoofed",
     /// ARP or neighbour discovery message claims an IP address that somebody else has.
     BindingNotOwned = "binding_not_owned",
+    /// ARP or neighbour discovery message claims an IP address that the peer's certificate does not
+    /// grant.
+    AddressNotGranted = "address_not_granted",
     /// ARP, IP or a VLAN tag is wrapped in LLC/SNAP, past all inspection.
     LlcWrapped = "llc_wrapped",
     /// Router advertisement or redirect from a port where no router may be.

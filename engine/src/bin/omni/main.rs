@@ -256,6 +256,7 @@ fn json(show: &Show, section: Option<Section>) -> serde_json::Result<String> {
     let text = match section {
         None => serde_json::to_string_pretty(show),
         Some(Section::Peers) => member("peers", &show.peers),
+        Some(Section::Nuclei) => member("nuclei", &show.nuclei),
         Some(Section::Fdb) => member("fdb", &show.fdb),
         Some(Section::Neighbors) => member("neighbors", &show.neighbors),
         Some(Section::Vlans) => member("vlans", &show.vlans),

@@ -5,7 +5,7 @@ mod switching;
 use std::collections::HashMap;
 
 use clap::ValueEnum;
-use omni_engine::show::{NeighborView, PeerView, QueueView, Show, UmemView};
+use omni_engine::show::{NeighborView, NucleusView, PeerView, QueueView, Show, UmemView};
 use omni_wire::DropReason;
 
 use crate::table::{Cell, Column, Pen, Table, Tone, printable};
@@ -29,6 +29,8 @@ const BAR: usize = 60;
 pub(crate) enum Section {
     /// Who is there, since when, and the traffic with them
     Peers,
+    /// Each Nucleus that the node registers with
+    Nuclei,
     /// The forwarding table: behind whom each MAC address is; and alarms
     Fdb,
     /// Which MAC address each IP address has
@@ -65,6 +67,9 @@ pub(crate) fn screen(show: &Show, view: View) -> String {
     };
     let mut out = head(show, view) + &top.alarms(show);
     for &section in Section::value_variants() {
+        if section == Section::Nuclei && show.nuclei.is_empty() {
+            continue;
+        }
         let body = Body {
             view,
             indent: 2,
@@ -121,6 +126,7 @@ fn head_line([name, fabric, key]: &[String; 3], up: &str, pen: Pen) -> String {
 const fn title(section: Section) -> &'static str {
     match section {
         Section::Peers => "peers",
+        Section::Nuclei => "nuclei",
         Section::Fdb => "fdb",
         Section::Neighbors => "neighbors",
         Section::Vlans => "vlans",
@@ -135,6 +141,7 @@ const fn title(section: Section) -> &'static str {
 fn rows(show: &Show, section: Section) -> Option<usize> {
     match section {
         Section::Peers => Some(show.peers.len()),
+        Section::Nuclei => Some(show.nuclei.len()),
         Section::Fdb => Some(show.fdb.len()),
         Section::Neighbors => Some(show.neighbors.len()),
         Section::Vlans => Some(show.vlans.len()),
@@ -172,6 +179,7 @@ impl Body {
     fn section(self, show: &Show, section: Section) -> String {
         match section {
             Section::Peers => self.peers(&show.peers),
+            Section::Nuclei => self.nuclei(&show.nuclei),
             Section::Fdb => self.fdb(show),
             Section::Neighbors => self.neighbors(&show.neighbors, &show.peers),
             Section::Vlans => self.vlans(show),
@@ -264,6 +272,53 @@ impl Body {
                 count(peer.rx_frames).into(),
                 octets(peer.tx_bytes).into(),
                 count(peer.tx_frames).into(),
+            ]
+        })
+    }
+
+    fn nuclei(self, nuclei: &[NucleusView]) -> String {
+        const COLUMNS: &[Column] = &[
+            Column::left("endpoint").key(),
+            Column::left("state"),
+            Column::left("registered"),
+            Column::right("revision"),
+            Column::left("heard"),
+            Column::left("sees us at").fold(),
+            Column::left("refuses").fold(),
+        ];
+        if nuclei.is_empty() {
+            return self.line(Tone::Dim, "none is configured");
+        }
+        let yes = |is: bool| {
+            let (word, tone) = if is {
+                ("yes", Tone::Good)
+            } else {
+                ("no", Tone::Warning)
+            };
+            Cell::toned(word, tone)
+        };
+        self.table(COLUMNS, nuclei, Section::Nuclei, |nucleus| {
+            let tone = if nucleus.state == "connected" {
+                Tone::Good
+            } else {
+                Tone::Warning
+            };
+            [
+                (&nucleus.endpoint).into(),
+                Cell::toned(&nucleus.state, tone),
+                yes(nucleus.registered),
+                nucleus.revision.to_string().into(),
+                nucleus
+                    .heard_seconds
+                    .map_or_else(Cell::absent, |age| ago(age).into()),
+                nucleus
+                    .seen_at
+                    .as_ref()
+                    .map_or_else(Cell::absent, Cell::from),
+                nucleus
+                    .refusal
+                    .as_ref()
+                    .map_or_else(Cell::absent, |why| Cell::toned(why, Tone::Warning)),
             ]
         })
     }

@@ -204,6 +204,11 @@ impl Ports {
         }
     }
 
+    /// The underlay's own addresses.
+    pub(super) fn local_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.local.iter().copied().filter(is_routed)
+    }
+
     /// Steers messages to the addresses that the underlay has now.
     pub(super) async fn follow_addresses(&mut self, netlink: &Netlink) {
         let Some(attached) = &mut self.underlay_xdp else {
@@ -430,5 +435,13 @@ mod tests {
         assert_eq!(worker_count(4, 2, none()), 2);
         assert_eq!(worker_count(4, 8, [8, 3].into_iter()), 3);
         assert_eq!(worker_count(4, 8, [0].into_iter()), 1);
+    }
+}
+
+/// Whether an address means the same host to others as to itself.
+fn is_routed(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_link_local() && !v4.is_loopback(),
+        IpAddr::V6(v6) => !v6.is_unicast_link_local() && !v6.is_loopback(),
     }
 }

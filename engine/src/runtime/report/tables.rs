@@ -70,6 +70,7 @@ impl Tables<'_> {
                 source: match neighbor.source {
                     Source::Snooped => "snooped",
                     Source::Announced => "peer",
+                    Source::Nucleus => "nucleus",
                     Source::Static => "static",
                 }
                 .to_owned(),

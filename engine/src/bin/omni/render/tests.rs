@@ -23,6 +23,7 @@ fn sample() -> Show {
             uptime_seconds: 11_533,
         },
         peers: peers(),
+        nuclei: Vec::new(),
         fdb: vec![
             fdb_entry(0, "02:00:00:00:00:01", "local:omni0", "learned", 4),
             fdb_entry(0, "02:00:00:00:00:02", BETA, "learned", 31),
@@ -276,6 +277,7 @@ fn the_whole_screen_is_as_drawn() {
 fn a_node_without_anything_says_so_in_words() {
     let empty = Show {
         peers: Vec::new(),
+        nuclei: Vec::new(),
         fdb: Vec::new(),
         neighbors: Vec::new(),
         vlans: Vec::new(),

@@ -1,0 +1,493 @@
+//! Registration with every Nucleus, and what the node learns from them.
+//!
+//! ```text
+//!   Nucleus 0..n <=== lines (TCP, Noise) ===> Agent --events--> peers, addresses
+//!                                               ^
+//!                          local addresses -----+----> <state file>.map
+//! ```
+//!
+//! Members become peers like those of the configuration, with what their certificates allow, and
+//! without a handshake until there is something to send. A Nucleus that is gone takes nobody away.
+
+mod line;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use omni_config::{Config, PeerPolicy as PeerSettings, VlanSet};
+use omni_control::message::{Owner, PeerId, VlanBits};
+use omni_control::{PeerConfig, PeerState, PrivateKey, PublicKey};
+use omni_membership::{
+    AuthorityPublicKey, Certificate, FabricName, Grants, Kind, VlanRanges, armour,
+};
+use omni_nucleus::agent::{
+    Agent, AgentConfig, AgentEvent, Bound, CACHE_MAX, LinkStatus, MemberView,
+};
+use omni_wire::{Instant, Now};
+use tokio::sync::mpsc;
+use tracing::{debug, error, info, warn};
+
+use super::state::StateFile;
+use super::{EngineError, Node, switching};
+use crate::clock;
+use crate::datapath::policy::PeerPolicy;
+use crate::show::NucleusView;
+use crate::switch;
+use line::{Call, Line, Told, WAITING};
+
+/// A member that does not answer is called no more often than this.
+const CALL_AGAIN: Duration = Duration::from_secs(5);
+/// A certificate that ends within this time is warned of, in seconds.
+const ENDS_SOON: u64 = 14 * 24 * 3600;
+/// The longest certificate file, in octets.
+const CERTIFICATE_MAX: u64 = 64 * 1024;
+
+/// The node's way to its Nuclei. Without any it does nothing.
+#[derive(Debug)]
+pub(super) struct Rendezvous {
+    agent: Agent,
+    lines: Vec<Line>,
+    told: mpsc::Receiver<(usize, Told)>,
+    nuclei: Vec<SocketAddr>,
+    /// Whether each was reachable when it was last tried: what changes is logged.
+    open: Vec<Option<bool>>,
+    cache: StateFile,
+    called: BTreeMap<PeerId, Instant>,
+    /// Members that are peers, and not of the configuration.
+    members: BTreeMap<PublicKey, PeerId>,
+}
+
+impl Rendezvous {
+    /// Begins to call. `None` when no Nucleus is configured.
+    ///
+    /// # Errors
+    /// When the certificate is none, is not this node's, or is not good now.
+    pub(super) fn start(
+        config: &Config,
+        now: Now,
+        lanes: u16,
+        max_frame: u16,
+    ) -> Result<Option<Self>, EngineError> {
+        let private_key = PrivateKey(*config.node.private_key.expose());
+        let fabric = FabricName::new(config.fabric.clone()).map_err(|error| refused(&error))?;
+        let (authority, certificate) = match &config.authority {
+            Some(authority) => {
+                let key = AuthorityPublicKey::from_octets(&authority.public_key);
+                let key =
+                    key.map_err(|error| refused(&format_args!("authority.public_key: {error}")))?;
+                let own_key = PublicKey::from_private(&private_key);
+                let path = &authority.certificate_file;
+                let octets = read_certificate(path, &fabric, &key, own_key, now)?;
+                (Some(key), Some(octets))
+            }
+            None => (None, None),
+        };
+        if config.nucleus.is_empty() {
+            return Ok(None);
+        }
+        let known = config.peers.iter().map(|peer| PublicKey(peer.public_key));
+        let agent = Agent::new(AgentConfig {
+            fabric,
+            authority,
+            known: known.collect(),
+            private_key: private_key.clone(),
+            name: config.node.name.clone(),
+            certificate,
+            lanes,
+            max_frame,
+            vlans: carried(config),
+            nuclei: config.nucleus.len(),
+        });
+        let mut agent = agent.map_err(|error| refused(&error))?;
+        let cache = StateFile::of_map(&map_file(&config.node.state_file), CACHE_MAX);
+        let loaded = cache.load(|octets| agent.load(now, octets));
+        if loaded.is_some() {
+            info!(
+                members = agent.members().count(),
+                "members known from before"
+            );
+        }
+        let (sender, told) = mpsc::channel(WAITING);
+        let lines = config.nucleus.iter().enumerate().map(|(number, nucleus)| {
+            let call = Call {
+                fabric: config.fabric.clone(),
+                private_key: private_key.clone(),
+                remote: PublicKey(nucleus.public_key),
+                endpoint: nucleus.endpoint,
+            };
+            Line::open(call, number, sender.clone())
+        });
+        Ok(Some(Self {
+            lines: lines.collect(),
+            nuclei: config.nucleus.iter().map(|n| n.endpoint).collect(),
+            open: vec![None; config.nucleus.len()],
+            agent,
+            told,
+            cache,
+            called: BTreeMap::new(),
+            members: BTreeMap::new(),
+        }))
+    }
+
+    /// What a Nucleus says next. Pends for ever where there is none.
+    pub(super) async fn next(rendezvous: &mut Option<Self>) -> (usize, Told) {
+        match rendezvous {
+            Some(rendezvous) => match rendezvous.told.recv().await {
+                Some(told) => told,
+                // Every line has ended, as none does.
+                None => std::future::pending().await,
+            },
+            None => std::future::pending().await,
+        }
+    }
+
+    fn take(&mut self, now: Now, number: usize, told: Told) {
+        let at = self.nuclei.get(number).copied();
+        let before = self.open.get(number).copied().flatten();
+        match told {
+            Told::Open => {
+                self.agent.connected(now, number);
+                if before != Some(true) {
+                    info!(nucleus = ?at, "connected");
+                }
+                self.set_open(number, true);
+            }
+            Told::Message(octets) => self.agent.handle_message(now, number, &octets),
+            Told::Closed(why) => {
+                self.agent.disconnected(number);
+                if before == Some(false) {
+                    debug!(nucleus = ?at, why, "still not connected");
+                } else {
+                    warn!(nucleus = ?at, why, "not connected; trying again, what is known holds");
+                }
+                self.set_open(number, false);
+            }
+        }
+    }
+
+    fn set_open(&mut self, number: usize, is_open: bool) {
+        if let Some(open) = self.open.get_mut(number) {
+            *open = Some(is_open);
+        }
+    }
+
+    /// Sends what there is room for.
+    fn send(&mut self, now: Now) {
+        for (number, line) in self.lines.iter().enumerate() {
+            while let Some(room) = line.room() {
+                match self.agent.poll_send(now, number) {
+                    Some(message) => room.send(message),
+                    None => break,
+                }
+            }
+        }
+    }
+
+    /// When something is due next.
+    pub(super) fn poll_timeout(rendezvous: Option<&Self>) -> Option<Instant> {
+        rendezvous.map(|rendezvous| rendezvous.agent.poll_timeout())
+    }
+
+    /// Forgets that a peer was made of a member.
+    pub(super) fn forget(&mut self, peer: PeerId) {
+        self.called.remove(&peer);
+        self.members.retain(|_, id| *id != peer);
+    }
+
+    /// Each Nucleus, to be shown.
+    pub(super) fn view(&self, now: Instant) -> Vec<NucleusView> {
+        let all = self.nuclei.iter().zip(self.agent.links());
+        let view = |(endpoint, link): (&SocketAddr, LinkStatus)| NucleusView {
+            endpoint: endpoint.to_string(),
+            state: if link.connected {
+                "connected"
+            } else {
+                "connecting"
+            }
+            .to_owned(),
+            registered: link.registered,
+            complete: link.complete,
+            revision: link.revision,
+            heard_seconds: link.heard.map(|at| now.since(at).as_secs()),
+            seen_at: link.seen_at.map(|seen| seen.to_string()),
+            refusal: link.refusal,
+        };
+        all.map(view).collect()
+    }
+}
+
+impl Node {
+    /// A Nucleus says something.
+    pub(super) fn take_told(&mut self, (number, told): (usize, Told)) {
+        if let Some(rendezvous) = &mut self.rendezvous {
+            rendezvous.take(clock::now(), number, told);
+        }
+    }
+
+    /// Does what is due, sends what is to be sent, and follows what was learned.
+    pub(super) fn run_rendezvous(&mut self) {
+        let Some(mut rendezvous) = self.rendezvous.take() else {
+            return;
+        };
+        let now = clock::now();
+        if rendezvous.agent.poll_timeout() <= now.instant {
+            rendezvous.agent.handle_timeout(now);
+        }
+        if self.plane.switch.take_local_change() {
+            let local = self.plane.switch.local_bindings();
+            rendezvous.agent.set_bindings(now, local);
+        }
+        while let Some(event) = rendezvous.agent.poll_event() {
+            self.follow_member(&mut rendezvous, now, event);
+        }
+        rendezvous.send(now);
+        if let Some(cache) = rendezvous.agent.take_cache(now) {
+            rendezvous.cache.save(&cache);
+        }
+        self.rendezvous = Some(rendezvous);
+    }
+
+    /// What the node knows of itself may have changed, and members may not answer.
+    pub(super) fn look_after_members(&mut self) {
+        let Some(rendezvous) = &mut self.rendezvous else {
+            return;
+        };
+        let now = clock::now();
+        let port = self.config.underlay.port;
+        let local = self.ports.local_addresses();
+        let local: Vec<SocketAddr> = local.map(|address| (address, port).into()).collect();
+        let configured = &self.config.underlay.endpoints;
+        rendezvous.agent.set_endpoints(now, configured, &local);
+        for peer in self.plane.ganglion.peers() {
+            let last = rendezvous.called.get(&peer.id);
+            let is_due = last.is_none_or(|&at| now.instant.since(at) >= CALL_AGAIN);
+            if peer.state == PeerState::Handshaking && is_due {
+                rendezvous.called.insert(peer.id, now.instant);
+                rendezvous.agent.call(peer.public_key);
+            }
+        }
+    }
+
+    /// Members known from before are peers from the start.
+    pub(super) fn meet_members(&mut self) {
+        let Some(mut rendezvous) = self.rendezvous.take() else {
+            return;
+        };
+        let now = clock::now();
+        // Loading has left an event for each.
+        while let Some(event) = rendezvous.agent.poll_event() {
+            self.follow_member(&mut rendezvous, now, event);
+        }
+        self.rendezvous = Some(rendezvous);
+    }
+
+    fn follow_member(&mut self, rendezvous: &mut Rendezvous, now: Now, event: AgentEvent) {
+        match event {
+            AgentEvent::Member(view) => self.meet(rendezvous, now, view),
+            AgentEvent::MemberGone {
+                public_key,
+                revoked,
+            } => self.part(rendezvous, &public_key, revoked),
+            AgentEvent::Called(public_key) => {
+                if let Some(peer) = self.plane.ganglion.peer(&public_key) {
+                    self.plane.ganglion.call(now, peer);
+                }
+            }
+            AgentEvent::Bound(bound) => self.told(now, bound),
+            AgentEvent::Unbound { vlan, ip, owner } => {
+                if let Some(peer) = self.plane.ganglion.peer(&owner) {
+                    let owner = Owner::Peer(peer);
+                    self.plane.switch.untold(now.instant, vlan, ip, owner);
+                }
+            }
+        }
+    }
+
+    fn told(&mut self, now: Now, bound: Bound) {
+        let Bound {
+            vlan,
+            ip,
+            mac,
+            owner,
+            expires,
+        } = bound;
+        if let Some(peer) = self.plane.ganglion.peer(&owner) {
+            let owner = Owner::Peer(peer);
+            let bound = switch::Bound {
+                vlan,
+                ip,
+                mac,
+                owner,
+            };
+            let lifetime = expires.since(now.instant);
+            self.plane.switch.told(now.instant, bound, lifetime);
+        }
+    }
+
+    /// A member becomes a peer, or is somewhere else, or may do something else.
+    fn meet(&mut self, rendezvous: &mut Rendezvous, now: Now, view: MemberView) {
+        let MemberView {
+            public_key,
+            name,
+            endpoints,
+            grants,
+            ..
+        } = view;
+        let mut configured = self.config.peers.iter();
+        let configured = configured.find(|peer| peer.public_key == public_key.0);
+        let places: Vec<SocketAddr> = configured
+            .and_then(|peer| peer.endpoint)
+            .into_iter()
+            .chain(endpoints)
+            .collect();
+        let is_configured = configured.is_some();
+        let known = self.plane.ganglion.peer(&public_key);
+        let id = match known {
+            Some(id) => id,
+            None => {
+                let added = self.plane.ganglion.add_peer(
+                    now,
+                    PeerConfig {
+                        public_key,
+                        preshared_key: None,
+                        endpoint: None,
+                    },
+                );
+                match added {
+                    Ok(id) => id,
+                    Err(error) => return error!(member = name, %error, "member left out"),
+                }
+            }
+        };
+        self.plane.ganglion.set_places(id, &places);
+        if is_configured {
+            return;
+        }
+        rendezvous.members.insert(public_key, id);
+        if known.is_none() {
+            info!(member = name, key = %public_key, "a member of the fabric");
+        }
+        self.peer_names.insert(id, name);
+        self.set_member_policy(id, public_key, grants);
+    }
+
+    fn set_member_policy(&mut self, id: PeerId, public_key: PublicKey, grants: Option<Grants>) {
+        let grants = grants.map(Arc::new);
+        let settings = PeerSettings::default();
+        let limits = switching::peer_limits(&settings);
+        let now = clock::instant();
+        self.plane.set_limits(now, public_key, limits);
+        self.plane.switch.set_grants(now, id, grants.clone());
+        let vlans = grants.as_ref().and_then(|grants| grants.vlans.as_ref());
+        let policy = PeerPolicy {
+            vlans: vlans.map_or(VlanBits::ALL, bits),
+            grants,
+            ..switching::peer_policy(&settings)
+        };
+        self.policies.push((id, Arc::new(policy)));
+    }
+
+    fn part(&mut self, rendezvous: &mut Rendezvous, public_key: &PublicKey, revoked: bool) {
+        let Some(&id) = rendezvous.members.get(public_key) else {
+            return;
+        };
+        let mut peers = self.plane.ganglion.peers();
+        let speaks = peers.any(|peer| peer.id == id && peer.state == PeerState::Established);
+        drop(peers);
+        let name = self.peer_name(id).to_owned();
+        if speaks && !revoked {
+            // Nobody hears of it any more but we, who speak with it.
+            return info!(
+                member = name,
+                "its registration has expired, and it is still there"
+            );
+        }
+        warn!(member = name, revoked, "no member of the fabric any more");
+        rendezvous.forget(id);
+        self.remove_peer(id);
+    }
+}
+
+fn refused(why: &dyn std::fmt::Display) -> EngineError {
+    EngineError::Membership {
+        why: why.to_string(),
+    }
+}
+
+/// The name of the file with what is known of members: beside the state file.
+fn map_file(state_file: &Path) -> PathBuf {
+    state_file.with_extension("map")
+}
+
+fn read_certificate(
+    path: &Path,
+    fabric: &FabricName,
+    authority: &AuthorityPublicKey,
+    own_key: PublicKey,
+    now: Now,
+) -> Result<Vec<u8>, EngineError> {
+    use std::io::Read as _;
+    let at = path.display();
+    let named = |why: &dyn std::fmt::Display| {
+        refused(&format_args!("authority.certificate_file: {at}: {why}"))
+    };
+    let mut text = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(CERTIFICATE_MAX).read_to_end(&mut text))
+        .map_err(|error| named(&error))?;
+    let octets = armour::decode_kind(&text, Kind::Certificate).map_err(|error| named(&error))?;
+    let certificate =
+        Certificate::verify(&octets, fabric, authority).map_err(|error| named(&error))?;
+    if certificate.public_key != own_key {
+        return Err(named(&format_args!(
+            "it is for the key {}, and this node's is {own_key}",
+            certificate.public_key
+        )));
+    }
+    let seconds = now.wall.0 / 1_000_000_000;
+    match certificate.not_after {
+        Some(end) if end < seconds => warn!("{at}: the certificate has expired; peers refuse it"),
+        Some(end) if end < seconds + ENDS_SOON => {
+            warn!(
+                days = (end - seconds) / 86_400,
+                "{at}: the certificate expires soon"
+            );
+        }
+        _ => {}
+    }
+    Ok(octets)
+}
+
+/// What the ports carry together; `None` for everything.
+fn carried(config: &Config) -> Option<VlanRanges> {
+    let mut vlans = VlanSet::none();
+    for access in &config.access {
+        for vlan in 0..=4094 {
+            if access.vlans.contains(vlan) {
+                vlans.insert(vlan);
+            }
+        }
+    }
+    let mut ranges: Vec<std::ops::RangeInclusive<u16>> = Vec::new();
+    for vlan in (0..=4094).filter(|&vlan| vlans.contains(vlan)) {
+        match ranges.last_mut() {
+            Some(last) if *last.end() + 1 == vlan => *last = *last.start()..=vlan,
+            _ => ranges.push(vlan..=vlan),
+        }
+    }
+    if ranges == [0..=4094] {
+        return None;
+    }
+    VlanRanges::new(ranges)
+}
+
+fn bits(vlans: &VlanRanges) -> VlanBits {
+    let mut bits = VlanBits::NONE;
+    for vlan in vlans.ranges().flatten() {
+        bits.insert(vlan);
+    }
+    bits
+}
