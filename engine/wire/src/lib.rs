@@ -4,7 +4,7 @@
 //! outer Ethernet [802.1Q] | IPv4 or IPv6 | UDP | OmniNervous header (32) | sealed inner frame
 //!        outer.rs            ip.rs                header.rs                 ethernet.rs
 //!                                              or a handshake message
-//!                                                 handshake.rs
+//!                                                 handshake.rs  reflection.rs
 //!
 //! inner frames that a switch has to understand
 //!   inspect.rs       arp.rs  nd.rs  membership.rs      what they are
@@ -43,6 +43,7 @@ pub mod nd;
 pub mod offload;
 pub mod outer;
 pub mod record;
+pub mod reflection;
 #[cfg(test)]
 mod sample;
 mod time;

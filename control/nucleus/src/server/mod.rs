@@ -1,0 +1,3 @@
+//! The Nucleus: a rendezvous that is trusted with nothing but that it is there.
+
+pub mod core;
