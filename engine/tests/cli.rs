@@ -20,7 +20,7 @@ const ANSWER: &str = concat!(
     r#""peers":[{"name":"beta","public_key":"hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=","#,
     r#""endpoint":null,"state":"idle","last_handshake_seconds":null,"frame_limit":null,"throttled":false,"#,
     r#""rx_frames":0,"rx_bytes":0,"tx_frames":7,"tx_bytes":18446744073709551615}],"#,
-    r#""fdb":[],"neighbors":[],"vlans":[],"groups":[],"#,
+    r#""nuclei":[],"fdb":[],"neighbors":[],"vlans":[],"groups":[],"#,
     r#""alarms":[{"vlan":0,"mac":"02:00:00:00:00:01","owner":"local:omni0","#,
     r#""reason":"moved_too_often","remaining_seconds":60}],"#,
     r#""switch":{"suppression":"on","unknown_unicast":"flood","multicast":"snoop","#,

@@ -327,13 +327,20 @@ impl Node {
     }
 
     fn take_datagrams(&mut self, pace: &mut Pace) {
-        let Self { udp, plane, .. } = self;
+        let Self {
+            udp,
+            plane,
+            rendezvous,
+            ..
+        } = self;
         // One reading serves all of a call: they waited together.
         let now = clock::now();
         let mut taken = 0;
         udp.receive(|source, local, datagram| {
             taken += 1;
-            plane.ganglion.handle_datagram(now, source, local, datagram);
+            if !Self::take_reflection(rendezvous, now, source, datagram) {
+                plane.ganglion.handle_datagram(now, source, local, datagram);
+            }
         });
         if let Some(rest) = pace.rest_after(now.instant, taken) {
             // Not the runtime's sleep, which every datagram would end.

@@ -26,6 +26,7 @@ use omni_membership::{
 use omni_nucleus::agent::{
     Agent, AgentConfig, AgentEvent, Bound, CACHE_MAX, LinkStatus, MemberView,
 };
+use omni_wire::reflection::{Answer, Probe};
 use omni_wire::{Instant, Now};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
@@ -220,6 +221,28 @@ impl Rendezvous {
 }
 
 impl Node {
+    /// A datagram at the fabric port says where a Nucleus sees it. False when it is none of these.
+    pub(super) fn take_reflection(
+        rendezvous: &mut Option<Rendezvous>,
+        now: Now,
+        source: SocketAddr,
+        datagram: &[u8],
+    ) -> bool {
+        let Some(answer) = Answer::parse(datagram) else {
+            return false;
+        };
+        if let Some(rendezvous) = rendezvous
+            && rendezvous.nuclei.contains(&source)
+        {
+            let Answer {
+                token,
+                source: seen,
+            } = answer;
+            rendezvous.agent.handle_reflection(now, &token, seen);
+        }
+        true
+    }
+
     /// A Nucleus says something.
     pub(super) fn take_told(&mut self, (number, told): (usize, Told)) {
         if let Some(rendezvous) = &mut self.rendezvous {
@@ -244,6 +267,11 @@ impl Node {
             self.follow_member(&mut rendezvous, now, event);
         }
         rendezvous.send(now);
+        for (number, &endpoint) in rendezvous.nuclei.iter().enumerate() {
+            if let Some(token) = rendezvous.agent.poll_reflection(now, number) {
+                self.udp.send(endpoint, None, &Probe { token }.emit());
+            }
+        }
         if let Some(cache) = rendezvous.agent.take_cache(now) {
             rendezvous.cache.save(&cache);
         }

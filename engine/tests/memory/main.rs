@@ -2,6 +2,7 @@
 //! time as a number. Nothing here depends on a kernel, and a run repeats exactly.
 
 mod bench;
+mod grants;
 mod hostile;
 mod local;
 mod neighbors;

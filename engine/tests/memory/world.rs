@@ -288,6 +288,12 @@ impl World {
         self.hosts[node].tell(now, Audience::Only(0), &command);
     }
 
+    /// Tells a node's workers something that no control plane decides.
+    pub(crate) fn tell_workers(&mut self, node: usize, command: &TableCommand) {
+        let now = self.now;
+        self.hosts[node].tell(now, Audience::All, command);
+    }
+
     /// An order for all workers of a node.
     pub(crate) fn order(&mut self, node: usize, command: Command) {
         let now = self.now;

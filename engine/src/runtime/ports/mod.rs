@@ -424,6 +424,14 @@ fn wanted_queues(wanted: &Queues, interface: &str) -> Result<Vec<u32>, EngineErr
     }
 }
 
+/// Whether an address means the same host to others as to itself.
+fn is_routed(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_link_local() && !v4.is_loopback(),
+        IpAddr::V6(v6) => !v6.is_unicast_link_local() && !v6.is_loopback(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -435,13 +443,5 @@ mod tests {
         assert_eq!(worker_count(4, 2, none()), 2);
         assert_eq!(worker_count(4, 8, [8, 3].into_iter()), 3);
         assert_eq!(worker_count(4, 8, [0].into_iter()), 1);
-    }
-}
-
-/// Whether an address means the same host to others as to itself.
-fn is_routed(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => !v4.is_link_local() && !v4.is_loopback(),
-        IpAddr::V6(v6) => !v6.is_unicast_link_local() && !v6.is_loopback(),
     }
 }

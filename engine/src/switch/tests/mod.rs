@@ -7,6 +7,7 @@ mod hostile;
 mod lists;
 mod model;
 mod moves;
+mod rendezvous;
 mod wishes;
 
 use std::net::IpAddr;
