@@ -21,6 +21,7 @@ mod paths;
 mod ports;
 mod reach;
 mod reload;
+mod rendezvous;
 mod several_ports;
 mod silence;
 mod sizes;
