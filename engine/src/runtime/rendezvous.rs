@@ -41,6 +41,8 @@ use line::{Call, Line, Told, WAITING};
 
 /// A member that does not answer is called no more often than this.
 const CALL_AGAIN: Duration = Duration::from_secs(5);
+/// Local addresses are looked through no more often than this: all of them, for each change.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// A certificate that ends within this time is warned of, in seconds.
 const ENDS_SOON: u64 = 14 * 24 * 3600;
 /// The longest certificate file, in octets.
@@ -57,6 +59,9 @@ pub(super) struct Rendezvous {
     open: Vec<Option<bool>>,
     cache: StateFile,
     called: BTreeMap<PeerId, Instant>,
+    /// When local addresses were looked through last, and whether they changed since.
+    looked_at: Instant,
+    changed: bool,
     /// Members that are peers, and not of the configuration.
     members: BTreeMap<PublicKey, PeerId>,
 }
@@ -129,6 +134,8 @@ impl Rendezvous {
             told,
             cache,
             called: BTreeMap::new(),
+            looked_at: Instant(0),
+            changed: false,
             members: BTreeMap::new(),
         }))
     }
@@ -189,7 +196,14 @@ impl Rendezvous {
 
     /// When something is due next.
     pub(super) fn poll_timeout(rendezvous: Option<&Self>) -> Option<Instant> {
-        rendezvous.map(|rendezvous| rendezvous.agent.poll_timeout())
+        let Self {
+            agent,
+            looked_at,
+            changed,
+            ..
+        } = rendezvous?;
+        let look = changed.then_some(*looked_at + LOOK_AGAIN);
+        look.into_iter().chain([agent.poll_timeout()]).min()
     }
 
     /// Forgets that a peer was made of a member.
@@ -259,7 +273,11 @@ impl Node {
         if rendezvous.agent.poll_timeout() <= now.instant {
             rendezvous.agent.handle_timeout(now);
         }
-        if self.plane.switch.take_local_change() {
+        rendezvous.changed |= self.plane.switch.take_local_change();
+        let is_due = now.instant.since(rendezvous.looked_at) >= LOOK_AGAIN;
+        if rendezvous.changed && is_due {
+            rendezvous.changed = false;
+            rendezvous.looked_at = now.instant;
             let local = self.plane.switch.local_bindings();
             rendezvous.agent.set_bindings(now, local);
         }
