@@ -9,11 +9,11 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 .PHONY: help demo test sim fuzz build check clean deps need-root need-cargo
 
 help:
-	@echo 'make demo    two nodes on this machine: ping, TCP, UDP and a look at the wire (root)'
+	@echo 'make demo    three nodes and a Nucleus on this machine: ping, TCP, UDP, the wire (root)'
 	@echo 'make test    all tests; some load BPF programs and make network namespaces (root)'
 	@echo 'make sim     whole fabrics in virtual time: SEEDS=100 FIRST=1 NODES=20 MINUTES=30'
 	@echo 'make fuzz    parsers against libFuzzer: FUZZED=inner SECONDS=60'
-	@echo 'make build   omni-engine and omni, optimised, in $(TARGET)/release'
+	@echo 'make build   omni-engine, omni and omni-nucleus, optimised, in $(TARGET)/release'
 	@echo 'make check   formatting and lints'
 	@echo 'make clean   remove all that was built'
 	@echo
@@ -57,7 +57,7 @@ fuzz: need-cargo deps
 	        fuzz/seeds/$$name || exit 1; done
 
 build: need-cargo deps
-	$(CARGO) build --release --locked -p omni-engine
+	$(CARGO) build --release --locked -p omni-engine -p omni-nucleus
 
 check: need-cargo
 	$(CARGO) fmt --all --check

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The fabric's main job on real traffic: two nodes, one wire, and a look at all of it.
+"""The fabric's main job on real traffic: three nodes, a Nucleus, a wire, and a look at all of it.
 
 Needs root, the built programs and what scripts/install-deps.sh installs. Works in network
 namespaces of its own, touches nothing else and removes all it made, also when interrupted.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import itertools
 import os
 import sys
 import tempfile
@@ -17,22 +18,31 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from omni_lab import commands, netns, report, traffic
+from omni_lab import commands, netns, rendezvous, report, traffic
 from omni_lab.capture import CaptureError, Tally, Wiretap
 from omni_lab.classify import Kind
 from omni_lab.commands import CommandError
 from omni_lab.interrupt import Interrupted, catch_signals, ignore_signals
 from omni_lab.netns import Host, Underlay
 from omni_lab.node import ACCESS, PORT, Identity, Node, NodeError, Programs, render_config
+from omni_lab.rendezvous import Authority, Meeting, Nucleus
 from omni_lab.report import Figures, NodeFigures, heading
 from omni_lab.traffic import TrafficError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FABRIC = "demo"
-NAMES = ("alpha", "beta")
-UNDERLAY = {"alpha": "192.0.2.1", "beta": "192.0.2.2"}
-ACCESS_V4 = {"alpha": "10.7.0.1", "beta": "10.7.0.2"}
-ACCESS_V6 = {"alpha": "fd00:7::1", "beta": "fd00:7::2"}
+NAMES = ("alpha", "beta", "gamma")
+# Who measures with whom.
+PAIR = NAMES[:2]
+NUCLEUS = "nucleus"
+UNDERLAY = {
+    "alpha": "192.0.2.1",
+    "beta": "192.0.2.2",
+    "gamma": "192.0.2.3",
+    NUCLEUS: "192.0.2.4",
+}
+ACCESS_V4 = {"alpha": "10.7.0.1", "beta": "10.7.0.2", "gamma": "10.7.0.3"}
+ACCESS_V6 = {"alpha": "fd00:7::1", "beta": "fd00:7::2", "gamma": "fd00:7::3"}
 VLAN = 7
 VLAN_V4 = {"alpha": "10.7.7.1", "beta": "10.7.7.2"}
 # The veth pairs have one queue, so a node has one worker, which is one lane.
@@ -56,6 +66,7 @@ class Demo:
         self.pause = pause
         self.programs = programs
         self.nodes: dict[str, Node] = {}
+        self.nucleus: Nucleus
         self.problems: list[str] = []
         self.idle_queues: dict[str, list[dict[str, Any]]] = {}
         self.frames_sent = self.frames_dropped = 0
@@ -73,7 +84,8 @@ class Demo:
         """All of it."""
         self.build_wire()
         self.ping_in_the_clear()
-        self.start_nodes()
+        meeting, authority = self.start_nucleus()
+        self.start_nodes(meeting, authority)
         figures = self.measure()
         if self.pause:
             wait_for_enter()
@@ -89,9 +101,9 @@ class Demo:
         )
 
     def build_wire(self) -> None:
-        heading("Two hosts in network namespaces, a bridge as the wire, a capture on it")
+        heading("Hosts in network namespaces, a bridge as the wire, a capture on it")
         prefix = f"omni-demo-{os.getpid()}"
-        hosts = [Host(name, f"{UNDERLAY[name]}/30") for name in NAMES]
+        hosts = [Host(name, f"{address}/29") for name, address in UNDERLAY.items()]
         self.underlay = netns.build(self.stack, prefix, hosts, run=echoed)
         self.tap = Wiretap(self.underlay.wire, self.underlay.ports(), PORT, LANES)
         self.stack.callback(self.tap.close)
@@ -108,25 +120,44 @@ class Demo:
         self.check(pinged.complete, "the hosts do not reach each other by the wire")
         self.tap.request(phase="fabric")
 
-    def start_nodes(self) -> None:
-        heading("A key pair, a fabric.yaml and an engine for each")
-        identities = {}
+    def start_nucleus(self) -> tuple[Meeting, Authority]:
+        heading("An authority's key, and a Nucleus on its embedded store")
+        folder = self.folder("authority")
+        authority = Authority(folder, FABRIC, self.programs)
+        nucleus = Nucleus(self.underlay.hosts[NUCLEUS], self.folder(NUCLEUS), self.programs)
+        self.nucleus = nucleus
+        self.stack.callback(nucleus.kill)
+        public_key = nucleus.make_keys()
+        text = rendezvous.render_nucleus(FABRIC, authority.public_key, nucleus.socket)
+        nucleus.config.write_text(text)
+        print(text, end="")
+        commands.echo(nucleus.command(), background=True)
+        nucleus.start()
+        endpoint = f"{UNDERLAY[NUCLEUS]}:{rendezvous.PORT}"
+        return Meeting(endpoint, public_key, authority.public_key), authority
+
+    def folder(self, name: str) -> Path:
+        """A folder of mode 0700: keys and control sockets are nobody else's business."""
+        made = tempfile.TemporaryDirectory(prefix=f"omni-{name}-")
+        return Path(self.stack.enter_context(made))
+
+    def start_nodes(self, meeting: Meeting, authority: Authority) -> None:
+        heading("A key pair, a certificate, a fabric.yaml and an engine for each node")
         for name in NAMES:
-            # Made with mode 0700: keys and control socket are nobody else's business.
-            folder = self.stack.enter_context(tempfile.TemporaryDirectory(prefix=f"omni-{name}-"))
-            node = Node(name, self.underlay.hosts[name], Path(folder), self.programs)
+            folder = self.folder(name)
+            node = Node(name, self.underlay.hosts[name], folder, self.programs)
             self.nodes[name] = node
             self.stack.callback(node.kill)
             access = [f"{ACCESS_V4[name]}/24"]
             if self.ipv6:
                 access.append(f"{ACCESS_V6[name]}/64")
-            identities[name] = Identity(name, UNDERLAY[name], tuple(access), node.make_keys())
-        for name, node in self.nodes.items():
-            peers = [identities[other] for other in NAMES if other != name]
-            text = render_config(FABRIC, identities[name], peers, node.socket)
-            node.config.write_text(text)
+            identity = Identity(name, UNDERLAY[name], tuple(access), node.make_keys())
+            certificate = f"{name}.cert"
+            echoed(authority.enroll(name, identity.public_key, folder / certificate))
+            lines = meeting.lines(certificate)
+            node.config.write_text(render_config(FABRIC, identity, [], node.socket, lines))
         print(self.nodes["alpha"].config.read_text(), end="")
-        # One after the other, so that the second sees on which core the first one works.
+        # One after the other, so that the next one sees on which core those before it work.
         for node in self.nodes.values():
             commands.echo(node.command(), background=True)
             node.start()
@@ -134,15 +165,18 @@ class Demo:
         macs = [node.access_mac() for node in self.nodes.values()]
         self.tap.request(needles=([mac.hex() for mac in macs], []))
         # A session is made when there is something to send.
-        traffic.ping(self.underlay.hosts["alpha"], ACCESS_V4["beta"], 1, patience_seconds=10)
+        for here, there in itertools.combinations(NAMES, 2):
+            host = self.underlay.hosts[here]
+            traffic.ping(host, ACCESS_V4[there], 1, patience_seconds=10)
         for node in self.nodes.values():
             node.wait_established()
             attached = netns.has_xdp(node.namespace, netns.UNDERLAY)
             self.check(attached, f"{node.name}: no XDP program on {netns.UNDERLAY}")
-        print("alpha and beta are ready and have a session", flush=True)
+        commands.show(self.nucleus.members_command())
+        print("all nodes have found each other and have sessions", flush=True)
 
     def measure(self) -> dict[str, Any]:
-        alpha, beta = (self.underlay.hosts[name] for name in NAMES)
+        alpha, beta = (self.underlay.hosts[name] for name in PAIR)
         there = ACCESS_V4["beta"]
         mtu = self.nodes["alpha"].access_mtu()
         heading("Ping over the fabric")
@@ -182,7 +216,7 @@ class Demo:
     def add_vlans(self) -> bool:
         """VLAN devices on both sides. False on a kernel that has none."""
         device = f"{ACCESS}.{VLAN}"
-        for name in NAMES:
+        for name in PAIR:
             ip = self.underlay.hosts[name].ip
             try:
                 kind = ("type", "vlan", "id", str(VLAN))
@@ -223,6 +257,9 @@ class Demo:
             self.check(status == 0, f"{name}: exit status {status} after SIGTERM")
             left = node.leftovers()
             self.check(not left, f"{name}: left behind: {', '.join(left)}")
+        status = self.nucleus.stop()
+        print(f"{NUCLEUS}: exit status {status}", flush=True)
+        self.check(status == 0, f"{NUCLEUS}: exit status {status} after SIGTERM")
 
     def read_wire(self) -> Tally:
         phases = self.tap.finish()
@@ -262,11 +299,13 @@ def secrets(ipv6: bool) -> tuple[list[str], list[str]]:
     tables = [ACCESS_V4, VLAN_V4] + ([ACCESS_V6] if ipv6 else [])
     # Source and destination are next to each other in an IP header, either way round.
     pairs = [
-        packed(table[a]) + packed(table[b]) for table in tables for a, b in (NAMES, NAMES[::-1])
+        packed(table[a]) + packed(table[b])
+        for table in tables
+        for a, b in itertools.permutations(table, 2)
     ]
     # Enough of iperf3's repeated pattern not to occur by chance, whatever its phase.
     long = [traffic.MARKER, traffic.IPERF_PATTERN, *pairs]
-    short = [packed(table[name]) for table in tables for name in NAMES]
+    short = [packed(address) for table in tables for address in table.values()]
     return [needle.hex() for needle in long], [needle.hex() for needle in short]
 
 
@@ -276,7 +315,7 @@ def packed(address: str) -> bytes:
 
 
 def wait_for_enter() -> None:
-    """Leaves the reader alone with two nodes that run."""
+    """Leaves the reader alone with nodes that run."""
     heading("All of it is still running: the commands above work in another terminal")
     print("Enter goes on to the end. ", end="", flush=True)
     sys.stdin.readline()
@@ -287,7 +326,8 @@ def obstacles(programs: Programs) -> list[str]:
     found = []
     if os.geteuid() != 0:
         found.append("the demo makes network namespaces and loads XDP programs: run it as root")
-    for program in (programs.engine, programs.omni):
+    nucleus = programs.engine.with_name("omni-nucleus")
+    for program in (programs.engine, programs.omni, nucleus):
         if not os.access(program, os.X_OK):
             found.append(f"{program} is not built: `make demo` builds it")
     return found
@@ -301,7 +341,7 @@ def main() -> int:
         type=Path,
         default=REPOSITORY / "target" / "release",
         metavar="FOLDER",
-        help="where omni-engine and omni are (default: target/release)",
+        help="where omni-engine, omni and omni-nucleus are (default: target/release)",
     )
     parser.add_argument(
         "--pause",

@@ -25,6 +25,7 @@ ETHERTYPE_IPV4 = 0x0800
 ETHERTYPE_ARP = 0x0806
 ETHERTYPE_IPV6 = 0x86DD
 PROTOCOL_ICMP = 1
+PROTOCOL_TCP = 6
 PROTOCOL_UDP = 17
 PROTOCOL_ICMPV6 = 58
 HOP_BY_HOP = 0
@@ -44,12 +45,16 @@ class Kind(Enum):
     DATA = "data"
     KEEPALIVE = "keepalive"
     CONTROL = "in-session control"
+    RENDEZVOUS = "to and from the Nucleus"
     NEIGHBOUR = "ARP and neighbour discovery of the underlay"
     UNREACHABLE = "ICMP about a message to a port not open yet"
     FOREIGN = "not of the fabric"
 
 
 # Type and exact length of the messages without a session.
+RENDEZVOUS_PORT = 51821
+# Type of a question where one is seen, of its answer, and the length of both.
+PROBE, ANSWER, REFLECTION_LEN = 16, 17, 48
 HANDSHAKES = {1: (168, Kind.INITIATION), 2: (116, Kind.RESPONSE), 3: (68, Kind.COOKIE)}
 
 
@@ -109,6 +114,10 @@ def classify_ipv4(packet: bytes, port: int, lanes: int) -> Verdict:
     body = packet[IPV4_LEN:total]
     if protocol == PROTOCOL_ICMP:
         return classify_icmp(body, port)
+    if protocol == PROTOCOL_TCP and len(body) >= 20:
+        ports = struct.unpack_from("!HH", body)
+        if RENDEZVOUS_PORT in ports:
+            return Verdict(Kind.RENDEZVOUS)
     if protocol != PROTOCOL_UDP:
         return foreign(f"IPv4 with protocol {protocol}")
     if fragment & 0x3FFF:
@@ -116,11 +125,21 @@ def classify_ipv4(packet: bytes, port: int, lanes: int) -> Verdict:
     if len(body) < UDP_LEN:
         return foreign("cut-off UDP")
     source, destination, length, _ = struct.unpack_from("!HHHH", body)
+    if is_reflection((source, destination), body[UDP_LEN:], port):
+        return Verdict(Kind.RENDEZVOUS)
     if destination != port:
         return foreign(f"UDP from port {source} to port {destination}")
     if length != len(body):
         return foreign(f"UDP of {length} octets in {len(body)}")
     return classify_message(body[UDP_LEN:], fragment == DONT_FRAGMENT, lanes)
+
+
+def is_reflection(ports: tuple[int, int], message: bytes, port: int) -> bool:
+    """Whether a node asks the Nucleus where it is seen, or is told."""
+    if len(message) != REFLECTION_LEN or message[:4] != bytes(4):
+        return False
+    asks = ports == (port, RENDEZVOUS_PORT) and message[4] == PROBE
+    return asks or (ports == (RENDEZVOUS_PORT, port) and message[4] == ANSWER)
 
 
 def classify_icmp(body: bytes, port: int) -> Verdict:

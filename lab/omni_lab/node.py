@@ -47,10 +47,17 @@ class Identity:
     public_key: str
 
 
-def render_config(fabric: str, me: Identity, peers: Sequence[Identity], socket: Path) -> str:
+def render_config(
+    fabric: str,
+    me: Identity,
+    peers: Sequence[Identity],
+    socket: Path,
+    meeting: Sequence[str] = (),
+) -> str:
     """A fabric.yaml that says only what must be said: all else is the engine's defaults.
 
     What the node remembers stays beside its key, so that the lab leaves nothing in /var/lib.
+    `meeting` are the lines that lead to the others where `peers` does not.
     """
     addresses = ", ".join(f'"{address}"' for address in me.access)
     lines = [
@@ -64,8 +71,10 @@ def render_config(fabric: str, me: Identity, peers: Sequence[Identity], socket: 
         "access:",
         f"  - interface: {ACCESS}",
         f"    addresses: [{addresses}]",
-        "peers:",
+        *meeting,
     ]
+    if peers:
+        lines.append("peers:")
     for peer in peers:
         lines += [
             f"  - name: {peer.name}",
@@ -74,6 +83,13 @@ def render_config(fabric: str, me: Identity, peers: Sequence[Identity], socket: 
         ]
     lines += ["control:", f'  socket: "{socket}"']
     return "\n".join(lines) + "\n"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes a file that its owner alone can read."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
 
 
 class Node:
@@ -90,11 +106,7 @@ class Node:
     def make_keys(self) -> str:
         """Writes the private key, readable by its owner alone. Returns the public key."""
         private = commands.run([str(self.programs.omni), "keygen"])
-        descriptor = os.open(
-            self.folder / f"{self.name}.key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600
-        )
-        with os.fdopen(descriptor, "w") as file:
-            file.write(private)
+        write_private(self.folder / f"{self.name}.key", private)
         return commands.run([str(self.programs.omni), "pubkey"], stdin=private).strip()
 
     def command(self) -> list[str]:

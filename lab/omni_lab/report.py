@@ -123,6 +123,7 @@ def wire_text(wire: Tally) -> str:
         "handshake": (Kind.INITIATION, Kind.RESPONSE, Kind.COOKIE),
         "keepalive": (Kind.KEEPALIVE,),
         "control": (Kind.CONTROL,),
+        "Nucleus": (Kind.RENDEZVOUS,),
     }
     counted = [(name, sum(map(wire.count, those))) for name, those in kinds.items()]
     total = sum(count for _, count in counted)
@@ -145,12 +146,14 @@ def summary(figures: Figures) -> list[str]:
 
 
 def opening(figures: Figures) -> list[str]:
-    names = " and ".join(node.name for node in figures.nodes)
-    text = f"Two hosts, {names}, exchanged Ethernet frames by omni0 as if on one switch. "
+    *first, last = (node.name for node in figures.nodes)
+    names = f"{', '.join(first)} and {last}"
+    text = f"The hosts {names} exchanged Ethernet frames by omni0 as if on one switch. "
     if figures.problems:
         text += "Not all was as it should be: the end says what, and the lines before give details."
     else:
         text += (
+            "They knew none of each other: a Nucleus told them, which they trust with nothing. "
             "Between them was only encrypted UDP: omni-engine on each took it off the wire by "
             "XDP, and opened or sealed every frame (ChaCha20-Poly1305, keys by Noise IK)."
         )
@@ -217,7 +220,7 @@ def closing(figures: Figures) -> list[str]:
         lines.append(f"FAILED: {count} thing{'s' * (count != 1)} went wrong:")
         lines += [row("", problem) for problem in figures.problems[:3]]
         return lines
-    lines.append("Both engines were stopped: exit status 0, and nothing is left behind.")
+    lines.append("All programs were stopped: exit status 0, and nothing is left behind.")
     lines.append("Next: README.md, quick start: the same between two hosts of yours.")
     lines.append(
         "      config/KEYS.md: every key of fabric.yaml. omni --help: the operator's tool."
