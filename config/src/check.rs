@@ -291,18 +291,23 @@ fn control(
     let Some(field) = fields.optional("socket") else {
         return Ok(default());
     };
-    let socket = path(&field, keys)?;
+    Ok(Control {
+        socket: socket_path(&field, keys)?,
+        metrics: None,
+    })
+}
+
+/// The path of a UNIX socket.
+pub(crate) fn socket_path(field: &Field<'_>, keys: &KeyFiles<'_>) -> Result<PathBuf, Problem> {
+    let socket = path(field, keys)?;
     match socket.as_os_str().as_bytes().len() {
-        1..=MAX_SOCKET_PATH => Ok(Control {
-            socket,
-            metrics: None,
-        }),
+        1..=MAX_SOCKET_PATH => Ok(socket),
         len => Err(field.wrong(format!("{} is {len} octets long", shown_path(&socket)))),
     }
 }
 
 /// A text that `parse` makes a value of.
-fn value<T>(
+pub(crate) fn value<T>(
     field: &Field<'_>,
     parse: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<T, Problem> {
@@ -325,7 +330,7 @@ fn octets16(field: &Field<'_>, range: RangeInclusive<u16>) -> Result<u16, Proble
 }
 
 /// A number of 32 bits.
-fn number32(field: &Field<'_>, range: RangeInclusive<u32>) -> Result<u32, Problem> {
+pub(crate) fn number32(field: &Field<'_>, range: RangeInclusive<u32>) -> Result<u32, Problem> {
     let (low, high) = (u64::from(*range.start()), u64::from(*range.end()));
     field.number(low..=high).map(|number| number as u32)
 }
@@ -387,7 +392,7 @@ fn numbers<T>(field: Option<Field<'_>>, of: impl Fn(u64) -> T) -> Result<Option<
 }
 
 /// The name of a file or socket, joined to the configuration's folder.
-fn path(field: &Field<'_>, keys: &KeyFiles<'_>) -> Result<PathBuf, Problem> {
+pub(crate) fn path(field: &Field<'_>, keys: &KeyFiles<'_>) -> Result<PathBuf, Problem> {
     value(field, |text| match text {
         "" => Err("is empty".to_owned()),
         _ if text.contains('\0') => Err(format!("{} holds a zero octet", shown(text))),
@@ -397,7 +402,10 @@ fn path(field: &Field<'_>, keys: &KeyFiles<'_>) -> Result<PathBuf, Problem> {
 
 /// Reads a key file. What a field holds that should be a file's name may be the key itself, and
 /// is then not repeated.
-fn key_file(field: &Field<'_>, keys: &KeyFiles<'_>) -> Result<(PathBuf, SecretBytes32), Problem> {
+pub(crate) fn key_file(
+    field: &Field<'_>,
+    keys: &KeyFiles<'_>,
+) -> Result<(PathBuf, SecretBytes32), Problem> {
     let path = path(field, keys)?;
     if may_be_key(field.text()?) && decode32(field.text()?.as_bytes()).is_some() {
         let what = "a key itself is given here, not the name of the file that holds it";
@@ -416,20 +424,20 @@ fn key_file(field: &Field<'_>, keys: &KeyFiles<'_>) -> Result<(PathBuf, SecretBy
 }
 
 /// Refuses the second of two equal values and says where the first is.
-struct Distinct<T> {
+pub(crate) struct Distinct<T> {
     what: &'static str,
     lines: HashMap<T, usize>,
 }
 
 impl<T: Eq + Hash> Distinct<T> {
-    fn new(what: &'static str) -> Self {
+    pub(crate) fn new(what: &'static str) -> Self {
         Self {
             what,
             lines: HashMap::new(),
         }
     }
 
-    fn insert(&mut self, value: T, field: &Field<'_>) -> Result<(), Problem> {
+    pub(crate) fn insert(&mut self, value: T, field: &Field<'_>) -> Result<(), Problem> {
         match self.lines.insert(value, field.at.line) {
             Some(line) => Err(field.wrong(format!("the {} of line {line} again", self.what))),
             None => Ok(()),

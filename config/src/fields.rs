@@ -80,9 +80,8 @@ impl<'a> Fields<'a> {
 
 fn unknown_key(entry: &Entry, at: &At<'_>, section: &Section) -> Problem {
     let home = || {
-        schema::ALL
-            .iter()
-            .find(|other| other.key(&entry.key).is_some())
+        let mut sections = schema::of_file_with(section).iter();
+        sections.find(|other| other.key(&entry.key).is_some())
     };
     let hint = match nearest(&entry.key, section.keys.iter().map(|key| key.name)) {
         Some(name) => format!(" (did you mean {name}?)"),

@@ -17,6 +17,9 @@ pub const MAX_FILE_OCTETS: u64 = 1 << 20;
 /// The longest key file, in octets: a key takes 44, and white space around it is harmless.
 const MAX_KEY_FILE_OCTETS: u64 = 1024;
 
+/// The longest file in PEM, in octets: a chain of certificates, or a key.
+const MAX_PEM_FILE_OCTETS: u64 = 64 << 10;
+
 /// Reads the configuration, or says what is wrong with the file.
 pub(crate) fn read_config(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let (file, metadata) = open_regular(path)?;
@@ -39,6 +42,21 @@ pub(crate) fn too_big() -> String {
 
 /// Reads a key file, or says what is wrong with it and how to remedy that.
 pub(crate) fn read_key(path: &Path) -> KeyFileText {
+    read_secret(path, MAX_KEY_FILE_OCTETS)
+}
+
+/// Reads a file with a private key in PEM.
+pub(crate) fn read_pem_key(path: &Path) -> KeyFileText {
+    read_secret(path, MAX_PEM_FILE_OCTETS)
+}
+
+/// Reads a file with certificates in PEM, which are no secret.
+pub(crate) fn read_pem(path: &Path) -> KeyFileText {
+    let (file, _) = open_regular(path)?;
+    take_up_to(file, MAX_PEM_FILE_OCTETS)
+}
+
+fn read_secret(path: &Path, limit: u64) -> KeyFileText {
     let (file, metadata) = open_regular(path)?;
     let quoted = shell_word(path);
     let (owner, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
@@ -53,9 +71,13 @@ pub(crate) fn read_key(path: &Path) -> KeyFileText {
             "is open to group or others (mode {mode:04o}): chmod 600 {quoted}"
         ));
     }
-    let mut text = read_up_to(file, MAX_KEY_FILE_OCTETS)?;
-    if text.len() as u64 > MAX_KEY_FILE_OCTETS {
-        return Err(format!("holds more than {MAX_KEY_FILE_OCTETS} octets"));
+    take_up_to(file, limit)
+}
+
+fn take_up_to(file: File, limit: u64) -> KeyFileText {
+    let mut text = read_up_to(file, limit)?;
+    if text.len() as u64 > limit {
+        return Err(format!("holds more than {limit} octets"));
     }
     Ok(std::mem::take(&mut *text))
 }

@@ -1,4 +1,4 @@
-//! `fabric.yaml`: read, checked, typed.
+//! `fabric.yaml` and `nucleus.yaml`: read, checked, typed.
 //!
 //! ```text
 //! octets --raw--> tree with lines --check--> Config        (checked.rs: plain data)
@@ -14,7 +14,8 @@
 //! What is not here: whether interfaces, cores and queues exist, and whether a peer is this very
 //! node. That takes the running system or public-key arithmetic, and belongs to the engine.
 //!
-//! Every key with its default, unit and range is documented in `KEYS.md` beside this crate.
+//! Every key with its default, unit and range is documented in `KEYS.md` beside this crate, those of
+//! `nucleus.yaml` in `NUCLEUS-KEYS.md`.
 
 #![forbid(unsafe_code)]
 
@@ -24,6 +25,7 @@ mod checked;
 mod error;
 mod fields;
 mod file;
+mod nucleus;
 mod raw;
 mod schema;
 mod secret;
@@ -42,6 +44,7 @@ pub use crate::checked::{
 };
 pub use crate::error::ConfigError;
 pub use crate::file::MAX_FILE_OCTETS;
+pub use crate::nucleus::{EtcdStore, NucleusConfig, NucleusLimits, NucleusStore, load_nucleus};
 pub use crate::secret::SecretBytes32;
 pub use crate::vlan_set::VlanSet;
 

@@ -1,7 +1,9 @@
 //! Every key of `fabric.yaml`: the one list that reading, errors and documentation share.
 //!
 //! Reading refuses what is not listed here, errors quote `allowed`, and a test holds `KEYS.md`
-//! against all of it.
+//! against all of it. The keys of `nucleus.yaml` are in the module of that name.
+
+pub(crate) mod nucleus;
 
 /// One key.
 #[derive(Debug)]
@@ -30,6 +32,15 @@ pub(crate) const ALL: &[&Section] = &[
     &CONTROL,
 ];
 
+/// Every mapping of the file that a mapping is in.
+pub(crate) fn of_file_with(section: &Section) -> &'static [&'static Section] {
+    let is_it = |other: &&Section| (other.path, other.names()) == (section.path, section.names());
+    match nucleus::ALL.iter().copied().any(|other| is_it(&other)) {
+        true => nucleus::ALL,
+        false => ALL,
+    }
+}
+
 /// Names of nodes and peers.
 pub(crate) const NAME: &str = "1..=64 of A-Z a-z 0-9 . _ -";
 /// Names of interfaces, as Linux takes them.
@@ -43,7 +54,7 @@ const ENDPOINTS: &str = "a list of at most 8 distinct endpoints, each IPv4:port 
 /// Public keys.
 pub(crate) const PUBLIC_KEY: &str = "32 octets in base64 (44 characters), not all zero";
 /// Key files.
-const KEY_FILE: &str = "a file of mode 0600 or 0400 that holds 32 octets in base64";
+pub(crate) const KEY_FILE: &str = "a file of mode 0600 or 0400 that holds 32 octets in base64";
 /// Sets of VLANs.
 const VLANS: &str = "all, or a list of distinct numbers 0..=4094 and ranges such as 100-200";
 /// MAC addresses.

@@ -197,6 +197,20 @@ impl Core {
         }
     }
 
+    /// A node says something that a later version may understand.
+    pub fn handle_unknown(&mut self, now: Now, conn: Conn) {
+        let Some(node) = self.nodes.get_mut(&conn) else {
+            return;
+        };
+        self.counters.messages += 1;
+        if node.told.is_none() {
+            return self.close(conn, Closed::Misbehaved, now.instant);
+        }
+        if !node.buckets.messages.take(now.instant) && !node.buckets.excess.take(now.instant) {
+            self.close(conn, Closed::TooMuch, now.instant);
+        }
+    }
+
     /// A message beyond a limit. Requests are refused; all else is passed over.
     fn exceeded(&mut self, now: Instant, conn: Conn, what: from_node::What) {
         self.counters.limited += 1;

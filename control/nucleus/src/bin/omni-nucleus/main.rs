@@ -1,0 +1,116 @@
+//! `omni-nucleus --config nucleus.yaml`: the rendezvous of a fabric, in the foreground.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use omni_config::{NucleusConfig, NucleusStore};
+use omni_control::PrivateKey;
+use omni_membership::{AuthorityPublicKey, FabricName, PublicKey, Trust};
+use omni_nucleus::server::core::Limits;
+use omni_nucleus::server::runtime::{RuntimeConfig, StoreConfig, run};
+use omni_store::{ClientCertificate, Credentials, EtcdConfig};
+use tracing_subscriber::EnvFilter;
+
+/// The rendezvous of an OmniNervous fabric: where its nodes meet.
+///
+/// Runs in the foreground and logs on stderr. SIGTERM or SIGINT ends it. Exit status: 0 after a
+/// clean stop, 1 when it could not start, 2 for an error in the configuration.
+#[derive(Debug, Parser)]
+#[command(name = "omni-nucleus", version)]
+struct Arguments {
+    /// The configuration; `config/NUCLEUS-KEYS.md` documents every key.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+
+    /// Check the configuration and exit; nothing is touched.
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let is_authority = |key: &[u8; 32]| {
+        let read = AuthorityPublicKey::from_octets(key);
+        read.map(|_| ()).map_err(|error| error.to_string())
+    };
+    let config = match omni_config::load_nucleus(&arguments.config, &is_authority) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    let Some(config) = runtime_config(config) else {
+        eprintln!(
+            "{}: names a fabric or an authority that is none",
+            arguments.config.display()
+        );
+        return ExitCode::from(2);
+    };
+    if arguments.check {
+        println!("{}: configuration is good", arguments.config.display());
+        return ExitCode::SUCCESS;
+    }
+    let filter = EnvFilter::try_from_env("OMNI_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false)
+        .init();
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The configuration as the server takes it. `None` for what was checked before.
+fn runtime_config(config: NucleusConfig) -> Option<RuntimeConfig> {
+    let fabric = FabricName::new(config.fabric.as_str()).ok()?;
+    let authority = config
+        .authority
+        .map(|key| AuthorityPublicKey::from_octets(&key));
+    let members: BTreeSet<_> = config.members.iter().copied().map(PublicKey).collect();
+    let limits = Limits {
+        bindings: config.limits.bindings_per_node,
+        binding_rate: config.limits.bindings_per_second,
+        messages: config.limits.messages_per_second,
+        connections: usize::try_from(config.limits.connections).ok()?,
+        ..Limits::default()
+    };
+    Some(RuntimeConfig {
+        private: PrivateKey(*config.private_key.expose()),
+        trust: Trust {
+            fabric,
+            authority: authority.transpose().ok()?,
+            members,
+        },
+        listen: config.listen,
+        store: store_config(config.store, &config.fabric),
+        limits,
+        socket: config.socket,
+        metrics: config.metrics,
+    })
+}
+
+fn store_config(store: NucleusStore, fabric: &str) -> StoreConfig {
+    match store {
+        NucleusStore::Redb(path) => StoreConfig::Redb(path),
+        NucleusStore::Etcd(etcd) => {
+            let credentials = etcd.credentials;
+            let certificate = etcd.certificate;
+            StoreConfig::Etcd(Box::new(EtcdConfig {
+                credentials: credentials.map(|(user, password)| Credentials { user, password }),
+                authority: etcd.authority,
+                certificate: certificate.map(|(chain, key)| ClientCertificate { chain, key }),
+                ..EtcdConfig::new(etcd.endpoints, fabric)
+            }))
+        }
+    }
+}

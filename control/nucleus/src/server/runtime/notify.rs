@@ -1,0 +1,29 @@
+//! Telling the service manager that the server is ready (`sd_notify(3)`).
+
+use std::env;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use tracing::warn;
+
+/// Sends `READY=1` where a service manager asked for it.
+pub(super) fn ready() {
+    let Some(target) = env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    if let Err(error) = send(target.as_bytes()) {
+        warn!(%error, "cannot tell the service manager");
+    }
+}
+
+fn send(target: &[u8]) -> io::Result<()> {
+    let address = match target {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))?,
+    };
+    UnixDatagram::unbound()?
+        .send_to_addr(b"READY=1", &address)
+        .map(|_| ())
+}
