@@ -88,7 +88,7 @@ fn the_configurations_in_the_readme_are_good() {
     let blocks: Vec<&str> = text.split("```yaml\n").skip(1).collect();
     assert!(
         blocks.len() >= 2,
-        "the quick start has a file for each host"
+        "the quick start has a file for a node and one for its Nucleus"
     );
     for block in blocks {
         let (yaml, _) = block.split_once("```").expect("a closed block");
@@ -105,7 +105,13 @@ fn the_configurations_in_the_readme_are_good() {
         }
         let file = folder.path().join("fabric.yaml");
         fs::write(&file, yaml).expect("written");
-        if let Err(error) = omni_config::load(&file) {
+        let is_node = yaml.contains("\nnode:");
+        let checked = if is_node {
+            omni_config::load(&file).map(|_| ())
+        } else {
+            omni_config::load_nucleus(&file).map(|_| ())
+        };
+        if let Err(error) = checked {
             panic!("{error}\n{yaml}");
         }
     }
