@@ -305,8 +305,9 @@ impl Agent {
             let taken = self.roster.take_binding(now, octets, &mut self.events);
             match taken {
                 Taken::Own(sequence) => self.own.observe(sequence),
-                // What we could not have may be free now.
-                Taken::Address(address) => {
+                // What we could not have may be free now, for a greater sequence.
+                Taken::Address(address, sequence) => {
+                    self.own.outdo(now, &address, sequence);
                     for link in &mut self.links {
                         link.look_again(address);
                     }
@@ -320,7 +321,7 @@ impl Agent {
     fn count(&mut self, taken: Taken) {
         let counter = match taken {
             Taken::Known | Taken::Own(_) => return,
-            Taken::New | Taken::Address(_) => {
+            Taken::New | Taken::Address(..) => {
                 self.dirty = true;
                 &mut self.counters.taken
             }

@@ -222,6 +222,18 @@ impl Own {
         self.held.insert(address, held);
     }
 
+    /// Somebody else said something of an address with this sequence. What we say of it holds only
+    /// with a greater one.
+    pub(super) fn outdo(&mut self, now: Now, address: &Address, sequence: u64) {
+        let Some(held) = self.held.get(address).copied() else {
+            return;
+        };
+        if !held.withdrawn && held.sequence <= sequence {
+            self.sequence = self.sequence.max(sequence);
+            self.hold(now, *address, held.mac, false);
+        }
+    }
+
     /// Says again what is half through its time, and forgets what was withdrawn long ago. Says
     /// what changed.
     pub(super) fn expire(&mut self, now: Now) -> Vec<Address> {

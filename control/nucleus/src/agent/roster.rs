@@ -45,8 +45,8 @@ impl Address {
 pub(super) enum Taken {
     /// It is news.
     New,
-    /// It is news of this address.
-    Address(Address),
+    /// It is news of this address, with this sequence.
+    Address(Address, u64),
     /// It is not newer than what is known.
     Known,
     /// It is our own, with this sequence.
@@ -200,9 +200,10 @@ impl Roster {
             events.push_back(AgentEvent::Bound(bound));
         }
         *self.counts.entry(owner).or_default() += 1;
+        let sequence = binding.sequence;
         self.expiring.insert((binding.expires, address));
         self.addresses.insert(address, binding);
-        Taken::Address(address)
+        Taken::Address(address, sequence)
     }
 
     fn may_have(&self, binding: &Binding) -> bool {

@@ -551,6 +551,29 @@ fn what_somebody_else_holds_is_tried_again_when_something_is_heard_of_it_and_now
 }
 
 #[test]
+fn a_claim_goes_beyond_the_sequence_of_whoever_had_the_address() {
+    let mut bench = Bench::registered();
+    bench.tell(&[certified(BETA, 1)], &[], &[]);
+    bench.agent.set_bindings(bench.now, [(0, ip(1), mac(9))]);
+    bench.collect();
+    let [(number, _)] = bench.bindings()[..] else {
+        panic!("{:?}", bench.sent);
+    };
+    bench.answer(0, number, Refused::Held);
+    bench.sent.clear();
+    // Its clock is ahead of ours.
+    let ahead = (START + 300) * 1000;
+    let withdrawn = Binding {
+        withdrawn: true,
+        ..binding(BETA, 1, 1, ahead)
+    };
+    bench.tell(&[], &[signed(BETA, &withdrawn)], &[]);
+    let said = bench.bindings();
+    assert_eq!(said.len(), 1);
+    assert!(said[0].1.sequence > ahead);
+}
+
+#[test]
 fn what_cannot_be_taken_now_is_tried_again() {
     let mut bench = Bench::new(1);
     bench.connect(0);
