@@ -7,7 +7,7 @@ use super::key::Key;
 use super::node::Standing;
 use super::requests::{Origin, Request, Wanted};
 use super::types::{ADMISSION, Closed, Conn};
-use super::{Core, seconds};
+use super::{Core, check_sequence, seconds};
 use crate::protocol::{Bind, Refused, Register};
 
 impl Core {
@@ -125,6 +125,9 @@ impl Core {
             return self.refuse(now.instant, conn, number, Refused::Invalid, why);
         }
         let sequence = member.registration.sequence;
+        if let Err(why) = check_sequence(sequence, now) {
+            return self.refuse(now.instant, conn, number, Refused::Invalid, why);
+        }
         // Who shows an old registration does not get back an old certificate's grants by it.
         let known = self.list.member(&key).map(|(_, known)| known.sequence);
         if known.is_none_or(|known| known <= sequence)
@@ -227,6 +230,7 @@ impl Core {
             let why = format!("it expired at {expires} (seconds since 1970)");
             return Err((Refused::Invalid, why));
         }
+        check_sequence(binding.sequence, now).map_err(|why| (Refused::Invalid, why))?;
         let Some(grants) = node.standing.grants() else {
             return Ok(());
         };

@@ -46,7 +46,8 @@ use crate::protocol::{Call, Hello, Refused, TOKEN_LEN, VERSION, Welcome, from_no
 
 pub use self::operator::{Answered, Watching};
 pub use self::types::{
-    ADMISSION, Closed, Conn, CoreConfig, Counters, GONE_AFTER, GRACE, Limits, TICK, ToStore,
+    ADMISSION, Closed, Conn, CoreConfig, Counters, GONE_AFTER, GRACE, Limits, SEQUENCE_AHEAD, TICK,
+    ToStore,
 };
 
 /// Nodes that left, and whose limits are remembered.
@@ -375,6 +376,17 @@ impl Core {
 /// A wall clock's time in seconds since 1970.
 const fn seconds(now: Now) -> u64 {
     now.wall.0 / 1_000_000_000
+}
+
+/// What is wrong with a sequence, if anything is: they are milliseconds since 1970.
+fn check_sequence(sequence: u64, now: Now) -> Result<(), String> {
+    let ours = now.wall.0 / 1_000_000;
+    match sequence <= ours.saturating_add(SEQUENCE_AHEAD) {
+        true => Ok(()),
+        false => Err(format!(
+            "its sequence is {sequence}, more than ten minutes ahead of the clock here ({ours})"
+        )),
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,10 @@ pub const GONE_AFTER: Duration = Duration::from_secs(30);
 /// less still believes in it.
 pub const GRACE: Duration = Duration::from_secs(900);
 
+/// A sequence so far ahead of this server's clock, in milliseconds, is refused, as nodes refuse it:
+/// nobody could say anything newer.
+pub const SEQUENCE_AHEAD: u64 = 600_000;
+
 /// Who connects has so long to show that it is a member.
 pub const ADMISSION: Duration = Duration::from_secs(30);
 

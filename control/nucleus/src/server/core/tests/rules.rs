@@ -96,6 +96,24 @@ fn what_does_not_verify_or_has_expired_is_invalid() {
 }
 
 #[test]
+fn a_sequence_that_nobody_could_go_beyond_is_refused() {
+    let mut world = World::one();
+    let conn = world.connect(0, 0);
+    let soon = (world.seconds() + 600) * 1000;
+    let binding = world.binding(0, 1, soon + 1);
+    assert_eq!(world.bound(0, conn, &binding, 0), Refused::Invalid);
+    let binding = world.binding(0, 1, soon);
+    assert_eq!(world.bound(0, conn, &binding, 0), Refused::No);
+    let registration = world.registration(0, soon + 1);
+    assert_eq!(
+        world.registered(0, conn, &registration, 0),
+        Refused::Invalid
+    );
+    let registration = world.registration(0, soon);
+    assert_eq!(world.registered(0, conn, &registration, 0), Refused::No);
+}
+
+#[test]
 fn only_what_a_certificate_grants_is_bound() {
     let mut world = World::one();
     let conn = world.connect(0, 5);
