@@ -169,7 +169,7 @@ fn cannot_write(path: &Path, error: io::Error) -> AuthorityError {
 }
 
 /// Reads a certificate or revocation, whatever its signature is worth.
-fn read_record(path: &Path) -> Result<(Kind, Vec<u8>), AuthorityError> {
+pub(crate) fn read_record(path: &Path) -> Result<(Kind, Vec<u8>), AuthorityError> {
     let mut text = Vec::new();
     File::open(path)
         .and_then(|file| {

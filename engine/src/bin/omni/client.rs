@@ -1,7 +1,7 @@
-//! Asks a running engine: one line of JSON to its control socket, one line back.
+//! Asks a running engine or Nucleus: one line of JSON to its control socket, one line back.
 
 use std::fs;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,42 @@ use thiserror::Error;
 /// Where engines put their sockets unless told otherwise.
 pub(crate) const FOLDER: &str = "/run/omni";
 
+/// The socket of a Nucleus that was told no other, in the same folder.
+pub(crate) const NUCLEUS: &str = "nucleus.sock";
+
 const SHOW: &[u8] = b"{\"command\":\"show\"}\n";
 const RELOAD: &[u8] = b"{\"command\":\"reload\"}\n";
 /// The longest answer read, in octets: some 300,000 addresses of the forwarding table.
 const ANSWER_MAX: u64 = 64 << 20;
+/// The longest line of an answer that goes on, in octets.
+const LINE_MAX: u64 = 1 << 20;
 /// The longest wait for the whole answer. The engine itself gives up after 5 s.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Who is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Program {
+    /// A node.
+    Engine,
+    /// A rendezvous.
+    Nucleus,
+}
+
+impl Program {
+    const fn noun(self) -> &'static str {
+        match self {
+            Self::Engine => "engine",
+            Self::Nucleus => "Nucleus",
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Engine => "omni-engine",
+            Self::Nucleus => "omni-nucleus",
+        }
+    }
+}
 
 /// Why there is no answer. Every text says what to do, where something can be done.
 #[derive(Debug, Error)]
@@ -40,8 +70,8 @@ pub(crate) enum ClientError {
     #[error("cannot look for sockets in {0}: {1}")]
     Folder(PathBuf, io::Error),
     /// The socket's file is not there, or its engine is gone.
-    #[error("nobody listens at {0}: is the engine running?")]
-    NobodyListens(PathBuf),
+    #[error("nobody listens at {1}: is the {noun} running?", noun = .0.noun())]
+    NobodyListens(Program, PathBuf),
     /// The socket is somebody else's.
     #[error(
         "{path} is for its owner only{of}: try again as that user, or with sudo",
@@ -57,19 +87,20 @@ pub(crate) enum ClientError {
     #[error("no answer from {0} within {limit} s", limit = PATIENCE.as_secs())]
     TimedOut(PathBuf),
     /// The engine went away while it answered, or is about to stop.
-    #[error("the engine at {0} broke off before its answer was complete")]
-    BrokeOff(PathBuf),
+    #[error("the {noun} at {1} broke off before its answer was complete", noun = .0.noun())]
+    BrokeOff(Program, PathBuf),
     /// Whatever listens there is no engine.
     #[error("the answer from {0} is longer than {limit} MiB", limit = ANSWER_MAX >> 20)]
     TooLong(PathBuf),
     /// The engine refused.
-    #[error("the engine at {0} refuses: {1}")]
-    Refused(PathBuf, String),
+    #[error("the {noun} at {1} refuses: {2}", noun = .0.noun())]
+    Refused(Program, PathBuf, String),
     /// Not the JSON that this version knows.
     #[error(
-        "the answer from {0} is not understood: {1} (are omni and omni-engine of one version?)"
+        "the answer from {1} is not understood: {2} (are omni and {name} of one version?)",
+        name = .0.name()
     )]
-    NotUnderstood(PathBuf, serde_json::Error),
+    NotUnderstood(Program, PathBuf, serde_json::Error),
     /// Anything else.
     #[error("cannot ask at {0}: {1}")]
     Io(PathBuf, io::Error),
@@ -109,7 +140,9 @@ fn sockets(folder: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let path = entry.path();
-        if path.extension().is_some_and(|it| it == "sock") && entry.file_type()?.is_socket() {
+        let is_engine = path.extension().is_some_and(|it| it == "sock")
+            && path.file_name().is_some_and(|name| name != NUCLEUS);
+        if is_engine && entry.file_type()?.is_socket() {
             found.push(path);
         }
     }
@@ -118,36 +151,67 @@ fn sockets(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// The state of the engine that listens at `path`.
 pub(crate) fn show(path: &Path) -> Result<Show, ClientError> {
-    ask(path, SHOW)
+    ask(Program::Engine, path, SHOW)
 }
 
 /// Makes the engine that listens at `path` read its configuration again.
 pub(crate) fn reload(path: &Path) -> Result<Reloaded, ClientError> {
-    ask(path, RELOAD)
+    ask(Program::Engine, path, RELOAD)
 }
 
-fn ask<T: DeserializeOwned>(path: &Path, request: &[u8]) -> Result<T, ClientError> {
+/// Asks for one line: `request` is one, with its newline.
+pub(crate) fn ask<T: DeserializeOwned>(
+    whom: Program,
+    path: &Path,
+    request: &[u8],
+) -> Result<T, ClientError> {
     let deadline = Instant::now() + PATIENCE;
     let answer = connect(path)
         .and_then(|stream| exchange(stream, request, deadline))
-        .map_err(|error| explained(path, error))?;
+        .map_err(|error| explained(whom, path, error))?;
     if answer.len() as u64 > ANSWER_MAX {
         return Err(ClientError::TooLong(path.to_owned()));
     }
     if answer.last() != Some(&b'\n') {
-        return Err(ClientError::BrokeOff(path.to_owned()));
+        return Err(ClientError::BrokeOff(whom, path.to_owned()));
     }
-    understood(path, &answer)
+    understood(whom, path, &answer)
 }
 
-fn understood<T: DeserializeOwned>(path: &Path, answer: &[u8]) -> Result<T, ClientError> {
+/// Asks for lines that go on: each is handed to `take`, until the other side ends or `take` does.
+pub(crate) fn follow<T: DeserializeOwned, E: From<ClientError>>(
+    whom: Program,
+    path: &Path,
+    request: &[u8],
+    mut take: impl FnMut(T) -> Result<(), E>,
+) -> Result<(), E> {
+    let failed = |error| explained(whom, path, error);
+    let mut stream = connect(path).map_err(failed)?;
+    stream.write_all(request).map_err(failed)?;
+    let mut lines = BufReader::new(stream);
+    loop {
+        let mut line = Vec::new();
+        let mut limited = (&mut lines).take(LINE_MAX);
+        limited.read_until(b'\n', &mut line).map_err(failed)?;
+        if line.last() != Some(&b'\n') {
+            return Err(ClientError::BrokeOff(whom, path.to_owned()).into());
+        }
+        take(understood(whom, path, &line)?)?;
+    }
+}
+
+fn understood<T: DeserializeOwned>(
+    whom: Program,
+    path: &Path,
+    answer: &[u8],
+) -> Result<T, ClientError> {
     #[derive(Deserialize)]
     struct Refusal {
         error: String,
     }
     serde_json::from_slice(answer).map_err(|error| match serde_json::from_slice(answer) {
-        Ok(Refusal { error }) => ClientError::Refused(path.to_owned(), error),
-        Err(_) => ClientError::NotUnderstood(path.to_owned(), error),
+        Ok(Refusal { error }) => ClientError::Refused(whom, path.to_owned(), error),
+        Err(_) => ClientError::NotUnderstood(whom, path.to_owned(), error),
     })
 }
 
@@ -182,16 +246,18 @@ fn exchange(mut stream: UnixStream, request: &[u8], deadline: Instant) -> io::Re
     Ok(answer)
 }
 
-fn explained(path: &Path, error: io::Error) -> ClientError {
+fn explained(whom: Program, path: &Path, error: io::Error) -> ClientError {
     let owned = path.to_owned();
     match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::NobodyListens(owned),
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+            ClientError::NobodyListens(whom, owned)
+        }
         ErrorKind::PermissionDenied => {
             let owner = fs::metadata(path).ok().map(|metadata| metadata.uid());
             ClientError::NotAllowed { path: owned, owner }
         }
         ErrorKind::TimedOut | ErrorKind::WouldBlock => ClientError::TimedOut(owned),
-        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => ClientError::BrokeOff(owned),
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => ClientError::BrokeOff(whom, owned),
         _ => ClientError::Io(owned, error),
     }
 }
@@ -208,6 +274,7 @@ mod tests {
         let path = folder.path().join("alpha.sock");
         let _alpha = UnixListener::bind(&path).unwrap();
         let _new = UnixListener::bind(folder.path().join("beta.sock.new")).unwrap();
+        let _nucleus = UnixListener::bind(folder.path().join(NUCLEUS)).unwrap();
         fs::write(folder.path().join("file.sock"), "").unwrap();
         assert_eq!(find_socket(folder.path()).unwrap(), path);
     }
@@ -242,7 +309,10 @@ mod tests {
         let start = Instant::now();
         let error = exchange(ours, SHOW, start + Duration::from_millis(50)).unwrap_err();
         let path = Path::new("/run/omni/alpha.sock");
-        assert!(matches!(explained(path, error), ClientError::TimedOut(_)));
+        assert!(matches!(
+            explained(Program::Engine, path, error),
+            ClientError::TimedOut(_)
+        ));
         assert!(start.elapsed() < Duration::from_secs(5));
     }
 

@@ -1,5 +1,5 @@
-//! `omni`: the operator's tool. It makes keys and certificates, shows what a running engine does,
-//! and makes it follow a changed configuration.
+//! `omni`: the operator's tool. It makes keys and certificates, shows what a running engine or
+//! Nucleus does, and makes an engine follow a changed configuration.
 //!
 //! Exit status: 0 when done, 1 when something failed, 2 for wrong arguments. What was asked for
 //! goes to standard output, everything else to standard error.
@@ -9,6 +9,7 @@ mod authority;
 mod client;
 mod dates;
 mod keys;
+mod nucleus;
 mod render;
 mod table;
 mod units;
@@ -26,6 +27,7 @@ use thiserror::Error;
 use authority::AuthorityError;
 use client::ClientError;
 use keys::KeyError;
+use nucleus::NucleusError;
 use render::{Section, View};
 use table::Pen;
 
@@ -33,7 +35,8 @@ use table::Pen;
 #[derive(Debug, Parser)]
 #[command(name = "omni", version, after_help = EXAMPLES)]
 struct Arguments {
-    /// The engine's control socket [default: the only *.sock in /run/omni]
+    /// The engine's control socket [default: the only *.sock in /run/omni], or that of the Nucleus
+    /// [default: /run/omni/nucleus.sock]
     #[arg(long, value_name = "PATH", global = true)]
     socket: Option<PathBuf>,
 
@@ -71,6 +74,9 @@ enum Command {
     /// Certify who belongs to a fabric, offline: keys, certificates, revocations
     #[command(subcommand, after_help = authority::EXAMPLES)]
     Authority(Box<authority::Command>),
+    /// Show what a running Nucleus knows, and tell it what the authority signed
+    #[command(subcommand, after_help = nucleus::EXAMPLES)]
+    Nucleus(nucleus::Command),
 }
 
 const KEYGEN_EXAMPLES: &str = "\
@@ -152,6 +158,8 @@ enum Failure {
     Client(#[from] ClientError),
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    #[error(transparent)]
+    Nucleus(#[from] NucleusError),
     #[error("cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error("cannot write to standard output: {0}")]
@@ -162,11 +170,11 @@ fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads has seen enough, as `head` has.
-        Err(Failure::Output(error) | Failure::Key(KeyError::Output(error)))
-            if error.kind() == ErrorKind::BrokenPipe =>
-        {
-            ExitCode::SUCCESS
-        }
+        Err(
+            Failure::Output(error)
+            | Failure::Key(KeyError::Output(error))
+            | Failure::Nucleus(NucleusError::Output(error)),
+        ) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
             // Standard error may be gone as well; the exit status still tells.
             let _ = writeln!(io::stderr(), "omni: {failure}");
@@ -189,6 +197,12 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             let done = authority::run(command)?;
             print(&done.text)?;
             done.refused.map_or(Ok(()), |refused| Err(refused.into()))
+        }
+        Command::Nucleus(command) => {
+            let pen = Pen {
+                colors: colors(ColorChoice::Auto),
+            };
+            Ok(nucleus::run(command, arguments.socket.as_deref(), pen)?)
         }
     }
 }
