@@ -43,7 +43,7 @@ COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
     -Ccodegen-units=1
-FUZZED ?= inner record membership
+FUZZED ?= inner record membership nucleus
 SECONDS ?= 60
 
 # With a target named, build scripts are left alone.

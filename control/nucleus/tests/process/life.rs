@@ -116,6 +116,30 @@ fn two_servers_do_not_share_a_file_or_an_address() {
 }
 
 #[test]
+fn a_store_of_another_fabric_is_refused() {
+    let mut server = Server::start();
+    let mut node = Node::connect(&server, 0);
+    node.everything();
+    node.bind(0, 1, 1);
+    assert_eq!(node.answer().0, Refused::No);
+    assert_eq!(server.terminate().code(), Some(0));
+    let text = fs::read_to_string(server.config()).expect("the configuration");
+    fs::write(
+        server.config(),
+        text.replace("fabric: lab", "fabric: other"),
+    )
+    .expect("a change");
+    let ended = Command::new(env!("CARGO_BIN_EXE_omni-nucleus"))
+        .arg("--config")
+        .arg(server.config())
+        .output();
+    let ended = ended.expect("it runs");
+    assert_eq!(ended.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&ended.stderr);
+    assert!(text.contains("the store is of the fabric"), "{text}");
+}
+
+#[test]
 fn a_wrong_configuration_is_one_line_and_status_2() {
     let server = Server::start();
     let run = |more: &[&str]| {

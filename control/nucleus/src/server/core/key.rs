@@ -1,6 +1,7 @@
 //! The keys that records are stored under.
 //!
 //! ```text
+//! fabric                                  the fabric's name: whose records these are
 //! member/<public key>                     a signed registration
 //! ip/<vlan>/<IP address>                  a signed binding
 //! mac/<vlan>/<MAC address>                a signed binding of a MAC address alone
@@ -15,6 +16,9 @@ use core::net::IpAddr;
 
 use omni_membership::{Binding, PublicKey};
 use omni_wire::MacAddr;
+
+/// The key of the fabric's name. It is no record.
+pub(crate) const FABRIC: &[u8] = b"fabric";
 
 /// What is stored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

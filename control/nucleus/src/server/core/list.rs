@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use omni_membership::{Binding, PublicKey, Registration, Revocation, Revocations, Signed, Trust};
 use omni_store::{Item, Revision, Snapshot};
 
-use super::key::Key;
+use super::key::{FABRIC, Key};
 
 /// What an item says.
 #[derive(Clone, Debug)]
@@ -84,6 +84,8 @@ pub(crate) struct List {
     /// How many addresses each node holds: those that it did not withdraw.
     held: BTreeMap<PublicKey, u32>,
     revocations: Revocations,
+    /// Whether it says which fabric it is of.
+    is_named: bool,
     /// Items that are no records.
     garbage: u64,
 }
@@ -98,6 +100,7 @@ impl List {
             by_expiry: BTreeSet::new(),
             held: BTreeMap::new(),
             revocations: Revocations::new(),
+            is_named: false,
             garbage: 0,
         }
     }
@@ -128,6 +131,10 @@ impl List {
         &self.revocations
     }
 
+    pub(crate) const fn is_named(&self) -> bool {
+        self.is_named
+    }
+
     pub(crate) const fn garbage(&self) -> u64 {
         self.garbage
     }
@@ -140,6 +147,10 @@ impl List {
     /// Takes an item in, and says what it is. `None` for one that is no record, or an older one
     /// than is known.
     pub(crate) fn put(&mut self, item: Item, trust: &Trust) -> Option<Key> {
+        if item.key == FABRIC {
+            self.is_named = true;
+            return None;
+        }
         let Some((key, record)) = read(&item, trust) else {
             self.garbage += 1;
             return None;

@@ -46,8 +46,8 @@ use crate::protocol::{Call, Hello, Refused, TOKEN_LEN, VERSION, Welcome, from_no
 
 pub use self::operator::{Answered, Watching};
 pub use self::types::{
-    ADMISSION, Closed, Conn, CoreConfig, Counters, GONE_AFTER, GRACE, Limits, SEQUENCE_AHEAD, TICK,
-    ToStore,
+    ADMISSION, Closed, Conn, CoreConfig, Counters, GONE_AFTER, GRACE, Limits, OtherFabric,
+    SEQUENCE_AHEAD, TICK, ToStore,
 };
 
 /// Nodes that left, and whose limits are remembered.

@@ -7,10 +7,10 @@ use omni_store::{Change, Compare, Event, Outcome, Revision, Snapshot, StoreError
 use omni_wire::{Instant, Now};
 
 use super::decide::Decision;
-use super::key::Key;
+use super::key::{FABRIC, Key};
 use super::list::List;
 use super::requests::{ATTEMPTS, Batch, Put, Request};
-use super::types::{Conn, GRACE, ToStore};
+use super::types::{Conn, GRACE, OtherFabric, ToStore};
 use super::{Core, seconds};
 use crate::protocol::Refused;
 
@@ -41,6 +41,8 @@ enum InFlight {
     Presence(Vec<PublicKey>),
     /// So many records that expired.
     Expired(usize),
+    /// Whose store it is.
+    Name,
 }
 
 impl Stage {
@@ -88,6 +90,12 @@ impl Core {
         self.requests.count() == 0
     }
 
+    /// Whether the store was ever read.
+    #[must_use]
+    pub const fn is_loaded(&self) -> bool {
+        self.store.is_loaded()
+    }
+
     /// Requests that can be decided, as one transaction.
     fn batch(&mut self, now: Now) -> Option<Transaction> {
         if self.requests.is_idle() || !self.requests.may_commit() {
@@ -133,8 +141,24 @@ impl Core {
         Some(transaction)
     }
 
-    /// What is to be kept in order: who is there, and what expired.
+    /// What is to be kept in order: whose store it is, who is there, and what expired.
     fn chore(&mut self, now: Now) -> Option<Transaction> {
+        if !self.list.is_named() && now.instant >= self.store.sweep {
+            self.store.sweep = now.instant + AGAIN;
+            self.store.in_flight = Some(InFlight::Name);
+            let key = FABRIC.to_vec();
+            return Some(Transaction {
+                compares: vec![Compare {
+                    key: key.clone(),
+                    expected: None,
+                }],
+                changes: vec![Change::Put {
+                    key,
+                    value: self.config.trust.fabric.as_str().into(),
+                    ephemeral: false,
+                }],
+            });
+        }
         let nodes = self.presence.take(now.instant);
         if !nodes.is_empty() {
             let changes = nodes
@@ -215,7 +239,7 @@ impl Core {
             (InFlight::Expired(count), Ok(Outcome::Committed(_))) => {
                 self.counters.expired += count as u64;
             }
-            (InFlight::Expired(_) | InFlight::Load, _) => {}
+            (InFlight::Expired(_) | InFlight::Load | InFlight::Name, _) => {}
         }
     }
 
@@ -284,8 +308,12 @@ impl Core {
     }
 
     /// The store was read, and what follows will be told.
-    pub fn load(&mut self, now: Now, snapshot: Snapshot) {
+    ///
+    /// # Errors
+    /// It is another fabric's. The core goes on with what it knows, and asks no more to read it.
+    pub fn load(&mut self, now: Now, snapshot: Snapshot) -> Result<(), OtherFabric> {
         self.store.in_flight = None;
+        self.check_fabric(&snapshot)?;
         self.counters.loads += 1;
         let is_other = snapshot.incarnation != self.list.incarnation();
         self.list = List::read(snapshot, &self.config.trust);
@@ -301,6 +329,19 @@ impl Core {
         self.list_moved = true;
         self.recognize(now);
         self.review(now);
+        Ok(())
+    }
+
+    fn check_fabric(&self, snapshot: &Snapshot) -> Result<(), OtherFabric> {
+        let own = self.config.trust.fabric.as_str();
+        let name = snapshot.items.iter().find(|item| item.key == FABRIC);
+        match name {
+            Some(item) if item.value != own.as_bytes() => Err(OtherFabric {
+                found: String::from_utf8_lossy(&item.value).into_owned(),
+                own: own.to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The store could not be read.

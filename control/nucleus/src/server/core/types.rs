@@ -101,6 +101,18 @@ pub enum ToStore {
     Commit(Transaction),
 }
 
+/// The store is another fabric's. Nothing in it is looked at, and nothing is written.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "the store is of the fabric {found:?}, and this is a server of {own:?}: name another store"
+)]
+pub struct OtherFabric {
+    /// Whose it is.
+    pub found: String,
+    /// Ours.
+    pub own: String,
+}
+
 /// Why a connection is closed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Closed {

@@ -6,12 +6,17 @@ use std::path::PathBuf;
 
 use omni_store::StoreError;
 
+use crate::server::core::OtherFabric;
+
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// The store is damaged, of a later version, in use, or not to be used that way.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// The store is another fabric's.
+    #[error(transparent)]
+    OtherFabric(#[from] OtherFabric),
     /// An address is in use, or none of this machine's.
     #[error("cannot listen at {address} ({what}): {source}")]
     Listen {

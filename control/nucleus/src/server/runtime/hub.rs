@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::clock;
 use super::store::{Command, FromStore, StoreThread};
-use crate::server::core::{Closed, Conn, Core, ToStore};
+use crate::server::core::{Closed, Conn, Core, OtherFabric, ToStore};
 use crate::show::Status;
 
 /// A connection, as the hub knows it.
@@ -45,6 +45,8 @@ pub(super) struct Hub {
     started: Instant,
     /// Whether the last word on the store was that it fails.
     store_fails: Cell<bool>,
+    /// What the server cannot go on with.
+    pub(super) failed: RefCell<Option<OtherFabric>>,
     pub(super) reflected: Cell<u64>,
     pub(super) turned_away: Cell<u64>,
 }
@@ -68,6 +70,7 @@ impl Hub {
             stopping: Cell::new(false),
             started: clock::now().instant,
             store_fails: Cell::new(false),
+            failed: RefCell::default(),
             reflected: Cell::new(0),
             turned_away: Cell::new(0),
         })
@@ -154,7 +157,9 @@ impl Hub {
         match what {
             FromStore::Loaded(Ok(snapshot)) => {
                 self.note(None);
-                self.core.borrow_mut().load(now, snapshot);
+                if let Err(error) = self.core.borrow_mut().load(now, snapshot) {
+                    self.failed.replace(Some(error));
+                }
             }
             FromStore::Loaded(Err(error)) => {
                 self.note(Some(&error));
@@ -177,6 +182,11 @@ impl Hub {
         }
         self.changed.notify_waiters();
         self.turn();
+    }
+
+    /// Whether the last word on the store was that it fails.
+    pub(super) fn store_fails(&self) -> bool {
+        self.store_fails.get()
     }
 
     /// Says when the store begins and ceases to fail.

@@ -48,6 +48,9 @@ pub use self::store::StoreConfig;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
+/// At the start: for the store to be read.
+const FIRST_LOAD: Duration = Duration::from_secs(5);
+
 /// At the end: for requests that were taken to be answered.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -73,7 +76,7 @@ pub struct RuntimeConfig {
 /// Serves until a signal.
 ///
 /// # Errors
-/// When it cannot start. Nothing ends it later.
+/// When it cannot start, or finds the store to be another fabric's. Nothing else ends it later.
 pub fn run(config: RuntimeConfig) -> Result<(), RuntimeError> {
     raise_open_files();
     let (store, heard) = StoreThread::start(config.store.clone())?;
@@ -102,6 +105,10 @@ async fn serve(
     let core = Core::new(core, Box::new(clock::SystemRandom));
     let (stream, datagrams) = listen(config.listen)?;
     let hub = Hub::new(fabric, config.private, core, store);
+    first_load(&hub, &mut heard).await;
+    if let Some(error) = hub.failed.borrow_mut().take() {
+        return Err(error.into());
+    }
     let control = ControlSocket::bind(&config.socket, &hub)?;
     if let Some(address) = config.metrics {
         let listener = listen_tcp(address).map_err(failed("metrics", address))?;
@@ -111,19 +118,36 @@ async fn serve(
     spawn_local(reflect(datagrams, Rc::clone(&hub)));
     info!(listen = %config.listen, public_key = %public, "ready");
     notify::ready();
-    hub.turn();
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             () = step(&hub, &mut heard) => {}
         }
+        if hub.failed.borrow().is_some() {
+            break;
+        }
     }
     info!("ends");
     accepting.abort();
     drop(control);
     farewell(&hub, &mut heard).await;
-    Ok(())
+    let failed = hub.failed.borrow_mut().take();
+    failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Reads the store before anybody is let in, who would be told to try again. One that fails, or
+/// takes long, is read later.
+async fn first_load(hub: &Hub, heard: &mut mpsc::Receiver<FromStore>) {
+    let end = Instant::now() + FIRST_LOAD;
+    hub.turn();
+    let is_open = || !hub.core.borrow().is_loaded() && !hub.store_fails();
+    while is_open() && hub.failed.borrow().is_none() && Instant::now() < end {
+        tokio::select! {
+            () = step(hub, heard) => {}
+            () = sleep_until(end) => {}
+        }
+    }
 }
 
 /// Whatever comes first: a word of the store, or the next tick.

@@ -417,3 +417,22 @@ fn what_expired_is_free_and_is_removed_after_a_while() {
     assert_eq!(world.memory.value("ip/7/10.0.0.2"), None);
     assert!(world.memory.value("ip/7/10.0.0.1").is_some());
 }
+
+#[test]
+fn a_store_of_another_fabric_is_left_alone() {
+    let mut world = World::one();
+    let name = world
+        .memory
+        .items
+        .get_mut(&b"fabric"[..])
+        .expect("it says whose it is");
+    assert_eq!(name.value, b"lab");
+    name.value = b"other".to_vec();
+    let core = &mut world.servers[0].core;
+    let error = core.load(world.now, world.memory.snapshot());
+    let text = error.expect_err("another's").to_string();
+    assert!(
+        text.contains("the fabric \"other\", and this is a server of \"lab\""),
+        "{text}"
+    );
+}

@@ -177,7 +177,8 @@ impl World {
             match asked {
                 ToStore::Load => {
                     it.seen = Some(self.memory.log.len());
-                    it.core.load(self.now, self.memory.snapshot());
+                    let loaded = it.core.load(self.now, self.memory.snapshot());
+                    loaded.expect("our fabric's");
                 }
                 ToStore::Commit(transaction) => {
                     let outcome = self.memory.commit(&transaction);
