@@ -1,5 +1,5 @@
-//! Peers of whose messages most are refused once they have been opened: for a while the driver drops
-//! them, which costs others a tenth as much.
+//! Peers of whose messages most are refused once they have been opened: for a while the driver
+//! drops them, which costs others a tenth as much.
 //!
 //! What is refused so often comes from no sound node: its own switch would have held it back. A
 //! host that moved may be refused for less than a second, and a node under an attack of its own
