@@ -31,6 +31,10 @@ CAPACITY = frozenset(
 )
 
 
+# A node that is started before the others says something before it knows anybody.
+ALONE = frozenset({"no_destination"})
+
+
 @dataclass(frozen=True)
 class NodeFigures:
     """What is told of a node at the end."""
@@ -89,8 +93,8 @@ def drops_text(drops: dict[str, int]) -> str:
 
 
 def unexpected_drops(drops: dict[str, int]) -> dict[str, int]:
-    """The drops that a healthy fabric of two nodes has no reason for."""
-    return {reason: count for reason, count in drops.items() if reason not in CAPACITY}
+    """The drops that a healthy fabric has no reason for."""
+    return {reason: count for reason, count in drops.items() if reason not in CAPACITY | ALONE}
 
 
 def umem_adds_up(umem: dict[str, int]) -> bool:
@@ -121,8 +125,7 @@ def wire_text(wire: Tally) -> str:
     kinds = {
         "data": (Kind.DATA,),
         "handshake": (Kind.INITIATION, Kind.RESPONSE, Kind.COOKIE),
-        "keepalive": (Kind.KEEPALIVE,),
-        "control": (Kind.CONTROL,),
+        "control": (Kind.CONTROL, Kind.KEEPALIVE),
         "Nucleus": (Kind.RENDEZVOUS,),
     }
     counted = [(name, sum(map(wire.count, those))) for name, those in kinds.items()]

@@ -18,9 +18,11 @@ def ipv4(protocol: int, body: bytes, fragment: int = 0x4000) -> bytes:
     return ethernet(0x0800, header + ALPHA + BETA + body)
 
 
-def udp(payload: bytes, destination: int = PORT, fragment: int = 0x4000) -> bytes:
-    """A frame with a UDP datagram to the fabric's port."""
-    header = struct.pack("!HHHH", PORT, destination, 8 + len(payload), 0)
+def udp(
+    payload: bytes, destination: int = PORT, fragment: int = 0x4000, source: int = PORT
+) -> bytes:
+    """A frame with a UDP datagram, from and to the fabric's port unless said otherwise."""
+    header = struct.pack("!HHHH", source, destination, 8 + len(payload), 0)
     return ipv4(17, header + payload, fragment)
 
 

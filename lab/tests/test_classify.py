@@ -51,6 +51,26 @@ class Messages(unittest.TestCase):
         ]:
             self.assertIs(kind(frames.udp(bad)), Kind.FOREIGN, bad[:8].hex())
 
+    def test_a_nucleus_is_spoken_to_by_tcp_and_asked_where_one_is_seen(self) -> None:
+        probe, answer = (frames.message(0, type_, 1, 48) for type_ in (16, 17))
+        asked = frames.udp(probe, source=frames.PORT, destination=51821)
+        told = frames.udp(answer, source=51821, destination=frames.PORT)
+        self.assertIs(kind(asked), Kind.RENDEZVOUS)
+        self.assertIs(kind(told), Kind.RENDEZVOUS)
+        for bad in [
+            frames.udp(answer, source=frames.PORT, destination=51821),
+            frames.udp(probe, source=51821, destination=frames.PORT),
+            frames.udp(frames.message(0, 16, 1, 47), source=frames.PORT, destination=51821),
+            frames.udp(frames.message(7, 16, 1, 48), source=frames.PORT, destination=51821),
+            frames.udp(frames.message(0, 1, 1, 168), source=frames.PORT, destination=51821),
+        ]:
+            self.assertIs(kind(bad), Kind.FOREIGN)
+        segment = bytearray(frames.udp(bytes(40), source=40000, destination=51821))
+        segment[23] = 6
+        self.assertIs(kind(bytes(segment)), Kind.RENDEZVOUS)
+        segment[36:38] = (443).to_bytes(2, "big")
+        self.assertIs(kind(bytes(segment)), Kind.FOREIGN)
+
     def test_outer_headers_must_be_exact(self) -> None:
         good = frames.data()
         message = good[42:]

@@ -8,6 +8,7 @@ from typing import Any
 from omni_lab import report
 from omni_lab.capture import Tally
 from omni_lab.node import Identity, render_config
+from omni_lab.rendezvous import Meeting
 from omni_lab.report import Figures, NodeFigures
 from omni_lab.traffic import Ping, Tcp, Udp
 
@@ -62,7 +63,7 @@ class Screen(unittest.TestCase):
             "1426 octets, not fragmented: 5 of 5; IPv6 5 of 5; VLAN-tagged 5 of 5",
             "alpha to beta 1.52 Gb/s, beta to alpha 1.13 Gb/s",
             "3,397 of 81,868 datagrams lost (4.15 %), 3,397 of them in iperf3's full socket",
-            "1,528,427 data, 4 handshake, 4 keepalive",
+            "1,528,427 data, 4 handshake, 4 control",
             "20,008 read whole; plaintext in 0",
             "beta omni0 queue 0",
             "under load p50 1.36 ms, p99 13.8 ms",
@@ -141,6 +142,21 @@ control:
   socket: "/tmp/x/omni.sock"
 """
         self.assertEqual(render_config("lab", me, [peer], Path("/tmp/x/omni.sock")), expected)
+
+    def test_a_node_that_is_to_find_the_others_names_none(self) -> None:
+        me = Identity("alpha", "192.0.2.1", ("10.7.0.1/24",), "A=")
+        meeting = Meeting("192.0.2.4:51821", "N=", "S=").lines("alpha.cert")
+        text = render_config("lab", me, [], Path("omni.sock"), meeting)
+        self.assertNotIn("peers", text)
+        expected = """nucleus:
+  - endpoint: "192.0.2.4:51821"
+    public_key: "N="
+authority:
+  public_key: "S="
+  certificate_file: alpha.cert
+control:
+"""
+        self.assertIn(expected, text)
 
 
 if __name__ == "__main__":
