@@ -207,6 +207,10 @@ pub struct SwitchView {
     pub nd_answered: u64,
     /// Questions for IPv6 addresses of which nothing is known; they went on.
     pub nd_unknown: u64,
+    /// Addresses that went to another host, or were gone, within a minute of being given as an
+    /// answer: who asked may go by it for a while.
+    #[serde(default)]
+    pub stale_answers: u64,
     /// Hosts told that their packets do not fit.
     pub too_big_answered: u64,
     /// Addresses that went from one owner to another.

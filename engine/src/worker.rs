@@ -232,7 +232,7 @@ impl<I: FrameIo> Worker<I> {
                 })
                 .collect(),
             drops,
-            counted: *self.datapath.counted(),
+            counted: self.datapath.counted(),
             census: self.io.census(),
             staged: self.datapath.staged() as u64,
         }

@@ -109,7 +109,7 @@ fn the_configurations_in_the_readme_are_good() {
         let checked = if is_node {
             omni_config::load(&file).map(|_| ())
         } else {
-            omni_config::load_nucleus(&file).map(|_| ())
+            omni_config::load_nucleus(&file, &|_| Ok(())).map(|_| ())
         };
         if let Err(error) = checked {
             panic!("{error}\n{yaml}");

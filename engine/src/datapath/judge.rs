@@ -30,6 +30,8 @@ pub struct Counted {
     pub nd_answered: u64,
     /// Questions for an IPv6 address that nobody here knows, which were flooded.
     pub nd_unknown: u64,
+    /// Addresses that changed or went within a minute of being given as an answer.
+    pub stale_answers: u64,
     /// Hosts told that their packets do not fit.
     pub too_big_answered: u64,
 }
@@ -41,6 +43,7 @@ impl Counted {
         self.arp_unknown += other.arp_unknown;
         self.nd_answered += other.nd_answered;
         self.nd_unknown += other.nd_unknown;
+        self.stale_answers += other.stale_answers;
         self.too_big_answered += other.too_big_answered;
     }
 }

@@ -160,8 +160,11 @@ impl<F: Frame> Datapath<F> {
 
     /// What was counted here so far beside drops.
     #[must_use]
-    pub fn counted(&self) -> &Counted {
-        &self.counted
+    pub fn counted(&self) -> Counted {
+        Counted {
+            stale_answers: self.neighbors.stale_answers(),
+            ..self.counted
+        }
     }
 
     /// Counts frames that the worker or its driver had to drop.
@@ -284,7 +287,7 @@ impl<F: Frame> Datapath<F> {
                 mac,
                 owner,
             } => self.neighbors.insert(now, (vlan, ip), owner, mac),
-            Command::Unbind { vlan, ip } => self.neighbors.remove(&(vlan, ip)),
+            Command::Unbind { vlan, ip } => self.neighbors.remove(now, &(vlan, ip)),
             Command::BindWatch { vlan, ip } => self.neighbors.unreport(&(vlan, ip)),
             Command::SetCarried { peer, vlans } => {
                 if let Some(peer) = self.peers.get_mut(peer) {

@@ -16,6 +16,7 @@
 //! - what is not known is flooded.
 
 use core::net::IpAddr;
+use core::time::Duration;
 
 use omni_control::message::{Owner, Upcall};
 use omni_membership::Grants;
@@ -55,37 +56,91 @@ pub(super) struct Context<'a> {
     pub(super) grants: Option<&'a Grants>,
 }
 
+/// For how long a host is likely to go by an answer before it asks again (RFC 4861 s.10 has 30 s
+/// for IPv6, Linux up to 45 s for both).
+const ANSWER_LIFE: Duration = Duration::from_secs(60);
+
+/// Where an IP address is, and when that was last given as an answer.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    mac: MacAddr,
+    answered_at: Option<Instant>,
+}
+
+impl Place {
+    const fn at(mac: MacAddr) -> Self {
+        Self {
+            mac,
+            answered_at: None,
+        }
+    }
+}
+
+impl PartialEq for Place {
+    /// Whether it is the same place.
+    fn eq(&self, other: &Self) -> bool {
+        self.mac == other.mac
+    }
+}
+
 /// One worker's bindings.
 #[derive(Debug)]
-pub(super) struct Neighbors(OwnedTable<Key, MacAddr>);
+pub(super) struct Neighbors {
+    table: OwnedTable<Key, Place>,
+    /// Answers that turned out to be wrong soon after they were given.
+    stale_answers: u64,
+}
 
 impl Default for Neighbors {
     fn default() -> Self {
-        Self(OwnedTable::new(DropReason::BindingNotOwned))
+        Self {
+            table: OwnedTable::new(DropReason::BindingNotOwned),
+            stale_answers: 0,
+        }
     }
 }
 
 impl Neighbors {
     /// Sets a binding whatever was there: the control thread has decided.
     pub(super) fn insert(&mut self, now: Instant, key: Key, owner: Owner, mac: MacAddr) {
-        self.0.insert(now, key, owner, mac);
+        let known = self.table.get(&key);
+        if known.is_some_and(|known| known.value.mac != mac) {
+            self.regret(now, &key);
+        }
+        self.table.insert(now, key, owner, Place::at(mac));
     }
 
-    pub(super) fn remove(&mut self, key: &Key) {
-        self.0.remove(key);
+    pub(super) fn remove(&mut self, now: Instant, key: &Key) {
+        self.regret(now, key);
+        self.table.remove(key);
+    }
+
+    /// A binding holds no more: whoever was answered with it a moment ago goes by it for a while.
+    fn regret(&mut self, now: Instant, key: &Key) {
+        let answered = self
+            .table
+            .get(key)
+            .and_then(|known| known.value.answered_at);
+        let is_recent = answered.is_some_and(|at| now.since(at) < ANSWER_LIFE);
+        self.stale_answers += u64::from(is_recent);
+    }
+
+    /// How many bindings changed or went soon after they were given as an answer.
+    pub(super) const fn stale_answers(&self) -> u64 {
+        self.stale_answers
     }
 
     /// The next message of its owner is wanted.
     pub(super) fn unreport(&mut self, key: &Key) {
-        self.0.unreport(key);
+        self.table.unreport(key);
     }
 
     pub(super) fn remove_owner(&mut self, owner: Owner) {
-        self.0.remove_owner(owner);
+        self.table.remove_owner(owner);
     }
 
     pub(super) fn set_limit(&mut self, owner: Owner, limit: usize) {
-        self.0.set_limit(owner, limit);
+        self.table.set_limit(owner, limit);
     }
 
     /// Judges an ARP message, and learns from it (RFC 826, RFC 5227).
@@ -183,7 +238,7 @@ impl Neighbors {
             owner,
         };
         let is_ours = matches!(owner, Owner::Local(_));
-        match self.0.admit(now, key, owner, mac) {
+        match self.table.admit(now, key, owner, Place::at(mac)) {
             Ok(Admission::Known) => return Ok(()),
             Ok(Admission::Report) => {}
             // The host that has it may be gone: the control thread finds out. What hosts of a peer
@@ -195,7 +250,7 @@ impl Neighbors {
             Err(reason) => return Err(reason),
         }
         if raise(upcalls, told).is_err() {
-            self.0.unreport(&key);
+            self.table.unreport(&key);
         }
         Ok(())
     }
@@ -208,20 +263,29 @@ impl Neighbors {
         told: Upcall,
         upcalls: &mut Vec<Upcall>,
     ) -> DropReason {
-        if self.0.contest(now, &key) {
+        if self.table.contest(now, &key) {
             // The next message says it again.
             let _ = raise(upcalls, told);
         }
         DropReason::BindingNotOwned
     }
 
-    fn find(&self, context: Context<'_>, target: IpAddr) -> Asked {
-        match self.0.get(&(context.vlan, target)) {
-            None => Asked::Unknown,
-            Some(entry) if entry.value == context.ethernet.source => Asked::PassOn,
-            Some(entry) if entry.owner == context.owner => Asked::Nearby,
-            Some(entry) => Asked::Known(entry.value),
+    fn find(&mut self, context: Context<'_>, target: IpAddr) -> Asked {
+        let key = (context.vlan, target);
+        let Some(entry) = self.table.get(&key) else {
+            return Asked::Unknown;
+        };
+        let (mac, owner) = (entry.value.mac, entry.owner);
+        if mac == context.ethernet.source {
+            return Asked::PassOn;
         }
+        if owner == context.owner {
+            return Asked::Nearby;
+        }
+        if let Some(place) = self.table.value_mut(&key) {
+            place.answered_at = Some(context.now);
+        }
+        Asked::Known(mac)
     }
 }
 

@@ -109,6 +109,11 @@ impl<K: Copy + Eq + Hash, V: Copy + PartialEq> OwnedTable<K, V> {
         self.entries.get(key)
     }
 
+    /// What is kept with an address.
+    pub(super) fn value_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.entries.get_mut(key).map(|entry| &mut entry.value)
+    }
+
     /// Whether `owner` may speak for the address; one that is nobody's becomes its own.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! ARP and neighbour discovery: what is answered by the engine, what is refused, what goes on.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use omni_control::message::{Command, Owner, Upcall};
 use omni_engine::datapath::policy::{PortPolicy, SwitchPolicy};
@@ -383,4 +384,27 @@ fn guards_keep_routers_and_dhcp_servers_away() {
     for sent in [router_advertisement(), v4, v6] {
         assert_eq!(bench.send(0, &sent), [(1, sent)]);
     }
+}
+
+#[test]
+fn an_answer_that_becomes_wrong_soon_is_counted() {
+    let mut bench = suppressing();
+    let asked = who_has(host(1), "10.7.0.1", "10.7.0.9");
+    let stale = |bench: &Bench| bench.datapath.counted().stale_answers;
+    bench.bind(0, "10.7.0.9", host(8), REMOTE);
+    assert_eq!(stale(&bench), 0, "nobody was answered with it");
+    bench.send(0, &asked);
+    bench.bind(0, "10.7.0.9", host(8), REMOTE);
+    assert_eq!(stale(&bench), 0, "nothing changed");
+    bench.bind(0, "10.7.0.9", host(7), REMOTE);
+    assert_eq!(stale(&bench), 1);
+    bench.send(0, &asked);
+    let ip = IpAddr::from([10, 7, 0, 9]);
+    bench.order(Command::Unbind { vlan: 0, ip });
+    assert_eq!(stale(&bench), 2);
+    bench.bind(0, "10.7.0.9", host(7), REMOTE);
+    bench.send(0, &asked);
+    bench.now = bench.now + Duration::from_secs(61);
+    bench.bind(0, "10.7.0.9", host(6), REMOTE);
+    assert_eq!(stale(&bench), 2, "who asked has asked again since");
 }

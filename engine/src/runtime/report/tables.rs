@@ -122,6 +122,7 @@ impl Tables<'_> {
             arp_unknown: counted.arp_unknown,
             nd_answered: counted.nd_answered,
             nd_unknown: counted.nd_unknown,
+            stale_answers: counted.stale_answers,
             too_big_answered: counted.too_big_answered,
             moves: counters.moves,
             frozen: counters.frozen,

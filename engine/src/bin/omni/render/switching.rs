@@ -151,7 +151,7 @@ impl Body {
 }
 
 /// What is counted: its name in JSON, how often, and what it means.
-fn events(switch: &SwitchView) -> [(&'static str, u64, &'static str); 15] {
+fn events(switch: &SwitchView) -> [(&'static str, u64, &'static str); 16] {
     [
         (
             "arp_answered",
@@ -172,6 +172,11 @@ fn events(switch: &SwitchView) -> [(&'static str, u64, &'static str); 15] {
             "nd_unknown",
             switch.nd_unknown,
             "Neighbour solicitations for unknown addresses; they went on.",
+        ),
+        (
+            "stale_answers",
+            switch.stale_answers,
+            "Answers that became wrong within a minute.",
         ),
         (
             "too_big_answered",

@@ -395,6 +395,7 @@ fn most_of_everything() -> SwitchView {
         arp_unknown: n,
         nd_answered: n,
         nd_unknown: n,
+        stale_answers: n,
         too_big_answered: n,
         moves: n,
         frozen: n,
