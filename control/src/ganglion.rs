@@ -188,7 +188,7 @@ impl Ganglion {
         });
         let line = self
             .clock
-            .line(self.memory.stamps(&public_key).ours, now.instant);
+            .line(self.memory.stamps(&public_key), now.instant);
         let ours = self.identity.public();
         let peer = Peer::new(public_key, preshared_key, ours, traffic, line, now.instant);
         self.peers.insert(id, peer);

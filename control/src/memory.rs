@@ -8,6 +8,7 @@
 //! ...
 //! ```
 //!
+//! A third timestamp follows where one of ours is greater than the last and may yet be accepted.
 //! Keys are base64 (RFC 4648 s.4), timestamps are the 24 hex digits of a TAI64N label. Peers are
 //! in the order of their keys' octets. Nothing in it is secret. Without the file a recorded
 //! initiation may be answered once more, and with it lost on both sides nothing worse happens.
@@ -40,6 +41,9 @@ const MAX_ENTRIES: usize = (1 << 16) + MAX_STRANGERS;
 /// Length of a public key in base64.
 const KEY_TEXT: usize = 44;
 
+/// The most timestamps of a peer.
+const MAX_STAMPS: usize = 3;
+
 /// Length of a timestamp in hex.
 const STAMP_TEXT: usize = 24;
 
@@ -50,6 +54,9 @@ pub struct Stamps {
     pub theirs: Option<Tai64n>,
     /// The last of ours that it accepted, or may have: what we send next has to be newer.
     pub ours: Option<Tai64n>,
+    /// The greatest of ours, where that is greater. It was lost or is held back on its way: once
+    /// it is accepted, what we send has to be newer than that.
+    pub beyond: Option<Tai64n>,
 }
 
 impl Stamps {
@@ -81,7 +88,7 @@ pub struct RememberedError {
 
 impl Remembered {
     /// The most octets that [`Remembered::parse`] takes: no more need be read of a file.
-    pub const MAX_LEN: usize = (MAX_ENTRIES + 2) * (KEY_TEXT + 2 * STAMP_TEXT + 3);
+    pub const MAX_LEN: usize = (MAX_ENTRIES + 2) * (KEY_TEXT + MAX_STAMPS * (STAMP_TEXT + 1) + 1);
 
     /// A memory of nothing.
     #[must_use]
@@ -154,7 +161,11 @@ impl fmt::Display for Remembered {
         writeln!(f, "{HEADER} {}", self.owner)?;
         writeln!(f, "{CLOCK} {}", Stamp(self.clock))?;
         self.peers.iter().try_for_each(|(key, stamps)| {
-            writeln!(f, "{key} {} {}", Stamp(stamps.theirs), Stamp(stamps.ours))
+            write!(f, "{key} {} {}", Stamp(stamps.theirs), Stamp(stamps.ours))?;
+            match stamps.beyond {
+                Some(_) => writeln!(f, " {}", Stamp(stamps.beyond)),
+                None => writeln!(f),
+            }
         })
     }
 }
@@ -192,15 +203,22 @@ fn parse_entry(line: &str) -> Result<(PublicKey, Stamps), &'static str> {
     let mut fields = line.split(' ');
     let mut field = || fields.next().ok_or("a field is missing");
     let key = parse_key(field()?)?;
-    let stamps = Stamps {
+    let mut stamps = Stamps {
         theirs: parse_stamp(field()?)?,
         ours: parse_stamp(field()?)?,
+        beyond: None,
     };
-    if fields.next().is_some() {
-        return Err("there is more than a key and two timestamps");
-    }
     if stamps.newest().is_none() {
         return Err("the entry says nothing");
+    }
+    if let Some(beyond) = fields.next() {
+        stamps.beyond = parse_stamp(beyond)?;
+        if stamps.beyond <= stamps.ours {
+            return Err("the third timestamp is not greater than the second");
+        }
+    }
+    if fields.next().is_some() {
+        return Err("there is more than a key and three timestamps");
     }
     Ok((key, stamps))
 }
@@ -270,18 +288,28 @@ impl Memory {
         self.bear_out(stamp, clock);
     }
 
-    /// We send up to `stamp` to the peer, and may never hear whether it accepted it.
-    pub(crate) fn gave(&mut self, key: PublicKey, stamp: Tai64n) {
-        let ours = &mut self.now.peers.entry(key).or_default().ours;
-        if *ours < Some(stamp) {
-            *ours = Some(stamp);
-            self.changed = true;
-        }
+    /// What we gave the peer by now is up to `ours` and `beyond`, and we may never hear whether it
+    /// accepted it.
+    pub(crate) fn gave(&mut self, key: PublicKey, ours: Tai64n, beyond: Option<Tai64n>) {
+        let known = self.now.peers.entry(key).or_default();
+        let before = *known;
+        known.ours = known.ours.max(Some(ours));
+        known.beyond = beyond.filter(|_| beyond > known.ours);
+        self.changed |= *known != before;
     }
 
-    /// The peer accepted our `stamp`, and our own clock shows `clock`.
-    pub(crate) fn accepted_ours(&mut self, key: PublicKey, stamp: Tai64n, clock: WallTime) {
-        self.now.peers.entry(key).or_default().ours = Some(stamp);
+    /// The peer accepted our `stamp`, and not `beyond` as far as is known, when our own clock
+    /// showed `clock`.
+    pub(crate) fn accepted_ours(
+        &mut self,
+        key: PublicKey,
+        stamp: Tai64n,
+        beyond: Option<Tai64n>,
+        clock: WallTime,
+    ) {
+        let known = self.now.peers.entry(key).or_default();
+        known.ours = Some(stamp);
+        known.beyond = beyond.filter(|&beyond| beyond > stamp);
         self.bear_out(stamp, clock);
     }
 

@@ -9,10 +9,14 @@
 //! - To each peer there is a [`Line`] of timestamps that goes on from the last one which that peer
 //!   accepted, at the pace of monotonic time. As long as the peer remembers it, the line satisfies
 //!   it whatever our wall clock shows.
-//! - Where line and wall clock are apart, the initiations of one handshake alternate between the
-//!   two. So one retry reaches a peer that accepted a greater timestamp than we know of, and a
-//!   peer that has set its clock right and takes the line to be too far ahead. What is accepted
-//!   becomes the line.
+//! - A peer may have accepted more than its line: what the wall clock showed was tried as well, and
+//!   may have been held back on its way until something lower was accepted. The greatest that may
+//!   still be accepted is known, over restarts too.
+//!
+//! So the initiations of one handshake try in turn what differs: the line; what is beyond all that
+//! was given; and the wall clock, for a peer that has set its clock right and takes the line to be
+//! too far ahead. The order is that in which they are likely to do, so that one retry is enough
+//! unless clocks were wrong in several ways. What is accepted becomes the line.
 
 use core::time::Duration;
 
@@ -20,12 +24,14 @@ use omni_wire::handshake::Tai64n;
 use omni_wire::limits::TIMESTAMP_MAX_AHEAD;
 use omni_wire::{Instant, Now, WallTime};
 
+use crate::memory::Stamps;
+
 /// How exact timestamps are, in nanoseconds, as a power of two (17 ms). Finer ones would show
 /// every receiver how our clock runs.
 const GRAIN: u64 = 1 << 24;
 
-/// How far a line and the wall clock may be apart before both are tried, in nanoseconds: one
-/// minute. Less comes of clocks being adjusted, and hinders no peer.
+/// How far two timestamps may be apart before both are tried, in nanoseconds: one minute. Less
+/// comes of clocks being adjusted, and hinders no peer.
 const APART: u128 = 60 * 1_000_000_000;
 
 /// The time as far as this node can tell.
@@ -62,106 +68,125 @@ impl Clock {
     /// recorded before may then be answered once. That installs nothing to send in, and ends with
     /// the sender's own next initiation.
     pub(crate) fn accepts(&self, stamp: Tai64n, greatest: Option<Tai64n>, now: Now) -> bool {
-        let latest = Tai64n::from_wall(advanced(self.latest(now), TIMESTAMP_MAX_AHEAD));
+        let latest = Tai64n::from_wall(tolerated(self.latest(now)));
         let greatest = greatest.filter(|&greatest| greatest <= latest);
         stamp <= latest && Some(stamp) > greatest
     }
 
-    /// The line to a peer that last accepted `ours`, as far as is known.
+    /// The line to a peer between which and us these went to and fro, as far as is known.
     ///
     /// It begins at the clock where that is newer by less than what the peer tolerates anyhow:
     /// the peer may have accepted more, and the response or our memory of it was lost. A clock
     /// beyond that may be wrong, and what the peer accepted is not.
-    pub(crate) fn line(&self, ours: Option<Tai64n>, now: Instant) -> Line {
+    pub(crate) fn line(&self, stamps: Stamps, now: Instant) -> Line {
         let clock = self.steady(now);
-        let last = ours.map(Tai64n::to_wall);
-        let behind = last.filter(|&last| clock > advanced(last, TIMESTAMP_MAX_AHEAD));
+        let last = stamps.ours.map(Tai64n::to_wall);
+        let behind = last.filter(|&last| clock > tolerated(last));
         let start = behind.unwrap_or(before(clock).max(last.unwrap_or_default()));
+        let beyond = stamps.beyond.map(Tai64n::to_wall);
         Line {
-            is_behind: behind.is_some(),
-            ..Line::from(start, now)
+            last: start,
+            at: now,
+            began_behind: behind.is_some(),
+            greatest: start.max(beyond.unwrap_or_default()),
+            turn: 0,
+            ahead: 0,
         }
     }
 }
 
-/// Timestamps for one peer, each greater than all before.
+/// Timestamps for one peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Line {
     /// The last one, before it was made coarse.
     last: WallTime,
     /// When it was given.
     at: Instant,
-    /// Our clock was far ahead of it at the start. That we were away for long is likelier than
-    /// that the clock is wrong: the wall clock is tried first.
-    is_behind: bool,
-    /// The greatest one ever given.
+    /// Whether our clock was far ahead of it at the start.
+    began_behind: bool,
+    /// The greatest one ever given, without those that were too far ahead of the line: a wall
+    /// clock that shows such a time is likelier wrong, and no peer with a right one accepts it.
     greatest: WallTime,
-    /// Whether the last one was of the line.
-    by_line: bool,
+    /// Which of its choices the handshake under way has come to.
+    turn: usize,
     /// How far the wall clock was ahead of the line then, in nanoseconds.
     ahead: i128,
 }
 
 impl Line {
-    const fn from(last: WallTime, at: Instant) -> Self {
-        Self {
-            last,
-            at,
-            is_behind: false,
-            greatest: last,
-            by_line: true,
-            ahead: 0,
-        }
-    }
-
     /// The timestamp of the next initiation, `is_first` of a handshake or not.
     pub(crate) fn next(&mut self, is_first: bool, now: Now) -> WallTime {
         let passed = now.instant.since(self.at).max(Duration::from_nanos(GRAIN));
         self.last = advanced(self.last, passed);
         self.at = now.instant;
+        // What is beyond by less than a handshake's time has to be passed by the line itself.
+        let near = self.beyond().filter(|&beyond| !is_apart(beyond, self.last));
+        if let (true, Some(near)) = (is_first, near) {
+            self.last = after(near);
+        }
         let ahead = i128::from(now.wall.0) - i128::from(self.last.0);
-        let is_others_turn = if is_first {
-            self.is_behind
-        } else {
-            // A wall clock that was set meanwhile was not tried yet.
-            let was_set = ahead.abs_diff(self.ahead) > APART;
-            was_set || self.by_line
-        };
+        // A wall clock that was set meanwhile was not tried yet.
+        let was_set = ahead.abs_diff(self.ahead) > APART;
         self.ahead = ahead;
-        let other = self.other(now.wall).filter(|_| is_others_turn);
-        self.by_line = other.is_none();
-        let given = other.unwrap_or(self.last);
-        self.greatest = self.greatest.max(given);
-        coarse(given)
+        self.turn = match (is_first, was_set) {
+            (true, _) => 0,
+            (false, true) => usize::from(!self.is_behind(now.wall)),
+            (false, false) => self.turn + 1,
+        };
+        let choices = self.choices(now.wall).into_iter().flatten();
+        let given = coarse(choices.cycle().nth(self.turn).unwrap_or(self.last));
+        self.remember(given);
+        given
     }
 
-    /// What to try where the line may not do: the wall clock. If that is no other, then what is
-    /// newer than all that was given: somebody may have held back one from when our wall clock
-    /// was up to a day ahead, and have let the peer accept it only when that was set right.
-    fn other(&self, wall: WallTime) -> Option<WallTime> {
-        let is_apart = |other: &WallTime| u128::from(self.last.0.abs_diff(other.0)) > APART;
-        let beyond = advanced(self.greatest, Duration::from_nanos(GRAIN));
-        let tolerated = advanced(self.last, TIMESTAMP_MAX_AHEAD);
-        let beyond = Some(beyond).filter(|&beyond| beyond <= tolerated);
-        Some(wall)
-            .filter(is_apart)
-            .or_else(|| beyond.filter(is_apart))
+    /// What to try in one handshake, in this order: most likely first, and nothing that another one
+    /// does for.
+    fn choices(&self, wall: WallTime) -> [Option<WallTime>; 3] {
+        let shown = Some(wall).filter(|&wall| is_apart(wall, self.last));
+        let does_for_both = |wall| self.greatest < wall && wall <= tolerated(self.last);
+        let beyond = self.beyond().filter(|_| !shown.is_some_and(does_for_both));
+        let (line, beyond) = (Some(self.last), beyond.map(after));
+        if self.is_behind(wall) {
+            [shown, line, beyond]
+        } else if self.last > tolerated(wall) {
+            // A peer whose clock was set right takes it to be too far ahead.
+            [line, shown, beyond]
+        } else {
+            [line, beyond, shown]
+        }
     }
 
-    /// The greatest timestamp that the peer may have accepted while its response was lost. One
-    /// that is too far ahead of the line was given by a wall clock that is likelier wrong.
-    pub(crate) fn promised(&self) -> WallTime {
-        let tolerated = advanced(self.last, TIMESTAMP_MAX_AHEAD);
-        let likely = Some(self.greatest).filter(|&greatest| greatest <= tolerated);
-        coarse(likely.unwrap_or(self.last))
+    /// Whether we were away for so long that by the wall clock, too, the line is far behind. That
+    /// is likelier than that the clock is wrong: it is tried first.
+    fn is_behind(&self, wall: WallTime) -> bool {
+        self.began_behind && wall > tolerated(self.last)
+    }
+
+    /// Takes in what was given, if a peer that accepts the line may accept it as well.
+    fn remember(&mut self, given: WallTime) {
+        let most = tolerated(self.last);
+        if given <= most {
+            let known = Some(self.greatest).filter(|&greatest| greatest <= most);
+            self.greatest = known.unwrap_or_default().max(given);
+        }
+    }
+
+    /// What the peer accepted last, or may have while the response was lost.
+    pub(crate) const fn last(&self) -> WallTime {
+        coarse(self.last)
+    }
+
+    /// The greatest that the peer may have accepted beyond [`Line::last`], or may yet.
+    pub(crate) fn beyond(&self) -> Option<WallTime> {
+        let most = tolerated(self.last);
+        Some(self.greatest).filter(|&greatest| greatest > self.last && greatest <= most)
     }
 
     /// The peer accepted a timestamp that was given at `at`: the line goes on from there.
     pub(crate) const fn accepted(&mut self, stamp: WallTime, at: Instant) {
         self.last = stamp;
         self.at = at;
-        self.is_behind = false;
-        self.by_line = true;
+        self.began_behind = false;
         self.ahead = 0;
     }
 }
@@ -172,6 +197,19 @@ fn advanced(wall: WallTime, span: Duration) -> WallTime {
         ..Now::default()
     };
     now.advanced(span).wall
+}
+
+/// The most that a receiver whose clock shows `wall` accepts.
+fn tolerated(wall: WallTime) -> WallTime {
+    advanced(wall, TIMESTAMP_MAX_AHEAD)
+}
+
+fn is_apart(one: WallTime, other: WallTime) -> bool {
+    u128::from(one.0.abs_diff(other.0)) > APART
+}
+
+fn after(wall: WallTime) -> WallTime {
+    advanced(wall, Duration::from_nanos(GRAIN))
 }
 
 /// What the next timestamp after is not before `wall`.

@@ -13,12 +13,26 @@ const NODES: usize = 20;
 const MINUTES: u64 = 10;
 
 /// Seeds that broke a rule once: hosts, virtual minutes, and what it was.
-const REGRESSIONS: &[(u64, usize, u64, &str)] = &[(
-    4,
-    10,
-    10,
-    "a host that moved before its session was confirmed could not be reached for minutes",
-)];
+const REGRESSIONS: &[(u64, usize, u64, &str)] = &[
+    (
+        4,
+        10,
+        10,
+        "a host that moved before its session was confirmed could not be reached for minutes",
+    ),
+    (
+        58,
+        20,
+        10,
+        "an initiation of a clock that was wrong was held back over a restart, and locked out",
+    ),
+    (
+        170,
+        20,
+        10,
+        "the same, with the clock wrong in more than one way",
+    ),
+];
 
 #[test]
 fn fabrics_keep_every_rule_through_all_faults() {

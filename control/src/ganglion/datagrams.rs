@@ -185,8 +185,9 @@ impl Ganglion {
         let consumed = sent.created.consume_response(response)?;
         let (stamp, sent_at, key) = (sent.stamp, sent.sent_at, peer.public_key);
         peer.line.accepted(stamp, sent_at);
+        let beyond = peer.line.beyond().map(Tai64n::from_wall);
         let (stamp, clock) = (Tai64n::from_wall(stamp), self.clock.latest(now));
-        self.memory.accepted_ours(key, stamp, clock);
+        self.memory.accepted_ours(key, stamp, beyond, clock);
         self.drop_attempt(id);
         self.found_at(id, route);
         self.install(now, id, consumed.agreement);
@@ -260,8 +261,9 @@ impl Ganglion {
         attempt.send_at = now.instant + self.timers.handshake_retry + jitter;
         let is_first = !std::mem::replace(&mut attempt.has_begun, true);
         let stamp = peer.line.next(is_first, now);
-        let promised = Tai64n::from_wall(peer.line.promised());
-        self.memory.gave(peer.public_key, promised);
+        let (last, beyond) = (peer.line.last(), peer.line.beyond());
+        let (last, beyond) = (Tai64n::from_wall(last), beyond.map(Tai64n::from_wall));
+        self.memory.gave(peer.public_key, last, beyond);
         let payload = initiation_payload(&announced, stamp);
         let remote = (&peer.public_key, &peer.preshared_key);
         // Keys with which this fails are refused when a peer is added.

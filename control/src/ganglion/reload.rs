@@ -108,8 +108,8 @@ impl Ganglion {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let ours = self.memory.stamps(&peer.public_key).ours;
-        let line = self.clock.line(ours, now.instant);
+        let stamps = self.memory.stamps(&peer.public_key);
+        let line = self.clock.line(stamps, now.instant);
         peer.begin_anew(self.identity.public(), line);
         self.restart_handshake(id, now);
     }

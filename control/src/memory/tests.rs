@@ -18,12 +18,17 @@ fn example() -> Remembered {
     let both = Stamps {
         theirs: Some(stamp(1)),
         ours: Some(stamp(2)),
+        beyond: None,
     };
     let one = Stamps { ours: None, ..both };
+    let all = Stamps {
+        beyond: Some(stamp(4)),
+        ..both
+    };
     Remembered {
         owner: OWNER,
         clock: Some(stamp(3)),
-        peers: [(key(1), both), (key(2), one)].into(),
+        peers: [(key(1), both), (key(2), one), (key(3), all)].into(),
     }
 }
 
@@ -32,6 +37,8 @@ omni-timestamps 1 BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=
 clock 400000006803000000000000
 AAAAAQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk= 400000006801000000000000 400000006802000000000000
 AAAAAgkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk= 400000006801000000000000 -
+AAAAAwkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk= 400000006801000000000000 400000006802000000000000 \
+400000006804000000000000
 ";
 
 #[test]
@@ -48,8 +55,8 @@ fn the_format_is_this() {
 #[test]
 fn what_is_wrong_is_said_with_its_line() {
     let lines: Vec<&str> = TEXT.split_inclusive('\n').collect();
-    let [header, clock, first, second] = lines[..] else {
-        panic!("four lines")
+    let [header, clock, first, second, third] = lines[..] else {
+        panic!("five lines")
     };
     let assert_wrong = |text: &str, line, what: &str| {
         let error = Remembered::parse(text.as_bytes()).expect_err(what);
@@ -68,13 +75,16 @@ fn what_is_wrong_is_said_with_its_line() {
     let upper = TEXT.replace("400000006803", "40000000680A");
     assert_wrong(&upper, 2, what);
     assert_wrong(&TEXT.replace(" -\n", "\n"), 4, "a field is missing");
-    let what = "there is more than a key and two timestamps";
+    let what = "the third timestamp is not greater than the second";
     assert_wrong(&TEXT.replace(" -\n", " - -\n"), 4, what);
-    assert_wrong(
-        &TEXT.replace("01000000000000 -", "01000000000000 - "),
-        4,
-        what,
-    );
+    let equal = third.replace("400000006804", "400000006802");
+    assert_wrong(&format!("{header}{clock}{equal}"), 3, what);
+    let what = "there is more than a key and three timestamps";
+    let more = third.replace('\n', " -\n");
+    assert_wrong(&format!("{header}{clock}{more}"), 3, what);
+    let what = "not a timestamp of 24 hex digits";
+    let spaces = TEXT.replace("01000000000000 -", "01000000000000 - ");
+    assert_wrong(&spaces, 4, what);
     let silent = second.replace("400000006801000000000000", "-");
     assert_wrong(
         &format!("{header}{clock}{silent}"),
@@ -84,12 +94,12 @@ fn what_is_wrong_is_said_with_its_line() {
     let what = "peers are not in order";
     assert_wrong(&format!("{header}{clock}{second}{first}"), 4, what);
     assert_wrong(&format!("{header}{clock}{first}{first}"), 4, what);
-    assert_wrong(TEXT.trim_end(), 4, "the line has no end");
+    assert_wrong(TEXT.trim_end(), 5, "the line has no end");
     assert_wrong(&TEXT.replace("\n", "\r\n"), 1, "not a public key in base64");
     let mut octets = TEXT.as_bytes().to_vec();
     octets.push(0xff);
     let error = Remembered::parse(&octets).expect_err("not UTF-8");
-    assert_eq!(error.to_string(), "line 5: not text");
+    assert_eq!(error.to_string(), "line 6: not text");
 }
 
 #[test]
@@ -99,6 +109,7 @@ fn the_length_is_bounded() {
     let full = Stamps {
         theirs: Some(stamp(1)),
         ours: Some(stamp(1)),
+        beyond: Some(stamp(2)),
     };
     let peers = (0..).map(|n| (key(n), full));
     let mut most = Remembered {
@@ -127,7 +138,7 @@ proptest! {
         if let Ok(memory) = Remembered::parse(&octets) {
             prop_assert_eq!(memory.to_string().into_bytes(), octets.clone(), "one text each");
         }
-        prop_assert!(Remembered::parse(&octets[..cut]).is_ok_and(|m| m.peers.len() < 2)
+        prop_assert!(Remembered::parse(&octets[..cut]).is_ok_and(|m| m.peers.len() < 3)
             || Remembered::parse(&octets[..cut]).is_err());
     }
 }
@@ -139,8 +150,26 @@ fn only_changes_are_to_be_written() {
     memory.accepted_theirs(key(5), stamp(9), WallTime(u64::MAX));
     let taken = memory.take(|_| true).expect("a change");
     assert_eq!(taken.peers[&key(5)].theirs, Some(stamp(9)));
-    assert_eq!(taken.peers.len(), 3);
+    assert_eq!(taken.peers.len(), 4);
     assert_eq!(memory.take(|_| true), None);
+}
+
+#[test]
+fn what_may_yet_be_accepted_is_kept_while_it_is_greater_than_the_last() {
+    let mut memory = Memory::new(OWNER, None);
+    let known = |memory: &mut Memory| {
+        let taken = memory.take(|_| true)?;
+        let stamps = taken.peers[&key(1)];
+        Some((stamps.ours, stamps.beyond))
+    };
+    memory.gave(key(1), stamp(2), Some(stamp(9)));
+    assert_eq!(known(&mut memory), Some((Some(stamp(2)), Some(stamp(9)))));
+    memory.gave(key(1), stamp(2), Some(stamp(9)));
+    assert_eq!(known(&mut memory), None, "nothing changed");
+    memory.accepted_ours(key(1), stamp(3), Some(stamp(9)), WallTime(0));
+    assert_eq!(known(&mut memory), Some((Some(stamp(3)), Some(stamp(9)))));
+    memory.accepted_ours(key(1), stamp(10), Some(stamp(9)), WallTime(0));
+    assert_eq!(known(&mut memory), Some((Some(stamp(10)), None)));
 }
 
 #[test]
@@ -181,7 +210,7 @@ fn no_clock_makes_us_believe_in_a_time_by_itself() {
     let clock = |n| stamp(n).to_wall();
     memory.accepted_theirs(key(1), stamp(50), clock(10));
     assert_eq!(memory.clock(), Some(stamp(10)), "the peer is far ahead");
-    memory.accepted_ours(key(1), stamp(12), clock(60));
+    memory.accepted_ours(key(1), stamp(12), None, clock(60));
     assert_eq!(memory.clock(), Some(stamp(12)), "we are far ahead");
     memory.accepted_theirs(key(2), stamp(3), clock(60));
     assert_eq!(memory.clock(), Some(stamp(12)), "it does not go back");

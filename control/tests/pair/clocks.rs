@@ -319,3 +319,33 @@ fn a_response_that_was_lost_before_a_restart_locks_nobody_out() {
     pair.run(seconds(6));
     pair.assert_established();
 }
+
+/// An initiation that shows what our clock showed while it was wrong arrives after a later one, and
+/// we are restarted with a clock that is right again.
+#[test]
+fn an_initiation_that_was_held_back_locks_nobody_out_after_a_restart() {
+    let mut pair = established(0, 13);
+    rest(&mut pair);
+    pair.nodes[0].skew = HOUR;
+    pair.net.block = |_, datagram| datagram.is_handshake(INITIATION);
+    pair.send(0, 1);
+    pair.run(seconds(6));
+    let held_back = pair.last_handshake(INITIATION, 0);
+    pair.net.block = |_, _| false;
+    pair.run(seconds(6));
+    pair.assert_established();
+    let answers = pair.handshakes(RESPONSE).len();
+    pair.inject(1, address(0), &held_back);
+    assert_eq!(pair.handshakes(RESPONSE).len(), answers + 1);
+    pair.nodes[0].skew = 0;
+    pair.restart_with_memory(0, &Setup::default());
+    pair.run(seconds(6));
+    pair.assert_established();
+    // Nothing of all that was ever sent is acceptable now.
+    let answers = pair.handshakes(RESPONSE).len();
+    pair.restart_with_memory(1, &deaf());
+    for message in pair.recorded(INITIATION, 0) {
+        pair.inject(1, address(0), &message);
+    }
+    assert_eq!(pair.handshakes(RESPONSE).len(), answers);
+}

@@ -400,21 +400,20 @@ impl Pair {
         of_kind.map(|&(at, from, _)| (at, from)).collect()
     }
 
-    /// The octets of the last message of this handshake type that `from` sent.
+    /// The octets of all messages of this handshake type that `from` sent, lost or not.
+    pub(crate) fn recorded(&self, kind: u8, from: usize) -> Vec<Vec<u8>> {
+        let sent = self.sent.iter().filter(|(_, by, _)| *by == from);
+        let of_kind = sent.filter_map(|(_, _, datagram)| match &datagram.body {
+            Body::Handshake(message) if datagram.is_handshake(kind) => Some(message.clone()),
+            _ => None,
+        });
+        of_kind.collect()
+    }
+
+    /// The octets of the last of them.
     pub(crate) fn last_handshake(&self, kind: u8, from: usize) -> Vec<u8> {
-        let mut sent = self.sent.iter().rev();
-        let found = sent.find(|(_, by, datagram)| *by == from && datagram.is_handshake(kind));
-        match found {
-            Some((
-                _,
-                _,
-                Datagram {
-                    body: Body::Handshake(message),
-                    ..
-                },
-            )) => message.clone(),
-            _ => panic!("no such message was sent"),
-        }
+        let mut recorded = self.recorded(kind, from);
+        recorded.pop().expect("such a message was sent")
     }
 
     fn next_event(&self) -> Option<Instant> {
