@@ -14,8 +14,8 @@
 //! What is not here: whether interfaces, cores and queues exist, and whether a peer is this very
 //! node. That takes the running system or public-key arithmetic, and belongs to the engine.
 //!
-//! Every key with its default, unit and range is documented in `KEYS.md` beside this crate, those of
-//! `nucleus.yaml` in `NUCLEUS-KEYS.md`.
+//! Every key with its default, unit and range is documented in `KEYS.md` beside this crate, and
+//! those of `nucleus.yaml` in `NUCLEUS-KEYS.md`.
 
 #![forbid(unsafe_code)]
 

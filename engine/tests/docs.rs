@@ -109,7 +109,11 @@ fn the_configurations_in_the_readme_are_good() {
         let checked = if is_node {
             omni_config::load(&file).map(|_| ())
         } else {
-            omni_config::load_nucleus(&file, &|_| Ok(())).map(|_| ())
+            let is_authority = |key: &[u8; 32]| {
+                let read = omni_membership::AuthorityPublicKey::from_octets(key);
+                read.map(|_| ()).map_err(|error| error.to_string())
+            };
+            omni_config::load_nucleus(&file, &is_authority).map(|_| ())
         };
         if let Err(error) = checked {
             panic!("{error}\n{yaml}");

@@ -100,9 +100,8 @@ impl Ganglion {
         self.ask_for_path(id);
     }
 
-    /// Sets where a peer is looked for, the likeliest place first. One that it is not known of where
-    /// it is can be spoken to from then on; no handshake is begun. False when there is no such
-    /// peer.
+    /// Sets where a peer is looked for, the likeliest place first. One whose place was not known
+    /// can be spoken to from then on; no handshake is begun. False when there is no such peer.
     pub fn set_places(&mut self, peer: PeerId, places: &[SocketAddr]) -> bool {
         let Some(known) = self.peers.get(&peer) else {
             return false;

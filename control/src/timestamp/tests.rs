@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::key::PublicKey;
 use crate::memory::Memory;
+use omni_membership::PublicKey;
 
 const DAY: u64 = TIMESTAMP_MAX_AHEAD.as_secs();
 const TEN_YEARS: u64 = 3650 * DAY;
