@@ -51,7 +51,7 @@ drop_reasons! {
     LaneUnknown = "lane_unknown",
     /// Too many messages from another address than the peer's (counted in the driver).
     Elsewhere = "elsewhere",
-    /// Most of what the peer sent was refused, so it is limited for a while (counted in the driver).
+    /// Most of what the peer sent was refused: it is limited for a while (counted in the driver).
     PeerThrottled = "peer_throttled",
     /// Nonce is at or above the reject limit.
     NonceLimit = "nonce_limit",
