@@ -16,7 +16,8 @@ say() { echo "install-deps: $*"; }
 # On other systems the commands are looked for, as package names differ from one to the next.
 without_apt() {
     missing=""
-    for command in clang gcc make m4 pkg-config ip ping arping ndisc6 iperf3 ethtool python3 etcd; do
+    for command in clang gcc make m4 pkg-config ip ping arping ndisc6 iperf3 ethtool python3 \
+        etcd; do
         command -v "$command" >/dev/null 2>&1 || missing="$missing $command"
     done
     if [ -n "$missing" ]; then
