@@ -35,8 +35,7 @@ use table::Pen;
 #[derive(Debug, Parser)]
 #[command(name = "omni", version, after_help = EXAMPLES)]
 struct Arguments {
-    /// The engine's control socket [default: the only *.sock in /run/omni], or that of the Nucleus
-    /// [default: /run/omni/nucleus.sock]
+    /// Control socket [default: the engine's in /run/omni; the Nucleus's]
     #[arg(long, value_name = "PATH", global = true)]
     socket: Option<PathBuf>,
 

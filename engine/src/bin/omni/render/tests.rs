@@ -436,7 +436,7 @@ fn alarms_are_on_top_of_the_screen_and_of_the_addresses() {
 #[test]
 fn the_section_of_the_switch_has_every_count_and_the_screen_those_that_occurred() {
     let text = section(&sample(), Section::Switch, PLAIN);
-    assert_eq!(text.lines().count(), 2 + 15, "{text}");
+    assert_eq!(text.lines().count(), 2 + 16, "{text}");
     assert!(text.contains("\nclaims_sent "), "{text}");
     let json = serde_json::to_value(most_of_everything()).unwrap();
     let members = json.as_object().unwrap().iter();
