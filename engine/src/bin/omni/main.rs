@@ -35,7 +35,7 @@ use table::Pen;
 #[derive(Debug, Parser)]
 #[command(name = "omni", version, after_help = EXAMPLES)]
 struct Arguments {
-    /// Control socket [default: the engine's in /run/omni; the Nucleus's]
+    /// Control socket [default: the engine's or the Nucleus's in /run/omni]
     #[arg(long, value_name = "PATH", global = true)]
     socket: Option<PathBuf>,
 
