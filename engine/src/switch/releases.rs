@@ -10,9 +10,8 @@ use omni_wire::Instant;
 use omni_wire::record::{Claim, Release};
 
 use super::Switch;
-use super::deadlines::{Deadlines, News, is_newer, successor};
+use super::deadlines::{Deadlines, News, is_newer};
 use super::fdb::Stamp;
-use super::moves::REPORTED_AGAIN;
 
 /// The most addresses given away that are remembered; the oldest goes first.
 pub(super) const GIVEN_MAX: usize = 4096;
@@ -130,32 +129,11 @@ impl Switch {
 
     /// A peer sent a frame for an address that is not here.
     pub fn strayed(&mut self, now: Instant, key: FdbKey, peer: PeerId) {
-        if matches!(self.fdb.owner(key), Some(Owner::Local(_))) {
-            return;
-        }
-        let release = self.releases.get(key);
-        if let Some(release) = release.or_else(|| self.heard_elsewhere(now, key, peer)) {
+        if !matches!(self.fdb.owner(key), Some(Owner::Local(_)))
+            && let Some(release) = self.releases.get(key)
+        {
             self.tell_release(now, peer, release);
         }
-    }
-
-    /// Where an address is that speaks from behind a peer: we may have forgotten that it was ours
-    /// once, as after a restart, and `asker` may still believe it.
-    fn heard_elsewhere(&self, now: Instant, key: FdbKey, asker: PeerId) -> Option<Release> {
-        let entry = self.fdb.get(key)?;
-        let Owner::Peer(peer) = entry.owner else {
-            return None;
-        };
-        let speaks = now.since(entry.seen) <= REPORTED_AGAIN && entry.payer == entry.owner;
-        if peer == asker || !speaks {
-            return None;
-        }
-        Some(Release {
-            vlan: key.vlan,
-            mac: key.mac,
-            sequence: successor(now, entry.sequence()),
-            owner: self.peers.get(peer)?.public_key.0,
-        })
     }
 
     fn tell_release(&mut self, now: Instant, peer: PeerId, release: Release) {

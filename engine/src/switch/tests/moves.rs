@@ -271,36 +271,6 @@ fn who_missed_a_release_is_told_again_once_a_second() {
 }
 
 #[test]
-fn who_asks_for_what_we_forgot_is_told_where_it_speaks() {
-    let mut bench = Bench::new();
-    bench.learned(1, ALPHA);
-    bench.wait(20 * SECOND);
-    bench.clear();
-    bench.switch.strayed(bench.now, key(1), A);
-    bench.switch.strayed(bench.now, key(1), B);
-    bench.collect();
-    let [(peer, sent)] = bench.releases()[..] else {
-        panic!("{:?}", bench.releases());
-    };
-    assert_eq!((peer, sent.owner), (B, public_key(A).0));
-
-    // To B that is as good as a release of what was ours.
-    let mut other = elsewhere();
-    other.hear(A, &[release(1, sent.sequence, public_key(B))]);
-    assert_eq!(other.owner(1), Some(BETA));
-
-    // What was not heard for long may be anywhere, and so may what a peer was only given.
-    bench.clear();
-    bench.wait(20 * SECOND);
-    bench.switch.strayed(bench.now, key(1), B);
-    bench.learned(2, ALPHA);
-    bench.hear(A, &[release(2, 1, public_key(B))]);
-    bench.switch.strayed(bench.now, key(2), C);
-    bench.collect();
-    assert!(bench.releases().is_empty());
-}
-
-#[test]
 fn a_claim_of_what_nobody_has_here_is_granted_to_the_claimant_alone() {
     let mut bench = Bench::new();
     bench.hear(
