@@ -28,7 +28,7 @@ test: need-root need-cargo deps
 	$(CARGO) test --workspace --locked --no-fail-fast
 	$(CARGO) test -p omni-replay --locked --features loom --release --test loom
 
-# What `make test` lives through is the first 40 seeds, for 10 minutes each.
+# What `make test` lives through is the first 25 seeds, for 10 minutes each.
 SEEDS ?= 100
 FIRST ?= 1
 NODES ?= 20

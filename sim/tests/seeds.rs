@@ -8,7 +8,7 @@ use common::{or_panic, setup};
 use omni_sim::{Summary, Weights, runner};
 
 /// Seeds that `make test` lives through.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 25;
 const NODES: usize = 20;
 const MINUTES: u64 = 10;
 
