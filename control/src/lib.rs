@@ -27,6 +27,7 @@ mod noise;
 mod peer;
 mod pmtu;
 mod random;
+pub mod service;
 mod timers;
 mod timestamp;
 

@@ -12,15 +12,15 @@
 #![deny(unsafe_code)]
 
 pub mod aead;
-pub mod clock;
 pub mod control_plane;
 pub mod cores;
 pub mod datapath;
 pub mod io;
 pub mod mailbox;
-pub mod random;
 pub mod runtime;
 pub mod show;
 pub mod stats;
 pub mod switch;
 pub mod worker;
+
+pub use omni_control::service::{clock, random};

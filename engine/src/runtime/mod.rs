@@ -12,7 +12,6 @@
 
 mod error;
 mod filter;
-mod notify;
 mod pace;
 mod paths;
 mod ports;
@@ -34,6 +33,7 @@ use std::time::Duration;
 use omni_config::{Config, Poll, SourcePorts};
 use omni_control::message::{Command, FdbKey, Owner, PeerId};
 use omni_control::netlink::{KernelEvent, Netlink};
+use omni_control::service::notify;
 use omni_control::{
     Ganglion, GanglionConfig, GanglionEvent, PrivateKey, PublicKey, Remembered, Transmit,
 };

@@ -4,11 +4,11 @@
 //! is an object with the member `error` when the engine refuses.
 
 use std::fs;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use omni_control::service::socket::{ListenError, listen};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -61,29 +61,15 @@ impl Drop for ControlSocket {
 impl ControlSocket {
     /// Listens at `path`, taking over what a killed engine left there.
     pub(super) fn bind(path: &Path) -> Result<(Self, mpsc::Receiver<Request>), EngineError> {
-        let failed = |source| EngineError::ControlSocket {
-            path: path.to_owned(),
-            source,
-        };
-        if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o755)
-                .create(folder)
-                .map_err(failed)?;
-        }
-        match std::os::unix::net::UnixStream::connect(path) {
-            Ok(_) => {
-                return Err(EngineError::AlreadyRunning {
-                    path: path.to_owned(),
-                });
-            }
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).map_err(failed)?;
-            }
-            Err(_) => {}
-        }
-        let listener = bind_private(path).map_err(failed)?;
+        let listener = listen(path).map_err(|error| match error {
+            ListenError::InUse => EngineError::AlreadyRunning {
+                path: path.to_owned(),
+            },
+            ListenError::System(source) => EngineError::ControlSocket {
+                path: path.to_owned(),
+                source,
+            },
+        })?;
         let (sender, receiver) = mpsc::channel(REQUESTS);
         let task = tokio::spawn(accept(listener, sender));
         Ok((
@@ -94,20 +80,6 @@ impl ControlSocket {
             receiver,
         ))
     }
-}
-
-/// Binds so that nobody but the owner can connect, not even for a moment: under another name in
-/// the same folder first, which then becomes the real one.
-fn bind_private(path: &Path) -> io::Result<UnixListener> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let hidden = path.with_file_name(name);
-    let _ = fs::remove_file(&hidden);
-    let listener = std::os::unix::net::UnixListener::bind(&hidden)?;
-    fs::set_permissions(&hidden, fs::Permissions::from_mode(0o600))?;
-    fs::rename(&hidden, path)?;
-    listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener)
 }
 
 async fn accept(listener: UnixListener, requests: mpsc::Sender<Request>) {

@@ -18,7 +18,6 @@ mod error;
 mod frames;
 mod hub;
 mod metrics;
-mod notify;
 mod store;
 
 use std::net::SocketAddr;
@@ -26,6 +25,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use omni_control::service::notify;
 use omni_control::{PrivateKey, PublicKey};
 use omni_membership::Trust;
 use omni_wire::reflection::{self, Answer, Probe};

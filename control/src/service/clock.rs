@@ -1,4 +1,4 @@
-//! The clocks. Only the workers' loop and the control thread read them; all else is told.
+//! The clocks. Only a few loops at the edge of each program read them; all else is told.
 
 use omni_wire::{Instant, Now, WallTime};
 use rustix::time::{ClockId, clock_gettime};

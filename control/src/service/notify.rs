@@ -1,4 +1,4 @@
-//! Telling the service manager that the server is ready (`sd_notify(3)`).
+//! Telling the service manager that the program is ready (`sd_notify(3)`).
 
 use std::env;
 use std::io;
@@ -9,7 +9,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use tracing::warn;
 
 /// Sends `READY=1` where a service manager asked for it.
-pub(super) fn ready() {
+pub fn ready() {
     let Some(target) = env::var_os("NOTIFY_SOCKET") else {
         return;
     };

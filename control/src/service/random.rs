@@ -1,6 +1,6 @@
 //! Randomness of the operating system.
 
-use omni_control::Random;
+use crate::Random;
 
 /// The operating system's randomness.
 #[derive(Debug)]
