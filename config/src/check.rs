@@ -66,10 +66,11 @@ pub(crate) fn config(root: &raw::Node, keys: &KeyFiles<'_>) -> Result<Config, Pr
     let peers = top
         .optional("peers")
         .map_or(Ok(Vec::new()), |field| peers(&field, keys))?;
-    let switch = switch::switch(top.optional("switch"), &access, &peers)?;
     let nucleus = top
         .optional("nucleus")
         .map_or(Ok(Vec::new()), |field| nucleus(&field))?;
+    let has_nucleus = !nucleus.is_empty();
+    let switch = switch::switch(top.optional("switch"), &access, &peers, has_nucleus)?;
     let authority = top
         .optional("authority")
         .map(|field| authority(&field, keys))

@@ -315,6 +315,8 @@ impl Default for Switch {
 pub enum UnknownUnicast {
     /// They are sent to everybody who carries the VLAN.
     Flood,
+    /// They are sent to the peer that a Nucleus names, and to everybody where it names none.
+    Query,
     /// They are dropped.
     Drop,
 }

@@ -321,7 +321,7 @@ pub(crate) const SWITCH: Section = Section {
         Key {
             name: "unknown_unicast",
             default: "flood",
-            allowed: "flood or drop",
+            allowed: "flood, query or drop",
         },
         Key {
             name: "multicast",

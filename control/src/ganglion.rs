@@ -362,6 +362,7 @@ impl Ganglion {
                 local: peer.local,
                 state,
                 last_handshake: peer.last_handshake,
+                unanswered_since: peer.unanswered_since(),
                 capabilities: current.map_or(0, |session| session.capabilities),
                 frame_limit: peer.path_mtu.limit(),
                 traffic: peer.traffic.totals(),

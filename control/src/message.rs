@@ -140,6 +140,14 @@ pub enum Command {
         /// The IP address.
         ip: IpAddr,
     },
+    /// A rendezvous names the peer that an address is behind, for frames to an address that nobody
+    /// was heard with; `None` when it names nobody any more.
+    SetDirectory {
+        /// VLAN and MAC.
+        key: FdbKey,
+        /// Behind whom.
+        peer: Option<PeerId>,
+    },
     /// Report the next message in which its owner tells this IP address: it is in question whether
     /// the host still has it.
     BindWatch {

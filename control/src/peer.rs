@@ -106,6 +106,19 @@ impl Peer {
         self.last_session_at = None;
     }
 
+    /// When anything of it last verified.
+    pub(crate) fn heard(&self) -> Option<Instant> {
+        self.traffic.totals().last_rx.max(self.last_handshake)
+    }
+
+    /// Since when it is called and does not answer.
+    pub(crate) fn unanswered_since(&self) -> Option<Instant> {
+        let attempt = self.attempt.as_ref().filter(|attempt| attempt.has_begun)?;
+        let heard = self.heard();
+        let answers = heard.is_some_and(|at| at >= attempt.started_at);
+        (!answers).then_some(attempt.started_at)
+    }
+
     /// Whether traffic has to be looked at from time to time.
     pub(crate) const fn is_alive(&self) -> bool {
         self.attempt.is_some() || !self.sessions.are_empty()

@@ -18,16 +18,26 @@ const MAX_STATIC: usize = 4096;
 
 const UNKNOWN_UNICAST: &[(&str, UnknownUnicast)] = &[
     ("flood", UnknownUnicast::Flood),
+    ("query", UnknownUnicast::Query),
     ("drop", UnknownUnicast::Drop),
 ];
 const MULTICAST: &[(&str, Multicast)] = &[("snoop", Multicast::Snoop), ("flood", Multicast::Flood)];
 const LLC_SNAP: &[(&str, LlcSnap)] = &[("drop", LlcSnap::Drop), ("carry", LlcSnap::Carry)];
+
+fn unknown_unicast(field: &Field<'_>, has_nucleus: bool) -> Result<UnknownUnicast, Problem> {
+    let chosen = field.choice(UNKNOWN_UNICAST)?;
+    if chosen == UnknownUnicast::Query && !has_nucleus {
+        return Err(field.wrong("query is given without any nucleus to ask"));
+    }
+    Ok(chosen)
+}
 
 /// The whole mapping. Static entries refer to the ports and peers, which were checked before.
 pub(super) fn switch(
     field: Option<Field<'_>>,
     access: &[Access],
     peers: &[Peer],
+    has_nucleus: bool,
 ) -> Result<Switch, Problem> {
     let default = Switch::default();
     let Some(field) = field else {
@@ -37,11 +47,10 @@ pub(super) fn switch(
     let on_off = |name, default| choice(fields.optional(name), default, ON_OFF);
     Ok(Switch {
         suppression: on_off("suppression", default.suppression)?,
-        unknown_unicast: choice(
-            fields.optional("unknown_unicast"),
-            default.unknown_unicast,
-            UNKNOWN_UNICAST,
-        )?,
+        unknown_unicast: match fields.optional("unknown_unicast") {
+            Some(field) => unknown_unicast(&field, has_nucleus)?,
+            None => default.unknown_unicast,
+        },
         multicast: choice(fields.optional("multicast"), default.multicast, MULTICAST)?,
         ageing: match fields.optional("ageing") {
             Some(field) => Duration::from_secs(field.number(60..=86400)?),

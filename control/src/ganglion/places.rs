@@ -5,6 +5,7 @@
 //! otherwise answer from one that the peer, or what stands between, never heard of.
 
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 
 use omni_wire::Now;
 use omni_wire::outer::Path;
@@ -15,6 +16,8 @@ use crate::peer::Peer;
 
 /// The most places that a peer is looked for at.
 const PLACES_MAX: usize = 16;
+/// A peer that was heard within this time is there.
+const QUIET: Duration = Duration::from_secs(5);
 
 impl Ganglion {
     /// Takes in how messages reach `endpoint`; `None` when they do not now.
@@ -123,6 +126,19 @@ impl Ganglion {
             .get(&peer)
             .is_none_or(|peer| peer.sessions.current.is_some());
         if !has_session {
+            self.start_handshake(peer, now);
+        }
+    }
+
+    /// Finds out whether a peer is there: unless it was heard lately, a handshake begins, also
+    /// where there is a session.
+    pub fn check(&mut self, now: Now, peer: PeerId) {
+        let Some(known) = self.peers.get(&peer) else {
+            return;
+        };
+        let heard = known.heard();
+        let is_quiet = heard.is_none_or(|at| now.instant.since(at) >= QUIET);
+        if is_quiet {
             self.start_handshake(peer, now);
         }
     }

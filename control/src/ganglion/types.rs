@@ -123,6 +123,8 @@ pub struct PeerStatus {
     pub state: PeerState,
     /// When a session with it last became usable.
     pub last_handshake: Option<Instant>,
+    /// Since when it is called and does not answer; `None` while it is not called, or was heard.
+    pub unanswered_since: Option<Instant>,
     /// What both sides of the current session can do beyond version 1.
     pub capabilities: u32,
     /// The longest inner frame that the way to it is known to carry, in octets from the destination

@@ -8,6 +8,8 @@ use omni_control::message::{Command, Upcall};
 
 use crate::harness::{PEER, Pair, Setup, address, path_to};
 
+const INITIATION: u8 = 1;
+
 fn elsewhere() -> SocketAddr {
     "[2001:db8::7]:4000".parse().expect("an address and a port")
 }
@@ -429,4 +431,28 @@ fn endpoint_and_own_address_change_by_one_command() {
         last.contains("SendKeepalive"),
         "the peer is told at once: {last}"
     );
+}
+
+#[test]
+fn whether_a_peer_is_there_is_found_out_also_where_there_is_a_session() {
+    let mut pair = Pair::established(26);
+    let initiations = |pair: &Pair| pair.handshakes(INITIATION).len();
+    let before = initiations(&pair);
+    pair.operate(0, |ganglion, now| ganglion.check(now, PEER));
+    pair.run(Duration::from_secs(4));
+    assert_eq!(initiations(&pair), before, "it was heard a second ago");
+    pair.run(Duration::from_secs(4));
+    pair.operate(0, |ganglion, now| ganglion.check(now, PEER));
+    assert!(pair.nodes[0].status().unanswered_since.is_some());
+    pair.run(Duration::from_secs(1));
+    assert_eq!(initiations(&pair), before + 1);
+    assert_eq!(pair.nodes[0].status().unanswered_since, None, "it answered");
+    pair.net.block = |from, _| from == 1;
+    pair.run(Duration::from_secs(6));
+    let at = pair.now.instant;
+    pair.operate(0, |ganglion, now| ganglion.check(now, PEER));
+    pair.run(Duration::from_secs(30));
+    pair.assert_established();
+    assert_eq!(pair.nodes[0].status().unanswered_since, Some(at));
+    assert!(initiations(&pair) >= before + 6, "again and again");
 }

@@ -165,9 +165,10 @@ impl<F: Frame> Datapath<F> {
         ethernet: &Ethernet,
     ) -> Result<Destination, DropReason> {
         let is_group = ethernet.destination.is_multicast();
-        let known = self
-            .fdb
-            .lookup(fdb_key(ethernet.vlan, ethernet.destination));
+        let key = fdb_key(ethernet.vlan, ethernet.destination);
+        let known = self.fdb.lookup(key);
+        // Empty unless it is to be asked, and a group is never in it.
+        let known = known.or_else(|| self.directory.get(&key).copied().map(Owner::Peer));
         match known {
             Some(Owner::Peer(peer)) if !is_group => {
                 let limit = self.limit_towards(peer);

@@ -25,6 +25,7 @@ pub mod session;
 pub mod storm;
 mod tags;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId, Role, Upcall};
@@ -36,6 +37,7 @@ use omni_wire::{DropCounters, DropReason, Instant};
 use crate::io::{Frame, FramePool};
 use fdb::Fdb;
 use groups::Groups;
+use hash::BuildIdHasher;
 use neighbors::Neighbors;
 use peer::PeerTable;
 use policy::{PeerPolicy, PortPolicy, SwitchPolicy};
@@ -123,6 +125,8 @@ pub struct Datapath<F> {
     fdb: Fdb,
     neighbors: Neighbors,
     groups: Groups,
+    /// Where to send what is for an address that nobody was heard with.
+    directory: HashMap<FdbKey, PeerId, BuildIdHasher>,
     drops: DropCounters,
     counted: Counted,
     upcalls: Vec<Upcall>,
@@ -144,6 +148,7 @@ impl<F: Frame> Datapath<F> {
             fdb: Fdb::default(),
             neighbors: Neighbors::default(),
             groups: Groups::default(),
+            directory: HashMap::default(),
             drops: DropCounters::new(),
             counted: Counted::default(),
             upcalls: Vec::with_capacity(UPCALLS_MAX),
@@ -235,6 +240,7 @@ impl<F: Frame> Datapath<F> {
                 self.fdb.remove_owner(Owner::Peer(peer));
                 self.neighbors.remove_owner(Owner::Peer(peer));
                 self.groups.remove_owner(Owner::Peer(peer));
+                self.directory.retain(|_, other| *other != peer);
                 let staged = self.peers.remove(peer);
                 self.discard(staged, DropReason::StagedExpired, out);
             }
@@ -289,6 +295,12 @@ impl<F: Frame> Datapath<F> {
             } => self.neighbors.insert(now, (vlan, ip), owner, mac),
             Command::Unbind { vlan, ip } => self.neighbors.remove(now, &(vlan, ip)),
             Command::BindWatch { vlan, ip } => self.neighbors.unreport(&(vlan, ip)),
+            Command::SetDirectory { key, peer } => {
+                match peer {
+                    Some(peer) => self.directory.insert(key, peer),
+                    None => self.directory.remove(&key),
+                };
+            }
             Command::SetCarried { peer, vlans } => {
                 if let Some(peer) = self.peers.get_mut(peer) {
                     peer.carried = vlans;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omni_config::{Config, PeerPolicy as PeerSettings, VlanSet};
-use omni_control::message::{Owner, PeerId, VlanBits};
+use omni_control::message::{FdbKey, PeerId, VlanBits};
 use omni_control::{PeerConfig, PeerState, PrivateKey, PublicKey};
 use omni_membership::{
     AuthorityPublicKey, Certificate, FabricName, Grants, Kind, VlanRanges, armour,
@@ -41,6 +41,9 @@ use line::{Call, Line, Told, WAITING};
 
 /// A member that does not answer is called no more often than this.
 const CALL_AGAIN: Duration = Duration::from_secs(5);
+/// A peer that is called and does not answer for so long is taken as gone, where a rendezvous names
+/// others for what it has: it was sent three initiations.
+const SILENT_AFTER: Duration = Duration::from_secs(11);
 /// Local addresses are looked through no more often than this: all of them, for each change.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// A certificate that ends within this time is warned of, in seconds.
@@ -307,6 +310,22 @@ impl Node {
         let local: Vec<SocketAddr> = local.map(|address| (address, port).into()).collect();
         let configured = &self.config.underlay.endpoints;
         rendezvous.agent.set_endpoints(now, configured, &local);
+        let silent = |since: Option<Instant>| {
+            since.is_some_and(|since| now.instant.since(since) >= SILENT_AFTER)
+        };
+        let silent: Vec<PeerId> = self
+            .plane
+            .ganglion
+            .peers()
+            .filter(|peer| silent(peer.unanswered_since))
+            .map(|peer| peer.id)
+            .collect();
+        for peer in silent {
+            self.plane.switch.set_silent(now.instant, peer, true);
+        }
+        while let Some(peer) = self.plane.switch.poll_check() {
+            self.plane.ganglion.check(now, peer);
+        }
         for peer in self.plane.ganglion.peers() {
             let last = rendezvous.called.get(&peer.id);
             let is_due = last.is_none_or(|&at| now.instant.since(at) >= CALL_AGAIN);
@@ -343,11 +362,24 @@ impl Node {
                 }
             }
             AgentEvent::Bound(bound) => self.told(now, bound),
-            AgentEvent::Unbound { vlan, ip, owner } => {
+            AgentEvent::Unbound {
+                vlan,
+                ip,
+                mac,
+                owner,
+            } => {
                 if let Some(peer) = self.plane.ganglion.peer(&owner) {
-                    let owner = Owner::Peer(peer);
-                    self.plane.switch.untold(now.instant, vlan, ip, owner);
+                    let told = switch::Told {
+                        key: FdbKey { vlan, mac },
+                        ip,
+                        peer,
+                        sequence: 0,
+                    };
+                    self.plane.switch.untold(now.instant, told);
                 }
+            }
+            AgentEvent::Kept { vlan, ip, mac } => {
+                self.plane.switch.granted(now.instant, vlan, ip, mac);
             }
         }
     }
@@ -358,18 +390,18 @@ impl Node {
             ip,
             mac,
             owner,
+            sequence,
             expires,
         } = bound;
         if let Some(peer) = self.plane.ganglion.peer(&owner) {
-            let owner = Owner::Peer(peer);
-            let bound = switch::Bound {
-                vlan,
+            let told = switch::Told {
+                key: FdbKey { vlan, mac },
                 ip,
-                mac,
-                owner,
+                peer,
+                sequence,
             };
             let lifetime = expires.since(now.instant);
-            self.plane.switch.told(now.instant, bound, lifetime);
+            self.plane.switch.told(now.instant, told, lifetime);
         }
     }
 

@@ -164,6 +164,7 @@ fn switch(node: &Node, reports: &[WorkerReport], tables: &Tables<'_>) -> SwitchV
         suppression: if settings.suppression { "on" } else { "off" }.to_owned(),
         unknown_unicast: match settings.unknown_unicast {
             UnknownUnicast::Flood => "flood",
+            UnknownUnicast::Query => "query",
             UnknownUnicast::Drop => "drop",
         }
         .to_owned(),

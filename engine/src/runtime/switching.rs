@@ -87,6 +87,7 @@ pub(super) fn switch_config(config: &Config, own_key: PublicKey) -> SwitchConfig
         carried: carried.collect(),
         ageing: config.switch.ageing,
         snoop: config.switch.multicast == Multicast::Snoop,
+        asks_directory: config.switch.unknown_unicast == UnknownUnicast::Query,
         ..SwitchConfig::new(config.access.len(), own_key)
     }
 }

@@ -99,7 +99,7 @@ pub(super) struct Bindings {
     sequence: Option<u32>,
     pub(super) news: News<BindKey>,
     /// Whether local ones came, went or changed since that was asked.
-    local_changed: bool,
+    pub(super) local_changed: bool,
 }
 
 const fn mac_key(key: BindKey, mac: MacAddr) -> FdbKey {
@@ -126,6 +126,12 @@ impl Bindings {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let times = [self.due.next(), self.forget.next(), self.news.next()];
         times.into_iter().flatten().min()
+    }
+
+    /// Whether a local host has any IP address.
+    pub(super) fn is_bound(&self, key: FdbKey) -> bool {
+        let mut of_mac = self.of_mac(key);
+        of_mac.any(|bind| self.entries.get(&bind).is_some_and(Binding::is_local))
     }
 
     fn of_mac(&self, key: FdbKey) -> impl Iterator<Item = BindKey> {
@@ -329,22 +335,18 @@ impl Switch {
         self.insert_binding(now, key, word);
     }
 
-    /// A rendezvous says that a host behind a peer has an address, for so long. Where anybody is
-    /// heard with it, that holds.
-    pub fn told(&mut self, now: Instant, bound: Bound, lifetime: Duration) {
-        let Bound {
-            vlan,
-            ip,
-            mac,
-            owner,
-        } = bound;
-        let key = (vlan, ip);
+    /// Somebody has an address by what a rendezvous says, for so long. Where anybody is heard with
+    /// it, that holds.
+    pub(super) fn bind_told(
+        &mut self,
+        now: Instant,
+        key: BindKey,
+        mac: MacAddr,
+        owner: Owner,
+        lifetime: Duration,
+    ) {
         let held_by = self.fdb.owner(mac_key(key, mac));
-        let may_be = is_host(ip)
-            && self.carries(vlan)
-            && !(mac.is_multicast() || mac.is_zero())
-            && held_by.is_none_or(|held_by| held_by == owner);
-        if !may_be {
+        if held_by.is_some_and(|held_by| held_by != owner) {
             self.counters.bindings_refused += 1;
             return;
         }
@@ -365,24 +367,12 @@ impl Switch {
         }
     }
 
-    /// What a rendezvous said holds no more.
-    pub fn untold(&mut self, now: Instant, vlan: u16, ip: IpAddr, owner: Owner) {
-        let key = (vlan, ip);
+    /// What a rendezvous said of an address holds no more.
+    pub(super) fn forget_told(&mut self, now: Instant, key: BindKey, owner: Owner) {
         let held = self.bindings.get(key).map(|held| held.word);
         if held.is_some_and(|held| (held.source, held.owner) == (Source::Nucleus, owner)) {
             self.unbind(now, key, true);
         }
-    }
-
-    /// Whether [`Switch::local_bindings`] gives something else than when this was asked last.
-    pub fn take_local_change(&mut self) -> bool {
-        std::mem::take(&mut self.bindings.local_changed)
-    }
-
-    /// The addresses that local hosts have: (VLAN, IP address, MAC address).
-    pub fn local_bindings(&self) -> impl Iterator<Item = (u16, IpAddr, MacAddr)> {
-        let local = self.bindings.iter().filter(|(_, held)| held.is_local());
-        local.map(|(&(vlan, ip), held)| (vlan, ip, held.word.mac))
     }
 
     /// A peer announces an address.
@@ -503,7 +493,9 @@ impl Switch {
         }
         if held.is_local() {
             self.open_dispute(now, key, word.owner);
-        } else if matches!(word.owner, Owner::Local(_)) {
+        } else if let (Owner::Peer(holder), Owner::Local(_)) = (held.word.owner, word.owner) {
+            self.bindings.local_changed = true;
+            self.directory.check(holder);
             self.wish(now, key);
         }
     }

@@ -42,12 +42,24 @@ impl Claim {
 pub(super) struct Claims {
     open: BTreeMap<FdbKey, Claim>,
     by_port: BTreeMap<PortId, usize>,
+    /// Whether any came or went since that was asked.
+    changed: bool,
     due: Deadlines<FdbKey>,
 }
 
 impl Claims {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.due.next()
+    }
+
+    /// The addresses that are claimed.
+    pub(super) fn keys(&self) -> impl Iterator<Item = FdbKey> {
+        self.open.keys().copied()
+    }
+
+    /// Whether [`Claims::keys`] gives others than when this was asked last.
+    pub(super) fn take_change(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     /// Behind which port the host is.
@@ -58,6 +70,7 @@ impl Claims {
     pub(super) fn remove(&mut self, key: FdbKey) {
         self.due.remove(&key);
         if let Some(claim) = self.open.remove(&key) {
+            self.changed = true;
             self.uncount(claim.port);
         }
     }
@@ -82,6 +95,7 @@ impl Claims {
             return false;
         }
         *count += 1;
+        self.changed = true;
         // Due at once.
         let claim = Claim {
             port,
@@ -135,6 +149,7 @@ impl Switch {
             self.counters.claims_refused += 1;
             return;
         }
+        self.directory.check(peer);
         self.press_claim(now, key, peer);
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Fdb {
     ledger: Ledger<FdbKey>,
     ages: Deadlines<FdbKey>,
     frozen: Deadlines<FdbKey>,
+    /// Whether local ones came or went since that was asked.
+    local_changed: bool,
 }
 
 impl Fdb {
@@ -69,6 +71,7 @@ impl Fdb {
             ledger: Ledger::default(),
             ages: Deadlines::default(),
             frozen: Deadlines::default(),
+            local_changed: false,
         }
     }
 
@@ -78,6 +81,22 @@ impl Fdb {
 
     pub(super) fn owner(&self, key: FdbKey) -> Option<Owner> {
         self.entries.get(&key).map(|entry| entry.owner)
+    }
+
+    /// Every address behind a port.
+    pub(super) fn local(&self) -> impl Iterator<Item = FdbKey> {
+        let all = self.entries.iter();
+        let local = all.filter(|(_, entry)| matches!(entry.owner, Owner::Local(_)));
+        local.map(|(&key, _)| key)
+    }
+
+    /// Whether [`Fdb::local`] gives others than when this was asked last.
+    pub(super) fn take_local_change(&mut self) -> bool {
+        std::mem::take(&mut self.local_changed)
+    }
+
+    fn changes(&mut self, owner: Owner) {
+        self.local_changed |= matches!(owner, Owner::Local(_));
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&FdbKey, &Entry)> {
@@ -101,6 +120,7 @@ impl Fdb {
     /// Adds an address that is nobody's.
     pub(super) fn learn(&mut self, now: Instant, key: FdbKey, owner: Owner) {
         self.remove(key);
+        self.changes(owner);
         let entry = Entry {
             owner,
             kind: Kind::Learned,
@@ -117,6 +137,7 @@ impl Fdb {
     /// Sets an address that stays. It is on nobody's account.
     pub(super) fn insert_static(&mut self, now: Instant, key: FdbKey, owner: Owner) {
         self.remove(key);
+        self.changes(owner);
         let entry = Entry {
             owner,
             kind: Kind::Static,
@@ -162,7 +183,7 @@ impl Fdb {
         self.ledger.remove(entry.payer, entry.seen, key);
         self.ledger.add(payer, now, key);
         self.ages.set(key, now + self.ageing);
-        entry.owner = owner;
+        let before = std::mem::replace(&mut entry.owner, owner);
         entry.payer = payer;
         entry.seen = now;
         entry.stamp = stamp;
@@ -173,12 +194,15 @@ impl Fdb {
             entry.moves = Vec::new();
             self.frozen.set(key, now + FREEZE);
         }
+        self.changes(before);
+        self.changes(owner);
         too_often
     }
 
     /// Forgets an address.
     pub(super) fn remove(&mut self, key: FdbKey) -> Option<Entry> {
         let entry = self.entries.remove(&key)?;
+        self.changes(entry.owner);
         if entry.kind == Kind::Learned {
             self.ledger.remove(entry.payer, entry.seen, key);
             self.ages.remove(&key);

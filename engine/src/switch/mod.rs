@@ -19,6 +19,8 @@
 //!   address also when another node wishes for it (`wishes`).
 //! - Only the owner gives an address away (`releases`), and only who announced or spoke from it
 //!   takes a binding back (`bindings`).
+//! - A rendezvous displaces nobody who is heard. It settles what becomes of the addresses of a peer
+//!   that is called and does not answer (`directory`).
 //! - An address that moves too often stays where it is for a while (`fdb`).
 //! - Who has too much loses its own least recently used; in a table that is full, who has the most
 //!   does (`ledger`).
@@ -38,6 +40,7 @@
 //! | wishes for IP addresses of peers | one in 2 s of each binding, 64 a second |
 //! | addresses given away that are remembered | 4096, the oldest goes first |
 //! | answers to single peers | 4096, one a second of each address and peer |
+//! | addresses that a rendezvous told | of each peer as many as it may have |
 //! | withdrawn bindings that are remembered | 4096 of ours, 256 of each peer |
 //! | group memberships | 1024 of each port and peer; 16384 groups |
 //! | networks that are asked for groups | VLANs times ports |
@@ -52,6 +55,7 @@ mod bindings;
 mod claims;
 mod contests;
 mod deadlines;
+mod directory;
 mod disputes;
 mod fdb;
 mod groups;
@@ -80,13 +84,14 @@ pub use bindings::BINDING_LIFETIME;
 pub use fdb::{Entry, FREEZE};
 pub use types::{
     AGEING, Alarm, Audience, Bound, Counters, GroupReport, Kind, Neighbor, PeerLimits, Send,
-    Source, SwitchConfig, SwitchLimits,
+    Source, SwitchConfig, SwitchLimits, Told,
 };
 
 use announce::Outbox;
 use bindings::Bindings;
 use claims::Claims;
 use contests::Contests;
+use directory::Directory;
 use disputes::Disputes;
 use fdb::Fdb;
 use groups::Groups;
@@ -110,6 +115,7 @@ pub struct Switch {
     bindings: Bindings,
     disputes: Disputes,
     wishes: Wishes,
+    directory: Directory,
     groups: Groups,
     outbox: Outbox,
     orders: VecDeque<(Audience, Command)>,
@@ -140,6 +146,7 @@ impl Switch {
             bindings: Bindings::default(),
             disputes: Disputes::default(),
             wishes: Wishes::default(),
+            directory: Directory::default(),
             groups: Groups::default(),
             outbox: Outbox::default(),
             orders: VecDeque::new(),
@@ -190,6 +197,7 @@ impl Switch {
         if let Some(known) = self.peers.get_mut(peer) {
             known.revive();
             self.outbox.tell_everything(now, peer);
+            self.set_silent(now, peer, false);
         }
     }
 
@@ -215,6 +223,7 @@ impl Switch {
         }
         self.accounts.remove(owner);
         if let Owner::Peer(peer) = owner {
+            self.forget_directory(peer);
             self.outbox.remove(peer);
             self.releases.remove(peer);
             self.peers.remove(peer);

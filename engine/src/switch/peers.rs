@@ -35,6 +35,8 @@ pub(super) struct Peer {
     pub(super) grants: Option<Arc<Grants>>,
     /// Whether there is a session.
     pub(super) up: bool,
+    /// Whether it is called and does not answer.
+    pub(super) silent: bool,
     /// Counts its lives, as far as we know: sequence numbers are good within one.
     pub(super) epoch: u32,
     /// What it told us of its VLANs.
@@ -76,6 +78,7 @@ impl Peer {
             limits,
             grants: None,
             up: false,
+            silent: false,
             epoch: 0,
             carried: None,
             groups: GroupList::default(),

@@ -24,6 +24,8 @@ pub struct SwitchConfig {
     pub ageing: Duration,
     /// Whether multicast goes only where it is wanted.
     pub snoop: bool,
+    /// Whether frames to addresses that nobody was heard with go to whom a rendezvous names.
+    pub asks_directory: bool,
     /// Of the tables.
     pub limits: SwitchLimits,
 }
@@ -39,6 +41,7 @@ impl SwitchConfig {
             own_key,
             ageing: AGEING,
             snoop: true,
+            asks_directory: false,
             limits: SwitchLimits::default(),
         }
     }
@@ -139,6 +142,19 @@ pub struct Bound {
     pub mac: MacAddr,
     /// Behind whom it is.
     pub owner: Owner,
+}
+
+/// An address and who has it, as a rendezvous says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// VLAN and MAC address.
+    pub key: FdbKey,
+    /// The IP address; `None`: this is about the MAC address alone.
+    pub ip: Option<IpAddr>,
+    /// Behind whom it is.
+    pub peer: PeerId,
+    /// Of what is said of one MAC address the greatest holds.
+    pub sequence: u64,
 }
 
 /// A host joined or left a multicast group, as a worker reports it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use omni_control::message::{Command, Owner, PortId};
+use omni_control::message::{Command, FdbKey, Owner, PortId};
 use omni_engine::switch::AGEING;
 use omni_wire::{DropReason, MacAddr};
 
@@ -117,6 +117,52 @@ fn frames_that_are_no_frames_are_dropped_with_a_name() {
         assert_eq!(world.drops(0, reason), before + 1, "{reason:?}");
     }
     assert!(world.take(1).is_empty());
+    world.check_frames();
+}
+
+#[test]
+fn what_a_rendezvous_places_reaches_that_node_alone_until_somebody_is_heard() {
+    let mut world = World::established(Shape {
+        hosts: 4,
+        ..Shape::default()
+    });
+    let peers: Vec<_> = world.hosts[0]
+        .plane
+        .ganglion
+        .peers()
+        .map(|p| p.id)
+        .collect();
+    let key = FdbKey {
+        vlan: 0,
+        mac: mac(2, 1),
+    };
+    let place = |peer| Command::SetDirectory { key, peer };
+    let arrived = |world: &mut World| {
+        let sent = frame(mac(2, 1), mac(0, 1), b"to one");
+        world.push(0, &sent);
+        world.settle();
+        (1..4)
+            .map(|node| world.take(node).len())
+            .collect::<Vec<_>>()
+    };
+    world.order(0, place(Some(peers[1])));
+    assert_eq!(arrived(&mut world), [0, 1, 0]);
+    // The host speaks behind another node: that counts.
+    world.push(3, &frame(mac(0, 1), mac(2, 1), b"here"));
+    world.settle();
+    (0..3).for_each(|node| _ = world.take(node));
+    assert_eq!(arrived(&mut world), [0, 0, 1]);
+    (0..3).for_each(|node| world.forget(node, mac(2, 1)));
+    assert_eq!(arrived(&mut world), [0, 1, 0]);
+    world.order(0, place(None));
+    assert_eq!(arrived(&mut world), [1, 1, 1]);
+    world.order(0, place(Some(peers[1])));
+    world.order(0, Command::RemovePeer { peer: peers[1] });
+    assert_eq!(
+        arrived(&mut world),
+        [1, 0, 1],
+        "that node is no peer any more"
+    );
     world.check_frames();
 }
 

@@ -23,8 +23,9 @@ const CALLS_MAX: usize = 64;
 const PING_AFTER: Duration = Duration::from_secs(10);
 /// What was refused for now is tried again after this time.
 const RETRY: Duration = Duration::from_secs(5);
-/// What somebody else holds is tried again after this time, should nothing be heard of it.
-const RETRY_HELD: Duration = Duration::from_secs(30);
+/// What somebody else holds is tried again after this time, should nothing be heard of it: that
+/// its holder is gone is not told.
+const RETRY_HELD: Duration = Duration::from_secs(10);
 
 /// What a request was about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,10 +129,14 @@ impl Link {
         true
     }
 
-    pub(super) fn result(&mut self, now: Instant, result: &protocol::Result, own: &Own) {
-        let Some(request) = self.waiting.remove(&result.number) else {
-            return;
-        };
+    /// Takes in a result. Gives the address that it is kept for us, if it says so.
+    pub(super) fn result(
+        &mut self,
+        now: Instant,
+        result: &protocol::Result,
+        own: &Own,
+    ) -> Option<Address> {
+        let request = self.waiting.remove(&result.number)?;
         let refused = Refused::try_from(result.refused).unwrap_or(Refused::Unavailable);
         if refused != Refused::No {
             self.refusal = Some(result.why.chars().take(200).collect());
@@ -146,9 +151,10 @@ impl Link {
                 self.register_at = now + RETRY;
             }
             (Request::Binding { address, sequence }, Refused::No) => {
-                if own.binding_sequence(&address) != Some(sequence) {
-                    self.news.insert(address);
+                if own.binding_sequence(&address) == Some(sequence) {
+                    return Some(address);
                 }
+                self.news.insert(address);
             }
             (Request::Binding { address, .. }, Refused::Held) => {
                 self.later.insert((now + RETRY_HELD, address));
@@ -157,6 +163,7 @@ impl Link {
                 self.later.insert((now + RETRY, address));
             }
         }
+        None
     }
 
     /// An address of ours changed.

@@ -104,10 +104,21 @@ pub enum AgentEvent {
     Unbound {
         /// The VLAN.
         vlan: u16,
-        /// The IP address.
-        ip: IpAddr,
+        /// The IP address; `None`: this was about the MAC address alone.
+        ip: Option<IpAddr>,
+        /// Its MAC address.
+        mac: MacAddr,
         /// Who had it.
         owner: PublicKey,
+    },
+    /// A Nucleus has settled that an address is ours.
+    Kept {
+        /// The VLAN.
+        vlan: u16,
+        /// The IP address; `None`: the MAC address alone.
+        ip: Option<IpAddr>,
+        /// Its MAC address.
+        mac: MacAddr,
     },
     /// A member wants to be spoken to, and may not be able to begin.
     Called(PublicKey),
@@ -128,17 +139,19 @@ pub struct MemberView {
     pub vlans: Option<VlanRanges>,
 }
 
-/// A member's IP address.
+/// A member's address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bound {
     /// The VLAN.
     pub vlan: u16,
-    /// The IP address.
-    pub ip: IpAddr,
+    /// The IP address; `None`: a host of which only the MAC address is known.
+    pub ip: Option<IpAddr>,
     /// Its MAC address.
     pub mac: MacAddr,
     /// Behind whom.
     pub owner: PublicKey,
+    /// Of what is said of one MAC address the greatest holds.
+    pub sequence: u64,
     /// Until when that is to be believed.
     pub expires: Instant,
 }
@@ -268,7 +281,11 @@ impl Agent {
         link.heard(now.instant);
         match what {
             from_nucleus::What::Welcome(welcome) => link.welcome(now.instant, &welcome),
-            from_nucleus::What::Result(result) => link.result(now.instant, &result, &self.own),
+            from_nucleus::What::Result(result) => {
+                let kept = link.result(now.instant, &result, &self.own);
+                let kept = kept.and_then(|address| self.own.held(&address));
+                self.events.extend(kept);
+            }
             from_nucleus::What::Changes(changes) => {
                 if link.changes(&changes) {
                     self.take_records(now, changes);
@@ -356,11 +373,12 @@ impl Agent {
         self.links.get_mut(nucleus)?.poll_reflection(now.instant)
     }
 
-    /// The IP addresses of local hosts, all of them: (VLAN, IP address, MAC address).
+    /// The addresses of local hosts, all of them: (VLAN, IP address, MAC address), without an IP
+    /// address where none is known.
     pub fn set_bindings(
         &mut self,
         now: Now,
-        bindings: impl IntoIterator<Item = (u16, IpAddr, MacAddr)>,
+        bindings: impl IntoIterator<Item = (u16, Option<IpAddr>, MacAddr)>,
     ) {
         for address in self.own.set_bindings(now, bindings) {
             for link in &mut self.links {

@@ -10,7 +10,7 @@ use omni_membership::{
 use omni_wire::{MacAddr, Now};
 
 use super::roster::Address;
-use super::{milliseconds, seconds};
+use super::{AgentEvent, milliseconds, seconds};
 
 /// A registration is good for so long, in seconds. It is long, as members outlive every Nucleus;
 /// and renewed much more often.
@@ -181,11 +181,15 @@ impl Own {
     pub(super) fn set_bindings(
         &mut self,
         now: Now,
-        bindings: impl IntoIterator<Item = (u16, IpAddr, MacAddr)>,
+        bindings: impl IntoIterator<Item = (u16, Option<IpAddr>, MacAddr)>,
     ) -> Vec<Address> {
         let mut wanted: BTreeMap<Address, MacAddr> = BTreeMap::new();
         for (vlan, ip, mac) in bindings.into_iter().take(BINDINGS_MAX) {
-            wanted.insert(Address::Ip(vlan, ip), mac);
+            let address = match ip {
+                Some(ip) => Address::Ip(vlan, ip),
+                None => Address::Mac(vlan, mac),
+            };
+            wanted.insert(address, mac);
         }
         let mut changed = Vec::new();
         let gone: Vec<Address> = self
@@ -256,6 +260,14 @@ impl Own {
         self.held.keys().copied()
     }
 
+    /// An address that a Nucleus keeps for us, unless we have withdrawn it.
+    pub(super) fn held(&self, address: &Address) -> Option<AgentEvent> {
+        let held = self.held.get(address).filter(|held| !held.withdrawn)?;
+        let (vlan, ip) = address.parts();
+        let mac = held.mac;
+        Some(AgentEvent::Kept { vlan, ip, mac })
+    }
+
     /// The sequence of what is said of an address.
     pub(super) fn binding_sequence(&self, address: &Address) -> Option<u64> {
         self.held.get(address).map(|held| held.sequence)
@@ -264,10 +276,7 @@ impl Own {
     /// What is said of an address, signed.
     pub(super) fn binding(&self, address: &Address) -> Option<(u64, Vec<u8>)> {
         let held = self.held.get(address)?;
-        let (vlan, ip) = match *address {
-            Address::Ip(vlan, ip) => (vlan, Some(ip)),
-            Address::Mac(vlan, _) => (vlan, None),
-        };
+        let (vlan, ip) = address.parts();
         let binding = Binding {
             public_key: self.public,
             vlan,

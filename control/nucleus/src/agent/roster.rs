@@ -38,6 +38,14 @@ impl Address {
             None => Self::Mac(binding.vlan, binding.mac),
         }
     }
+
+    /// VLAN, and IP address if it is one.
+    pub(super) const fn parts(self) -> (u16, Option<IpAddr>) {
+        match self {
+            Self::Ip(vlan, ip) => (vlan, Some(ip)),
+            Self::Mac(vlan, _) => (vlan, None),
+        }
+    }
 }
 
 /// What became of a record.
@@ -196,8 +204,8 @@ impl Roster {
             return Taken::Full;
         }
         self.forget(&address, events);
-        if let (false, Some(bound)) = (binding.withdrawn, bound(&binding, now)) {
-            events.push_back(AgentEvent::Bound(bound));
+        if !binding.withdrawn {
+            events.push_back(AgentEvent::Bound(bound(&binding, now)));
         }
         *self.counts.entry(owner).or_default() += 1;
         let sequence = binding.sequence;
@@ -231,10 +239,11 @@ impl Roster {
                 self.counts.remove(&binding.public_key);
             }
         }
-        if let (false, Some(ip)) = (binding.withdrawn, binding.ip) {
+        if !binding.withdrawn {
             events.push_back(AgentEvent::Unbound {
                 vlan: binding.vlan,
-                ip,
+                ip: binding.ip,
+                mac: binding.mac,
                 owner: binding.public_key,
             });
         }
@@ -322,7 +331,7 @@ impl Roster {
 
     pub(super) fn bindings(&self, now: Now) -> impl Iterator<Item = Bound> + '_ {
         let held = self.addresses.values().filter(|binding| !binding.withdrawn);
-        held.filter_map(move |binding| bound(binding, now))
+        held.map(move |binding| bound(binding, now))
     }
 
     /// Everything as it came: registrations, bindings, revocations.
@@ -338,15 +347,16 @@ impl Roster {
     }
 }
 
-fn bound(binding: &Binding, now: Now) -> Option<Bound> {
+fn bound(binding: &Binding, now: Now) -> Bound {
     let left = binding.expires.saturating_sub(seconds(now));
-    Some(Bound {
+    Bound {
         vlan: binding.vlan,
-        ip: binding.ip?,
+        ip: binding.ip,
         mac: binding.mac,
         owner: binding.public_key,
+        sequence: binding.sequence,
         expires: now.instant + Duration::from_secs(left),
-    })
+    }
 }
 
 fn view(member: &Member) -> MemberView {

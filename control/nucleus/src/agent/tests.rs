@@ -266,7 +266,7 @@ impl Bench {
 
     fn bound(&self) -> Vec<(IpAddr, MacAddr, PublicKey)> {
         let all = self.agent.bindings(self.now);
-        all.map(|b| (b.ip, b.mac, b.owner)).collect()
+        all.filter_map(|b| Some((b.ip?, b.mac, b.owner))).collect()
     }
 
     fn registrations(&self) -> Vec<Registration> {
@@ -298,7 +298,7 @@ impl Bench {
 #[test]
 fn it_says_hello_registers_and_only_then_binds() {
     let mut bench = Bench::new(1);
-    let local = [(0, ip(1), mac(1)), (7, ip(1), mac(2))];
+    let local = [(0, Some(ip(1)), mac(1)), (7, Some(ip(1)), mac(2))];
     bench.agent.set_bindings(bench.now, local);
     bench.agent.connected(bench.now, 0);
     bench.collect();
@@ -375,7 +375,8 @@ fn who_is_revoked_is_gone_with_its_addresses_and_does_not_come_back() {
     let expected = [
         AgentEvent::Unbound {
             vlan: 0,
-            ip: ip(1),
+            ip: Some(ip(1)),
+            mac: mac(1),
             owner: public(BETA),
         },
         AgentEvent::MemberGone {
@@ -525,14 +526,16 @@ fn records_expire() {
 fn what_somebody_else_holds_is_tried_again_when_something_is_heard_of_it_and_now_and_then() {
     let mut bench = Bench::registered();
     bench.tell(&[certified(BETA, 1)], &[bound(BETA, 1, 1, 1)], &[]);
-    bench.agent.set_bindings(bench.now, [(0, ip(1), mac(9))]);
+    bench
+        .agent
+        .set_bindings(bench.now, [(0, Some(ip(1)), mac(9))]);
     bench.collect();
     let [(number, _)] = bench.bindings()[..] else {
         panic!("{:?}", bench.sent);
     };
     bench.answer(0, number, Refused::Held);
     bench.sent.clear();
-    bench.wait(10 * SECOND);
+    bench.wait(9 * SECOND);
     assert!(bench.bindings().is_empty());
     let withdrawn = Binding {
         withdrawn: true,
@@ -544,7 +547,7 @@ fn what_somebody_else_holds_is_tried_again_when_something_is_heard_of_it_and_now
     };
     bench.answer(0, number, Refused::Held);
     bench.sent.clear();
-    bench.wait(31 * SECOND);
+    bench.wait(11 * SECOND);
     assert_eq!(bench.bindings().len(), 1);
     let link = bench.agent.links().next().expect("one");
     assert_eq!(link.refusal.as_deref(), Some("because"));
@@ -554,7 +557,9 @@ fn what_somebody_else_holds_is_tried_again_when_something_is_heard_of_it_and_now
 fn a_claim_goes_beyond_the_sequence_of_whoever_had_the_address() {
     let mut bench = Bench::registered();
     bench.tell(&[certified(BETA, 1)], &[], &[]);
-    bench.agent.set_bindings(bench.now, [(0, ip(1), mac(9))]);
+    bench
+        .agent
+        .set_bindings(bench.now, [(0, Some(ip(1)), mac(9))]);
     bench.collect();
     let [(number, _)] = bench.bindings()[..] else {
         panic!("{:?}", bench.sent);
@@ -596,7 +601,7 @@ fn what_cannot_be_taken_now_is_tried_again() {
 #[test]
 fn local_addresses_are_withdrawn_and_renewed() {
     let mut bench = Bench::registered();
-    let local = [(0, ip(1), mac(1)), (0, ip(2), mac(2))];
+    let local = [(0, Some(ip(1)), mac(1)), (0, Some(ip(2)), mac(2))];
     bench.agent.set_bindings(bench.now, local);
     bench.collect();
     bench.grant_all(0);
@@ -604,7 +609,9 @@ fn local_addresses_are_withdrawn_and_renewed() {
     bench.agent.set_bindings(bench.now, local);
     bench.collect();
     assert!(bench.sent.is_empty(), "nothing has changed");
-    bench.agent.set_bindings(bench.now, [(0, ip(1), mac(3))]);
+    bench
+        .agent
+        .set_bindings(bench.now, [(0, Some(ip(1)), mac(3))]);
     bench.collect();
     let sent = bench.bindings();
     let said: Vec<_> = sent.iter().map(|(_, b)| (b.mac, b.withdrawn)).collect();
@@ -617,9 +624,55 @@ fn local_addresses_are_withdrawn_and_renewed() {
 }
 
 #[test]
+fn a_host_without_an_ip_address_is_bound_by_its_mac_address() {
+    let mut bench = Bench::registered();
+    bench.tell(&[certified(BETA, 1)], &[], &[]);
+    bench.events.clear();
+    let alone = |at: u8, sequence, withdrawn| {
+        let binding = Binding {
+            ip: None,
+            withdrawn,
+            ..binding(BETA, 1, at, sequence)
+        };
+        signed(BETA, &binding)
+    };
+    bench.tell(&[], &[alone(1, 1, false), alone(2, 2, false)], &[]);
+    bench.tell(&[], &[alone(1, 3, true)], &[]);
+    let heard = bench.events.iter().map(|event| match event {
+        AgentEvent::Bound(Bound {
+            ip, mac, sequence, ..
+        }) => (*ip, *mac, Some(*sequence)),
+        AgentEvent::Unbound { ip, mac, .. } => (*ip, *mac, None),
+        other => panic!("{other:?}"),
+    });
+    let expected = [
+        (None, mac(1), Some(1)),
+        (None, mac(2), Some(2)),
+        (None, mac(1), None),
+    ];
+    assert_eq!(heard.collect::<Vec<_>>(), expected);
+    // Our own, and when it is settled that it is.
+    bench.events.clear();
+    bench.agent.set_bindings(bench.now, [(7, None, mac(9))]);
+    bench.collect();
+    let sent = bench.bindings();
+    assert_eq!((sent[0].1.ip, sent[0].1.mac), (None, mac(9)));
+    assert!(bench.events.is_empty());
+    bench.grant_all(0);
+    let kept = AgentEvent::Kept {
+        vlan: 7,
+        ip: None,
+        mac: mac(9),
+    };
+    assert_eq!(bench.events, [kept]);
+}
+
+#[test]
 fn every_nucleus_is_told_everything_and_one_suffices() {
     let mut bench = Bench::new(2);
-    bench.agent.set_bindings(bench.now, [(0, ip(1), mac(1))]);
+    bench
+        .agent
+        .set_bindings(bench.now, [(0, Some(ip(1)), mac(1))]);
     bench.connect(0);
     bench.grant_all(0);
     bench.connect(1);
