@@ -98,6 +98,9 @@ pub struct NucleusView {
     pub seen_at: Option<String>,
     /// Why it refused something last, in its words.
     pub refusal: Option<String>,
+    /// What it said and was not believed: records that do not verify or have expired, and messages
+    /// that mean nothing.
+    pub not_believed: u64,
 }
 
 /// An address of the forwarding table.

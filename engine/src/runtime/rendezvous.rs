@@ -232,6 +232,7 @@ impl Rendezvous {
             heard_seconds: link.heard.map(|at| now.since(at).as_secs()),
             seen_at: link.seen_at.map(|seen| seen.to_string()),
             refusal: link.refusal,
+            not_believed: link.not_believed,
         };
         all.map(view).collect()
     }

@@ -14,6 +14,7 @@ mod access;
 mod configuration;
 mod hostile;
 mod hostile_host;
+mod liar;
 mod life;
 mod load;
 mod moves;

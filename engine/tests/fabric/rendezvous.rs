@@ -1,169 +1,24 @@
 //! Nodes that find each other through a Nucleus, and hold each other to their certificates.
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use omni_control::{PrivateKey, PublicKey};
-use omni_engine::show::NucleusView;
-use omni_membership::{
-    AuthorityKey, Certificate, FabricName, Grants, IpPrefix, Kind, Revocation, armour,
-};
-use rustix::process::{Pid, Signal, kill_process};
+use omni_control::PublicKey;
+use omni_membership::{Grants, IpPrefix, Kind, Revocation, armour};
 
 use crate::support::lab::{Lab, PORT, Plan, Side};
-use crate::support::node::{Node, PROGRAM};
+use crate::support::node::PROGRAM;
+use crate::support::nucleus::{
+    MEET, Nucleus, authority, certify, fabric, nucleus_of, registered, start, wait_until_some,
+};
 use crate::support::tools::{ping, ping_all, reaches, resumes};
 use crate::support::{seconds, wait_until};
 
-/// How soon nodes that were started without knowing each other reach each other.
-const MEET: Duration = seconds(8);
 /// How soon a revoked member is cut off.
 const CUT: Duration = seconds(5);
-
-const NUCLEUS_PORT: u16 = 51_821;
-
-fn authority() -> AuthorityKey {
-    AuthorityKey::from_seed(&[0x77; 32])
-}
-
-fn fabric() -> FabricName {
-    FabricName::new("lab").expect("a short name")
-}
-
-fn nucleus_key() -> PrivateKey {
-    PrivateKey([0x4e; 32])
-}
-
-/// A running Nucleus. It ends with this.
-struct Nucleus {
-    child: Child,
-}
-
-impl Nucleus {
-    /// Starts one in node a's namespace, on the store that an earlier one left.
-    fn start(lab: &Lab) -> Self {
-        let program = Path::new(PROGRAM).with_file_name("omni-nucleus");
-        assert!(
-            program.exists(),
-            "{} is missing: cargo build -p omni-nucleus",
-            program.display()
-        );
-        let folder = lab.folder();
-        write_private(
-            &folder.join("nucleus.key"),
-            &STANDARD.encode(nucleus_key().0),
-        );
-        let config = folder.join("nucleus.yaml");
-        let at = endpoint(lab);
-        let key = authority().public_key();
-        fs::write(
-            &config,
-            format!(
-                "fabric: lab\nlisten: \"{at}\"\nprivate_key_file: nucleus.key\n\
-                 store: {{ redb: nucleus.redb }}\nauthority: \"{key}\"\n\
-                 control: {{ socket: nucleus.sock }}\n"
-            ),
-        )
-        .expect("a configuration");
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(folder.join("nucleus.log"))
-            .expect("a log");
-        let child = Command::new("ip")
-            .args(["netns", "exec", lab.a.name()])
-            .arg(program)
-            .arg("--config")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("the log's file"))
-            .stderr(log)
-            .spawn()
-            .expect("a process");
-        Self { child }
-    }
-
-    fn kill(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
-        if let Ok(id) = i32::try_from(self.child.id())
-            && let Some(id) = Pid::from_raw(id)
-        {
-            let _ = kill_process(id, Signal::KILL);
-        }
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Nucleus {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-fn write_private(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::write(path, text).expect("a file");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("its mode");
-}
-
-fn endpoint(lab: &Lab) -> SocketAddr {
-    (lab.outer(Side::A).0, NUCLEUS_PORT).into()
-}
-
-fn certify(lab: &Lab, side: Side, grants: Grants) {
-    let spec = lab.spec(side);
-    let certificate = Certificate {
-        public_key: PublicKey::from_private(&spec.private_key),
-        name: format!("node-{}", spec.name),
-        serial: 1,
-        not_before: 0,
-        not_after: None,
-        grants,
-    };
-    let signed = certificate.sign(&fabric(), &authority()).expect("sound");
-    let path = lab.folder().join(format!("{}.cert", spec.name));
-    fs::write(path, armour::encode(Kind::Certificate, signed.octets())).expect("a file");
-}
-
-/// A configuration without peers.
-fn yaml(lab: &Lab, side: Side) -> String {
-    let (spec, at) = (lab.spec(side), endpoint(lab));
-    let yaml = spec.yaml();
-    let lines = yaml.lines().filter(|line| !line.contains("public_key:"));
-    let without: String = lines
-        .filter(|line| *line != "peers:")
-        .map(|line| format!("{line}\n"))
-        .collect();
-    let nucleus = PublicKey::from_private(&nucleus_key());
-    let authority = authority().public_key();
-    let name = &spec.name;
-    format!(
-        "{without}nucleus:\n  - {{ endpoint: \"{at}\", public_key: \"{nucleus}\" }}\n\
-         authority: {{ public_key: \"{authority}\", certificate_file: {name}.cert }}\n"
-    )
-}
-
-fn start(lab: &Lab, side: Side) -> Node {
-    lab.spec(side).start_with(&yaml(lab, side))
-}
-
-fn nucleus_of(node: &Node) -> NucleusView {
-    node.show().nuclei.remove(0)
-}
-
-fn registered(node: &Node) {
-    wait_until("the node is registered", MEET, || {
-        nucleus_of(node).registered
-    });
-}
 
 #[test]
 fn nodes_without_a_list_of_peers_meet_through_a_nucleus_and_need_it_no_more() {
@@ -266,14 +121,4 @@ fn a_member_is_held_to_the_addresses_that_its_certificate_grants() {
     wait_until("the claim is counted", seconds(3), || {
         a.show().drops.contains_key("address_not_granted")
     });
-}
-
-/// What `look` gives, as soon as it gives something.
-fn wait_until_some(look: impl Fn() -> Option<String>) -> String {
-    let mut found = None;
-    wait_until("there is something to see", MEET, || {
-        found = look();
-        found.is_some()
-    });
-    found.expect("just seen")
 }

@@ -51,6 +51,9 @@ pub struct LinkStatus {
     pub refusal: Option<String>,
     /// Where it sees our fabric port.
     pub seen_at: Option<SocketAddr>,
+    /// What it said and was not believed: records that do not verify or have expired, and messages
+    /// that mean nothing.
+    pub not_believed: u64,
 }
 
 /// One of them.
@@ -80,6 +83,7 @@ pub(super) struct Link {
     token: Option<[u8; TOKEN_LEN]>,
     reflect_at: Instant,
     seen_at: Option<SocketAddr>,
+    not_believed: u64,
 }
 
 impl Link {
@@ -99,8 +103,14 @@ impl Link {
             heard,
             refusal,
             seen_at: self.seen_at,
+            not_believed: self.not_believed,
             ..Self::default()
         };
+    }
+
+    /// It said something that is not to be believed.
+    pub(super) fn doubt(&mut self, count: u64) {
+        self.not_believed += count;
     }
 
     pub(super) fn heard(&mut self, now: Instant) {
@@ -311,6 +321,7 @@ impl Link {
             registered: self.acknowledged,
             refusal: self.refusal.clone(),
             seen_at: self.seen_at,
+            not_believed: self.not_believed,
         }
     }
 }

@@ -272,6 +272,7 @@ impl Agent {
             Ok(None) => return,
             Err(Malformed) => {
                 self.counters.malformed += 1;
+                self.doubt(nucleus, 1);
                 return;
             }
         };
@@ -288,9 +289,12 @@ impl Agent {
             }
             from_nucleus::What::Changes(changes) => {
                 if link.changes(&changes) {
+                    let before = self.counters.refused;
                     self.take_records(now, changes);
+                    self.doubt(nucleus, self.counters.refused - before);
                 } else {
                     self.counters.malformed += 1;
+                    link.doubt(1);
                 }
             }
             from_nucleus::What::Called(called) => {
@@ -302,6 +306,12 @@ impl Agent {
                 }
             }
             from_nucleus::What::Pong(_) => {}
+        }
+    }
+
+    fn doubt(&mut self, nucleus: usize, count: u64) {
+        if let Some(link) = self.links.get_mut(nucleus) {
+            link.doubt(count);
         }
     }
 

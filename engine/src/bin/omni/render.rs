@@ -283,6 +283,7 @@ impl Body {
             Column::left("registered"),
             Column::right("revision"),
             Column::left("heard"),
+            Column::right("not believed"),
             Column::left("sees us at").fold(),
             Column::left("refuses").fold(),
         ];
@@ -311,6 +312,10 @@ impl Body {
                 nucleus
                     .heard_seconds
                     .map_or_else(Cell::absent, |age| ago(age).into()),
+                match nucleus.not_believed {
+                    0 => Cell::absent(),
+                    count => Cell::toned(&count.to_string(), Tone::Warning),
+                },
                 nucleus
                     .seen_at
                     .as_ref()
