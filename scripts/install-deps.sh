@@ -6,8 +6,8 @@ set -eu
 # For the build: clang and libbpf compile the XDP programs; gcc, libelf, zlib, m4 and make build
 # libxdp; pkg-config finds what there is.
 build="clang libbpf-dev libelf-dev zlib1g-dev linux-libc-dev libc6-dev pkg-config m4 gcc make"
-# For the tests and the lab: namespaces and links, traffic, and the lab itself.
-lab="iproute2 iputils-ping iputils-arping ndisc6 iperf3 ethtool python3"
+# For the tests and the lab: namespaces and links, traffic, address translation, the lab itself.
+lab="iproute2 iputils-ping iputils-arping ndisc6 iperf3 ethtool nftables python3"
 # For the tests of the store that servers share, which start members of their own.
 store="etcd-server"
 
@@ -16,7 +16,7 @@ say() { echo "install-deps: $*"; }
 # On other systems the commands are looked for, as package names differ from one to the next.
 without_apt() {
     missing=""
-    for command in clang gcc make m4 pkg-config ip ping arping ndisc6 iperf3 ethtool python3 \
+    for command in clang gcc make m4 pkg-config ip ping arping ndisc6 iperf3 ethtool nft python3 \
         etcd; do
         command -v "$command" >/dev/null 2>&1 || missing="$missing $command"
     done

@@ -6,8 +6,8 @@
 //!  omni0 - engine - ua ------------ ra  bridge or router  rb ------------ ub - engine - omni0
 //! ```
 //!
-//! The tests need root, `ip`, `ping`, `arping`, `ndisc6`, `ethtool` and `iperf3`. They run one
-//! after the other, for they measure processors and throughput, and leave nothing behind.
+//! The tests need root, `ip`, `ping`, `arping`, `ndisc6`, `ethtool`, `iperf3` and `nft`. They run
+//! one after the other, for they measure processors and throughput, and leave nothing behind.
 #![deny(unsafe_code)]
 
 mod access;
@@ -29,4 +29,5 @@ mod sizes;
 mod support;
 mod suppression;
 mod switching;
+mod translation;
 mod underlay;

@@ -14,12 +14,13 @@ use omni_membership::{AuthorityKey, Certificate, FabricName, Grants, Kind, armou
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::lab::{Lab, Side};
+use super::netns::Namespace;
 use super::node::{Node, PROGRAM};
 use super::{seconds, wait_until};
 
 /// How soon nodes that were started without knowing each other reach each other.
 pub(crate) const MEET: Duration = seconds(8);
-const NUCLEUS_PORT: u16 = 51_821;
+pub(crate) const NUCLEUS_PORT: u16 = 51_821;
 
 pub(crate) fn authority() -> AuthorityKey {
     AuthorityKey::from_seed(&[0x77; 32])
@@ -41,6 +42,11 @@ pub(crate) struct Nucleus {
 impl Nucleus {
     /// Starts one in node a's namespace, on the store that an earlier one left.
     pub(crate) fn start(lab: &Lab) -> Self {
+        Self::start_at(lab, &lab.a, endpoint(lab))
+    }
+
+    /// Starts one somewhere else.
+    pub(crate) fn start_at(lab: &Lab, namespace: &Namespace, at: SocketAddr) -> Self {
         let program = Path::new(PROGRAM).with_file_name("omni-nucleus");
         assert!(
             program.exists(),
@@ -53,7 +59,6 @@ impl Nucleus {
             &STANDARD.encode(nucleus_key().0),
         );
         let config = folder.join("nucleus.yaml");
-        let at = endpoint(lab);
         let key = authority().public_key();
         fs::write(
             &config,
@@ -70,7 +75,7 @@ impl Nucleus {
             .open(folder.join("nucleus.log"))
             .expect("a log");
         let child = Command::new("ip")
-            .args(["netns", "exec", lab.a.name()])
+            .args(["netns", "exec", namespace.name()])
             .arg(program)
             .arg("--config")
             .arg(&config)
@@ -128,8 +133,8 @@ pub(crate) fn certify(lab: &Lab, side: Side, grants: Grants) {
 }
 
 /// A configuration without peers.
-pub(crate) fn yaml(lab: &Lab, side: Side) -> String {
-    let (spec, at) = (lab.spec(side), endpoint(lab));
+pub(crate) fn yaml(lab: &Lab, side: Side, at: SocketAddr) -> String {
+    let spec = lab.spec(side);
     let yaml = spec.yaml();
     let lines = yaml.lines().filter(|line| !line.contains("public_key:"));
     let without: String = lines
@@ -146,7 +151,7 @@ pub(crate) fn yaml(lab: &Lab, side: Side) -> String {
 }
 
 pub(crate) fn start(lab: &Lab, side: Side) -> Node {
-    lab.spec(side).start_with(&yaml(lab, side))
+    lab.spec(side).start_with(&yaml(lab, side, endpoint(lab)))
 }
 
 pub(crate) fn nucleus_of(node: &Node) -> NucleusView {

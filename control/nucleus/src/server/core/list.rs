@@ -229,6 +229,11 @@ impl List {
         self.entries.iter()
     }
 
+    /// How many records there are: members, addresses, revocations.
+    pub(crate) fn len(&self) -> usize {
+        self.by_revision.len()
+    }
+
     /// The registration of a node.
     pub(crate) fn member(&self, node: &PublicKey) -> Option<(&Entry, &Registration)> {
         let entry = self.entries.get(&Key::Member(*node))?;

@@ -7,7 +7,7 @@ use super::key::Key;
 use super::node::Standing;
 use super::requests::{Origin, Request, Wanted};
 use super::types::{ADMISSION, Closed, Conn};
-use super::{Core, check_sequence, seconds};
+use super::{Core, check_expiry, check_sequence, seconds};
 use crate::protocol::{Bind, Refused, Register};
 
 impl Core {
@@ -125,7 +125,8 @@ impl Core {
             return self.refuse(now.instant, conn, number, Refused::Invalid, why);
         }
         let sequence = member.registration.sequence;
-        if let Err(why) = check_sequence(sequence, now) {
+        let expires = member.registration.expires;
+        if let Err(why) = check_expiry(expires, now).and_then(|()| check_sequence(sequence, now)) {
             return self.refuse(now.instant, conn, number, Refused::Invalid, why);
         }
         // Who shows an old registration does not get back an old certificate's grants by it.
@@ -225,12 +226,9 @@ impl Core {
             let why = "its node is no member, or has not registered yet";
             return Err((Refused::NotMember, why.to_owned()));
         }
-        let expires = binding.expires;
-        if expires < seconds(now) {
-            let why = format!("it expired at {expires} (seconds since 1970)");
-            return Err((Refused::Invalid, why));
-        }
-        check_sequence(binding.sequence, now).map_err(|why| (Refused::Invalid, why))?;
+        check_expiry(binding.expires, now)
+            .and_then(|()| check_sequence(binding.sequence, now))
+            .map_err(|why| (Refused::Invalid, why))?;
         let Some(grants) = node.standing.grants() else {
             return Ok(());
         };

@@ -46,8 +46,8 @@ use crate::protocol::{Call, Hello, Refused, TOKEN_LEN, VERSION, Welcome, from_no
 
 pub use self::operator::{Answered, Watching};
 pub use self::types::{
-    ADMISSION, Closed, Conn, CoreConfig, Counters, GONE_AFTER, GRACE, Limits, OtherFabric,
-    SEQUENCE_AHEAD, TICK, ToStore,
+    ADMISSION, Closed, Conn, CoreConfig, Counters, EXPIRES_WITHIN, GONE_AFTER, GRACE, Limits,
+    OtherFabric, READ_AGAIN, SEQUENCE_AHEAD, TICK, ToStore,
 };
 
 /// Nodes that left, and whose limits are remembered.
@@ -376,6 +376,20 @@ impl Core {
 /// A wall clock's time in seconds since 1970.
 const fn seconds(now: Now) -> u64 {
     now.wall.0 / 1_000_000_000
+}
+
+/// What is wrong with when a record expires, if anything is.
+fn check_expiry(expires: u64, now: Now) -> Result<(), String> {
+    let ours = seconds(now);
+    if expires < ours {
+        return Err(format!("it expired at {expires} (seconds since 1970)"));
+    }
+    match expires <= ours.saturating_add(EXPIRES_WITHIN) {
+        true => Ok(()),
+        false => Err(format!(
+            "it expires at {expires} (seconds since 1970), more than 31 days ahead of the clock here"
+        )),
+    }
 }
 
 /// What is wrong with a sequence, if anything is: they are milliseconds since 1970.

@@ -10,7 +10,7 @@ use super::decide::Decision;
 use super::key::{FABRIC, Key};
 use super::list::List;
 use super::requests::{ATTEMPTS, Batch, Put, Request};
-use super::types::{Conn, GRACE, OtherFabric, ToStore};
+use super::types::{Conn, GRACE, OtherFabric, READ_AGAIN, ToStore};
 use super::{Core, seconds};
 use crate::protocol::Refused;
 
@@ -26,6 +26,10 @@ pub(super) struct Stage {
     loaded: bool,
     /// Whether it is to be read as a whole, and when at the earliest.
     load: Option<Instant>,
+    /// What was read last was much less than before, and is to be read once more.
+    doubts: bool,
+    /// When it is to be read as a whole though nothing calls for it.
+    read_again: Option<Instant>,
     in_flight: Option<InFlight>,
     /// Whose turn it is: that of what nodes ask, or of what is to be kept in order.
     chores_next: bool,
@@ -50,6 +54,8 @@ impl Stage {
         Self {
             loaded: false,
             load: Some(Instant(0)),
+            doubts: false,
+            read_again: None,
             in_flight: None,
             chores_next: false,
             sweep: Instant(0),
@@ -68,11 +74,15 @@ impl Core {
         if self.store.in_flight.is_some() {
             return None;
         }
+        if self.store.read_again.is_some_and(|at| now.instant >= at) {
+            self.store.load.get_or_insert(now.instant);
+        }
         if let Some(at) = self.store.load {
             if now.instant < at {
                 return None;
             }
             self.store.load = None;
+            self.store.read_again = None;
             self.store.in_flight = Some(InFlight::Load);
             return Some(ToStore::Load);
         }
@@ -316,7 +326,20 @@ impl Core {
         self.check_fabric(&snapshot)?;
         self.counters.loads += 1;
         let is_other = snapshot.incarnation != self.list.incarnation();
-        self.list = List::read(snapshot, &self.config.trust);
+        let list = List::read(snapshot, &self.config.trust);
+        let is_less = self.store.loaded && list.len() < self.list.len() / 2;
+        if is_less && !self.store.doubts {
+            // An error is not empty.
+            self.store.doubts = true;
+            self.store.load = Some(now.instant + AGAIN);
+            self.counters.doubted += 1;
+            return Ok(());
+        }
+        self.store.doubts = false;
+        self.list = list;
+        if self.config.shares_store {
+            self.store.read_again = Some(now.instant + READ_AGAIN);
+        }
         self.presence.restart(now.instant);
         if is_other {
             self.requests.forget_revisions();

@@ -17,6 +17,13 @@ pub const GRACE: Duration = Duration::from_secs(900);
 /// nobody could say anything newer.
 pub const SEQUENCE_AHEAD: u64 = 600_000;
 
+/// A record may be good for so long, in seconds: 31 days. Nodes say theirs anew much earlier.
+pub const EXPIRES_WITHIN: u64 = 31 * 24 * 3600;
+
+/// A store that others write to as well is read as a whole so often, whatever its watch said:
+/// there were releases of etcd that missed events.
+pub const READ_AGAIN: Duration = Duration::from_secs(300);
+
 /// Who connects has so long to show that it is a member.
 pub const ADMISSION: Duration = Duration::from_secs(30);
 
@@ -36,6 +43,8 @@ pub struct CoreConfig {
     pub server: PublicKey,
     /// How much nodes may ask.
     pub limits: Limits,
+    /// Whether others write to the store as well, so that it is read as a whole now and then.
+    pub shares_store: bool,
 }
 
 /// Bounds. Each is for one node but where another is said.
@@ -174,6 +183,8 @@ pub struct Counters {
     pub garbage: u64,
     /// Times that the list was read as a whole.
     pub loads: u64,
+    /// Times that less than half of it was there, and it was read again before that was believed.
+    pub doubted: u64,
     /// Records removed as they had expired.
     pub expired: u64,
 }
@@ -196,6 +207,7 @@ impl Counters {
             ("store_errors", self.store_errors),
             ("garbage", self.garbage),
             ("loads", self.loads),
+            ("doubted", self.doubted),
             ("expired", self.expired),
         ];
         named.map(|(name, value)| (name.to_owned(), value)).into()

@@ -59,7 +59,7 @@ const GAUGES: [Gauge; 8] = [
 ];
 
 /// What is counted, with its meaning.
-const COUNTERS: [(&str, &str); 16] = [
+const COUNTERS: [(&str, &str); 17] = [
     ("connected", "Nodes that connected."),
     ("closed", "Connections that were closed here."),
     ("messages", "Messages of nodes."),
@@ -76,6 +76,10 @@ const COUNTERS: [(&str, &str); 16] = [
     ("store_errors", "Transactions and reads that failed."),
     ("garbage", "Items in the store that are no records."),
     ("loads", "Times that the store was read as a whole."),
+    (
+        "doubted",
+        "Times that less than half of what was known was in the store, so that it was read again.",
+    ),
     ("expired", "Records that were removed as they had expired."),
     ("reflected", "Probes for reflection that were answered."),
     (

@@ -101,6 +101,7 @@ async fn serve(
         trust: config.trust,
         server: public,
         limits: config.limits,
+        shares_store: matches!(config.store, StoreConfig::Etcd(_)),
     };
     let core = Core::new(core, Box::new(clock::SystemRandom));
     let (stream, datagrams) = listen(config.listen)?;

@@ -1,6 +1,6 @@
 //! Who is a member, and who has which address.
 
-use super::super::Closed;
+use super::super::{Closed, Limits};
 use super::memory::Fault;
 use super::world::{World, ip, public, signed};
 use crate::protocol::{Bind, Refused, from_node};
@@ -72,6 +72,65 @@ fn nobody_registers_or_binds_for_another_node() {
     );
     let binding = world.binding(1, 1, 2);
     assert_eq!(world.bound(0, conn, &binding, 1), Refused::Invalid);
+}
+
+#[test]
+fn nothing_is_good_for_more_than_31_days() {
+    let mut world = World::one();
+    let conn = world.connect(0, 0);
+    let most = world.seconds() + 31 * 24 * 3600;
+    for (beyond, expected) in [(1, Refused::Invalid), (0, Refused::No)] {
+        let mut registration = world.registration(0, 5);
+        registration.expires = most + beyond;
+        assert_eq!(world.registered(0, conn, &registration, 0), expected);
+    }
+    for (beyond, expected) in [(1, Refused::Invalid), (0, Refused::No)] {
+        let mut binding = world.binding(0, 1, 6);
+        binding.expires = most + beyond;
+        assert_eq!(world.bound(0, conn, &binding, 0), expected);
+    }
+}
+
+#[test]
+fn much_less_than_before_is_read_again_before_it_is_believed() {
+    let mut world = World::one();
+    let conn = world.connect(0, 0);
+    let registration = world.registration(0, 1);
+    assert_eq!(world.registered(0, conn, &registration, 0), Refused::No);
+    for last in 1..=4 {
+        let binding = world.binding(0, last, 1 + u64::from(last));
+        assert_eq!(world.bound(0, conn, &binding, 0), Refused::No);
+    }
+    let known = |world: &World| world.servers[0].core.bindings().bindings.len();
+    assert_eq!(known(&world), 4);
+    // It is all there again when it is read the second time.
+    let all = world.memory.items.clone();
+    world.memory.items.clear();
+    world.lose(0);
+    world.settle();
+    assert_eq!(known(&world), 4, "in doubt");
+    world.memory.items = all;
+    world.advance(2);
+    assert_eq!(known(&world), 4);
+    let counters = world.servers[0].core.counters();
+    assert_eq!((counters.doubted, counters.loads), (1, 3));
+    // It is not.
+    world.memory.items.clear();
+    world.lose(0);
+    world.settle();
+    assert_eq!(known(&world), 4, "in doubt");
+    world.advance(2);
+    assert_eq!(known(&world), 0);
+    assert_eq!(world.servers[0].core.counters().doubted, 2);
+}
+
+#[test]
+fn a_store_that_others_share_is_read_again_every_five_minutes() {
+    for (servers, expected) in [(1, 1), (2, 3)] {
+        let mut world = World::new(servers, Limits::default());
+        world.advance(601);
+        assert_eq!(world.servers[0].core.counters().loads, expected);
+    }
 }
 
 #[test]

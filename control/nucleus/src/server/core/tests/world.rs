@@ -89,6 +89,7 @@ impl World {
                 trust: trust.clone(),
                 server: PublicKey([0xe0 + number; 32]),
                 limits,
+                shares_store: servers > 1,
             };
             Server {
                 core: Core::new(config, Box::new(Seeded(77 + u64::from(number)))),
