@@ -28,6 +28,13 @@ pub struct Change {
     pub mtus: Vec<(usize, Mtu)>,
     /// Whether the XDP program drops what the engine would refuse anyhow.
     pub filter: Option<bool>,
+    /// Where the node is, by its operator.
+    pub endpoints: bool,
+    /// The Nuclei.
+    pub nucleus: bool,
+    /// The authority, or the name of the certificate's file. What is in the file may differ though
+    /// this does not.
+    pub authority: bool,
 }
 
 /// What is different with a peer; `None` = not that.
@@ -114,6 +121,9 @@ impl Config {
             name: self.node.name != next.node.name,
             mtus: self.mtus_that_differ(next),
             filter: changed(&self.underlay.filter, &next.underlay.filter),
+            endpoints: self.underlay.endpoints != next.underlay.endpoints,
+            nucleus: self.nucleus != next.nucleus,
+            authority: self.authority != next.authority,
             ..Change::default()
         };
         self.compare_peers(next, &mut change);
@@ -185,7 +195,7 @@ impl Config {
             zero_copy,
             filter: _,
             source_ports,
-            endpoints,
+            endpoints: _,
         } = underlay;
         let Workers {
             cores,
@@ -205,7 +215,6 @@ impl Config {
                 *source_ports == next.underlay.source_ports,
                 "underlay.source_ports",
             ),
-            (*endpoints == next.underlay.endpoints, "underlay.endpoints"),
             (access.len() == next.access.len(), "access"),
             (*cores == next.workers.cores, "workers.cores"),
             (*poll == next.workers.poll, "workers.poll"),
@@ -218,8 +227,6 @@ impl Config {
                 may_become_another || *private_key == next.node.private_key,
                 "node.private_key_file, with nucleus or authority,",
             ),
-            (*nucleus == next.nucleus, "nucleus"),
-            (*authority == next.authority, "authority"),
             (*socket == next.control.socket, "control.socket"),
             (*metrics == next.control.metrics, "control.metrics"),
         ];

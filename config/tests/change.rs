@@ -235,6 +235,15 @@ fn names_keys_and_limits_are_followed() {
     assert!(name.name && !name.identity);
     let mtu = change("omni0,", "omni0, mtu: 1300,");
     assert_eq!(mtu.mtus, [(0, Mtu::Octets(1300))]);
+    let key = KEYS[0];
+    let nucleus =
+        format!("\nnucleus: [{{ endpoint: \"192.0.2.9:51821\", public_key: \"{key}\" }}]\ncontrol");
+    let nucleus = change("\ncontrol", &nucleus);
+    assert!(nucleus.nucleus && !nucleus.authority && nucleus.added.is_empty());
+    let authority =
+        format!("\nauthority: {{ public_key: \"{key}\", certificate_file: alpha.cert }}\ncontrol");
+    assert!(change("\ncontrol", &authority).authority);
+    assert!(change("eth0,", "eth0, endpoints: [\"192.0.2.7:51820\"],").endpoints);
     let filter = change("eth0,", "eth0, filter: off,");
     assert_eq!(filter.filter, Some(false));
 }

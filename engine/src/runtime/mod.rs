@@ -149,7 +149,10 @@ impl Node {
         } = started;
         let now = clock::now();
         let (lanes, max_frame) = (mailbox.workers() as u16, ports.max_frame() as u16);
-        let rendezvous = match Rendezvous::start(&config, now, lanes, max_frame) {
+        let rendezvous = rendezvous::credentials(&config, now).and_then(|credentials| {
+            Rendezvous::start(&config, credentials, (lanes, max_frame), now, None)
+        });
+        let rendezvous = match rendezvous {
             Ok(rendezvous) => rendezvous,
             Err(error) => {
                 join(mailbox, workers);

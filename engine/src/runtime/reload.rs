@@ -10,6 +10,7 @@ use omni_control::message::PeerId;
 use omni_control::{PeerConfig, PrivateKey, PublicKey, SymmetricKey};
 use tracing::{error, info, warn};
 
+use super::rendezvous::{self, Credentials};
 use super::{EngineError, Node, switching};
 use crate::clock;
 use crate::show::Reloaded;
@@ -43,6 +44,14 @@ fn peer_config(peer: &Peer) -> PeerConfig {
     }
 }
 
+/// Some words, or that there are none.
+fn listed(words: &[String]) -> String {
+    match words {
+        [] => "none".to_owned(),
+        words => words.join(", "),
+    }
+}
+
 impl Node {
     /// Reads the configuration again and follows it, or changes nothing and says why. Either way
     /// the log has it.
@@ -69,12 +78,15 @@ impl Node {
             .change_to(&next)
             .map_err(|error| in_file(&error))?;
         check_peers(&next, &change.added).map_err(|error| in_file(&error))?;
+        let credentials = rendezvous::credentials(&next, clock::now());
+        let credentials = credentials.map_err(|error| in_file(&error))?;
         for &(port, mtu) in &change.mtus {
             let checked = self.ports.check_mtu(port, mtu);
             checked.map_err(|error| in_file(&error))?;
         }
-        let changes = self.follow(&change, &next).await;
+        let mut changes = self.follow(&change, &next).await;
         self.config = next;
+        self.follow_membership(&change, credentials, &mut changes);
         Ok(Reloaded { changes })
     }
 
@@ -115,6 +127,36 @@ impl Node {
             ));
         }
         done
+    }
+
+    fn follow_membership(
+        &mut self,
+        change: &Change,
+        credentials: Credentials,
+        done: &mut Vec<String>,
+    ) {
+        let config = self.config.clone();
+        if change.endpoints {
+            let endpoints = config.underlay.endpoints.iter();
+            let endpoints: Vec<String> = endpoints.map(ToString::to_string).collect();
+            done.push(format!("underlay.endpoints: {}", listed(&endpoints)));
+            self.look_after_members();
+        }
+        if change.nucleus {
+            let nuclei = config.nucleus.iter();
+            let nuclei: Vec<String> = nuclei.map(|it| it.endpoint.to_string()).collect();
+            done.push(format!("nucleus: {}", listed(&nuclei)));
+        }
+        let before = self.rendezvous.as_ref();
+        let is_other = before.is_some_and(|before| !before.has(&credentials));
+        if is_other || change.authority {
+            done.push("authority: another key or certificate".to_owned());
+        }
+        // Peers of the configuration are members without a certificate.
+        let others = !(change.added.is_empty() && change.removed.is_empty());
+        if change.nucleus || is_other || others && before.is_some() {
+            self.restart_rendezvous(&config, credentials);
+        }
     }
 
     fn take_identity(&mut self, next: &Config, done: &mut Vec<String>) {
@@ -164,6 +206,11 @@ impl Node {
 
     /// Adds a peer. Says whether that was possible.
     pub(super) fn add_peer(&mut self, peer: &Peer) -> bool {
+        let public_key = PublicKey(peer.public_key);
+        if let Some(id) = self.plane.ganglion.peer(&public_key) {
+            // It was one as a member.
+            self.remove_peer(id);
+        }
         match self
             .plane
             .ganglion

@@ -55,6 +55,8 @@ const CERTIFICATE_MAX: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Rendezvous {
     agent: Agent,
+    /// What makes us a member, and others.
+    credentials: Credentials,
     lines: Vec<Line>,
     told: mpsc::Receiver<(usize, Told)>,
     nuclei: Vec<SocketAddr>,
@@ -69,34 +71,35 @@ pub(super) struct Rendezvous {
     members: BTreeMap<PublicKey, PeerId>,
 }
 
+/// What makes this node a member, and others: an authority, and its certificate for this node.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Credentials {
+    authority: Option<AuthorityPublicKey>,
+    certificate: Option<Vec<u8>>,
+}
+
 impl Rendezvous {
-    /// Begins to call. `None` when no Nucleus is configured.
+    /// Begins to call, with what an earlier one knew, or what is on disk. `None` when no Nucleus is
+    /// configured.
     ///
     /// # Errors
-    /// When the certificate is none, is not this node's, or is not good now.
+    /// When what the node says of itself is out of its range.
     pub(super) fn start(
         config: &Config,
+        credentials: Credentials,
+        (lanes, max_frame): (u16, u16),
         now: Now,
-        lanes: u16,
-        max_frame: u16,
+        before: Option<&[u8]>,
     ) -> Result<Option<Self>, EngineError> {
-        let private_key = PrivateKey(*config.node.private_key.expose());
-        let fabric = FabricName::new(config.fabric.clone()).map_err(|error| refused(&error))?;
-        let (authority, certificate) = match &config.authority {
-            Some(authority) => {
-                let key = AuthorityPublicKey::from_octets(&authority.public_key);
-                let key =
-                    key.map_err(|error| refused(&format_args!("authority.public_key: {error}")))?;
-                let own_key = PublicKey::from_private(&private_key);
-                let path = &authority.certificate_file;
-                let octets = read_certificate(path, &fabric, &key, own_key, now)?;
-                (Some(key), Some(octets))
-            }
-            None => (None, None),
-        };
         if config.nucleus.is_empty() {
             return Ok(None);
         }
+        let private_key = PrivateKey(*config.node.private_key.expose());
+        let fabric = FabricName::new(config.fabric.clone()).map_err(|error| refused(&error))?;
+        let Credentials {
+            authority,
+            certificate,
+        } = credentials.clone();
         let known = config.peers.iter().map(|peer| PublicKey(peer.public_key));
         let agent = Agent::new(AgentConfig {
             fabric,
@@ -112,7 +115,10 @@ impl Rendezvous {
         });
         let mut agent = agent.map_err(|error| refused(&error))?;
         let cache = StateFile::of_map(&map_file(&config.node.state_file), CACHE_MAX);
-        let loaded = cache.load(|octets| agent.load(now, octets));
+        let loaded = match before {
+            Some(before) => agent.load(now, before).ok(),
+            None => cache.load(|octets| agent.load(now, octets)),
+        };
         if loaded.is_some() {
             info!(
                 members = agent.members().count(),
@@ -130,6 +136,7 @@ impl Rendezvous {
             Line::open(call, number, sender.clone())
         });
         Ok(Some(Self {
+            credentials,
             lines: lines.collect(),
             nuclei: config.nucleus.iter().map(|n| n.endpoint).collect(),
             open: vec![None; config.nucleus.len()],
@@ -138,9 +145,14 @@ impl Rendezvous {
             cache,
             called: BTreeMap::new(),
             looked_at: Instant(0),
-            changed: false,
+            changed: true,
             members: BTreeMap::new(),
         }))
+    }
+
+    /// Whether it goes by these.
+    pub(super) fn has(&self, credentials: &Credentials) -> bool {
+        self.credentials == *credentials
     }
 
     /// What a Nucleus says next. Pends for ever where there is none.
@@ -337,6 +349,43 @@ impl Node {
         }
     }
 
+    /// Goes on with another certificate, authority or list of Nuclei, and with what is known. Who
+    /// is no member by them is no peer any more.
+    pub(super) fn restart_rendezvous(&mut self, config: &Config, credentials: Credentials) {
+        let before = self.rendezvous.take();
+        let (known, members) = before.map_or_else(Default::default, |before| {
+            (Some(before.agent.cache()), before.members)
+        });
+        let size = self.rendezvous_size();
+        let started = Rendezvous::start(config, credentials, size, clock::now(), known.as_deref());
+        self.rendezvous = started.unwrap_or_else(|error| {
+            error!(%error, "no Nucleus is called");
+            None
+        });
+        let left: Vec<(PublicKey, PeerId)> = match &mut self.rendezvous {
+            Some(rendezvous) => {
+                let is_left = |key: &PublicKey| !rendezvous.agent.is_member(key);
+                let (left, stay) = members.into_iter().partition(|(key, _)| is_left(key));
+                rendezvous.members = stay;
+                BTreeMap::into_iter(left).collect()
+            }
+            None => members.into_iter().collect(),
+        };
+        for (_, id) in left {
+            warn!(
+                member = self.peer_name(id),
+                "no member of the fabric any more"
+            );
+            self.remove_peer(id);
+        }
+        self.meet_members();
+    }
+
+    /// How many lanes and how long frames this node registers.
+    pub(super) fn rendezvous_size(&self) -> (u16, u16) {
+        (self.mailbox.workers() as u16, self.ports.max_frame() as u16)
+    }
+
     /// Members known from before are peers from the start.
     pub(super) fn meet_members(&mut self) {
         let Some(mut rendezvous) = self.rendezvous.take() else {
@@ -413,7 +462,7 @@ impl Node {
             name,
             endpoints,
             grants,
-            ..
+            vlans,
         } = view;
         let mut configured = self.config.peers.iter();
         let configured = configured.find(|peer| peer.public_key == public_key.0);
@@ -442,6 +491,8 @@ impl Node {
             }
         };
         self.plane.ganglion.set_places(id, &places);
+        let vlans = vlans.as_ref().map_or(VlanBits::ALL, bits);
+        self.plane.switch.told_vlans(id, vlans);
         if is_configured {
             return;
         }
@@ -494,6 +545,27 @@ fn refused(why: &dyn std::fmt::Display) -> EngineError {
     EngineError::Membership {
         why: why.to_string(),
     }
+}
+
+/// Reads what makes this node a member.
+///
+/// # Errors
+/// When the authority's key is none, or the certificate is none, or is not this node's.
+pub(super) fn credentials(config: &Config, now: Now) -> Result<Credentials, EngineError> {
+    let Some(authority) = &config.authority else {
+        return Ok(Credentials::default());
+    };
+    let private_key = PrivateKey(*config.node.private_key.expose());
+    let fabric = FabricName::new(config.fabric.clone()).map_err(|error| refused(&error))?;
+    let key = AuthorityPublicKey::from_octets(&authority.public_key);
+    let key = key.map_err(|error| refused(&format_args!("authority.public_key: {error}")))?;
+    let own_key = PublicKey::from_private(&private_key);
+    let path = &authority.certificate_file;
+    let octets = read_certificate(path, &fabric, &key, own_key, now)?;
+    Ok(Credentials {
+        authority: Some(key),
+        certificate: Some(octets),
+    })
 }
 
 /// The name of the file with what is known of members: beside the state file.

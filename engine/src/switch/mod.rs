@@ -262,6 +262,20 @@ impl Switch {
         }
     }
 
+    /// A rendezvous says which VLANs there are at a peer: it is not bothered with others, and no
+    /// session is made for them. What it says itself in a session goes before that.
+    pub fn told_vlans(&mut self, peer: PeerId, vlans: VlanBits) {
+        let Some(known) = self.peers.get_mut(peer) else {
+            return;
+        };
+        let before = known.carried.as_deref().unwrap_or(&VlanBits::ALL);
+        if !known.up && *before != vlans {
+            let vlans = Arc::new(vlans);
+            known.carried = Some(vlans.clone());
+            self.order(Audience::All, Command::SetCarried { peer, vlans });
+        }
+    }
+
     fn handle_vlans(&mut self, now: Instant, peer: PeerId, bits: &[u8; VLANS_LEN]) {
         let mut vlans = VlanBits::NONE;
         let (words, _) = bits.as_chunks();

@@ -34,7 +34,7 @@ fn reload(spec: &NodeSpec) -> Output {
 }
 
 /// What it printed, which must be all it did.
-fn reloaded(spec: &NodeSpec) -> String {
+pub(crate) fn reloaded(spec: &NodeSpec) -> String {
     let output = reload(spec);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
@@ -42,7 +42,7 @@ fn reloaded(spec: &NodeSpec) -> String {
 }
 
 /// Why it was refused.
-fn refused(spec: &NodeSpec) -> String {
+pub(crate) fn refused(spec: &NodeSpec) -> String {
     let output = reload(spec);
     assert_eq!(output.status.code(), Some(1));
     String::from_utf8(output.stderr).expect("text")

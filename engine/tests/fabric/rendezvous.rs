@@ -9,10 +9,12 @@ use std::time::Duration;
 use omni_control::PublicKey;
 use omni_membership::{Grants, IpPrefix, Kind, Revocation, armour};
 
+use crate::reload::{refused, reloaded};
 use crate::support::lab::{Lab, PORT, Plan, Side};
 use crate::support::node::PROGRAM;
 use crate::support::nucleus::{
-    MEET, Nucleus, authority, certify, fabric, nucleus_of, registered, start, wait_until_some,
+    MEET, Nucleus, authority, certify, certify_as, endpoint, fabric, nucleus_of, registered, start,
+    wait_until_some, yaml,
 };
 use crate::support::tools::{ping, ping_all, reaches, resumes};
 use crate::support::{seconds, wait_until};
@@ -63,6 +65,54 @@ fn nodes_without_a_list_of_peers_meet_through_a_nucleus_and_need_it_no_more() {
     let _nucleus = Nucleus::start(&lab);
     registered(&a);
     registered(&b);
+}
+
+#[test]
+fn a_certificate_is_renewed_and_nuclei_are_changed_while_the_node_runs() {
+    let lab = Lab::new(Plan::default());
+    for side in [Side::A, Side::B] {
+        certify(&lab, side, Grants::default());
+    }
+    let _nucleus = Nucleus::start(&lab);
+    let (a, b) = (start(&lab, Side::A), start(&lab, Side::B));
+    resumes(&lab.a, Side::B.inner_v4().into(), MEET);
+    let spec = lab.spec(Side::B);
+    let file = spec.folder.join("b.yaml");
+    let good = yaml(&lab, Side::B, endpoint(&lab));
+    let (received, report) = std::thread::scope(|scope| {
+        let pings = scope.spawn(|| ping(&lab.a, Side::B.inner_v4().into(), "-c 250 -i 0.02"));
+        certify_as(&lab, Side::B, "renewed", 2, Grants::default());
+        let said = reloaded(&spec);
+        assert_eq!(said, "authority: another key or certificate\n");
+        wait_until("the new certificate is known", MEET, || {
+            a.peer().name == "renewed"
+        });
+        // Where nobody answers; then none at all, when nobody is a member any more.
+        let elsewhere = good.replace(":51821", ":51822");
+        fs::write(&file, &elsewhere).expect("a configuration");
+        assert!(reloaded(&spec).starts_with("nucleus: "));
+        wait_until("it calls there", seconds(3), || {
+            nucleus_of(&b).state == "connecting"
+        });
+        pings.join().expect("ping")
+    });
+    assert_eq!(received, 250, "{report}");
+    let without: String = good
+        .lines()
+        .filter(|line| !line.contains("51821") && *line != "nucleus:")
+        .map(|line| format!("{line}\n"))
+        .collect();
+    fs::write(&file, without).expect("a configuration");
+    assert_eq!(reloaded(&spec), "nucleus: none\n");
+    assert!(b.show().peers.is_empty());
+    fs::write(&file, &good).expect("a configuration");
+    reloaded(&spec);
+    resumes(&lab.b, Side::A.inner_v4().into(), MEET);
+    // A file that is wrong changes nothing.
+    certify_as(&lab, Side::A, "renewed", 3, Grants::default());
+    fs::copy(spec.folder.join("a.cert"), spec.folder.join("b.cert")).expect("a file");
+    assert!(refused(&spec).contains("b.cert: it is for the key"));
+    assert!(reaches(&lab.b, Side::A.inner_v4().into()));
 }
 
 #[test]

@@ -247,7 +247,13 @@ impl Agent {
         }
         self.dirty = false;
         self.saved_at = Some(now.instant);
-        Some(cache::write(&self.roster, self.own.sequence()))
+        Some(self.cache())
+    }
+
+    /// What is known, for [`Agent::load`].
+    #[must_use]
+    pub fn cache(&self) -> Vec<u8> {
+        cache::write(&self.roster, self.own.sequence())
     }
 
     /// There is a channel to a Nucleus.
@@ -444,6 +450,12 @@ impl Agent {
             .chain([self.expire_at])
             .min()
             .unwrap_or(self.expire_at)
+    }
+
+    /// Whether a node is known as a member.
+    #[must_use]
+    pub fn is_member(&self, public_key: &PublicKey) -> bool {
+        self.roster.is_member(public_key)
     }
 
     /// Every member, in the order of keys.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use omni_control::message::VlanBits;
 use omni_membership::{Grants, IpPrefix};
 
 use super::super::{Source, Told};
@@ -66,6 +67,25 @@ fn told(address: Option<u32>, host: u32, owner: Owner, sequence: u64) -> Told {
         peer,
         sequence,
     }
+}
+
+#[test]
+fn the_vlans_that_are_told_hold_until_the_peer_speaks_for_itself() {
+    let mut bench = Bench::new();
+    let mut only = VlanBits::NONE;
+    only.insert(7);
+    let carried = |bench: &Bench| bench.switch.carried(A).cloned();
+    bench.switch.told_vlans(A, only.clone());
+    assert_eq!(carried(&bench), None, "there is a session: it will say");
+    bench.switch.peer_down(A);
+    bench.switch.told_vlans(A, VlanBits::ALL);
+    bench.collect();
+    let is_order = |(_, order): &(_, Command)| matches!(order, Command::SetCarried { .. });
+    assert!(!bench.orders.iter().any(is_order), "that is nothing new");
+    bench.switch.told_vlans(A, only.clone());
+    bench.collect();
+    assert_eq!(carried(&bench), Some(only));
+    assert_eq!(bench.orders.iter().filter(|it| is_order(it)).count(), 1);
 }
 
 #[test]

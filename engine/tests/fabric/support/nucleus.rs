@@ -118,11 +118,17 @@ pub(crate) fn endpoint(lab: &Lab) -> SocketAddr {
 }
 
 pub(crate) fn certify(lab: &Lab, side: Side, grants: Grants) {
+    let name = format!("node-{}", side.name());
+    certify_as(lab, side, &name, 1, grants);
+}
+
+/// Certifies a node under a name, in the place of what was certified before.
+pub(crate) fn certify_as(lab: &Lab, side: Side, name: &str, serial: u64, grants: Grants) {
     let spec = lab.spec(side);
     let certificate = Certificate {
         public_key: PublicKey::from_private(&spec.private_key),
-        name: format!("node-{}", spec.name),
-        serial: 1,
+        name: name.to_owned(),
+        serial,
         not_before: 0,
         not_after: None,
         grants,
