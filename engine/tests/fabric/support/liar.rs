@@ -86,12 +86,14 @@ impl Mood {
     }
 }
 
+/// The first and the last record of something.
+type Records = (Vec<u8>, Vec<u8>);
+
 /// What nodes said.
 #[derive(Debug, Default)]
 struct Book {
-    /// The first and the last registration of each.
-    registrations: BTreeMap<PublicKey, (Vec<u8>, Vec<u8>)>,
-    bindings: BTreeMap<(u16, Option<IpAddr>), (Vec<u8>, Vec<u8>)>,
+    registrations: BTreeMap<PublicKey, Records>,
+    bindings: BTreeMap<(u16, Option<IpAddr>), Records>,
 }
 
 /// What all threads share.
@@ -342,7 +344,7 @@ impl Line {
         };
         match mood {
             Mood::Honest | Mood::Trickling => {
-                let last = |(_, last): &(Vec<u8>, Vec<u8>)| last.clone();
+                let last = |(_, last): &Records| last.clone();
                 changes.registrations = book.registrations.values().map(last).collect();
                 changes.bindings = book.bindings.values().map(last).collect();
             }
@@ -355,7 +357,7 @@ impl Line {
             Mood::FalseRevocations => changes.revocations = false_revocations(&book),
             Mood::RolledBack => {
                 changes.revision = 1;
-                let first = |(first, _): &(Vec<u8>, Vec<u8>)| first.clone();
+                let first = |(first, _): &Records| first.clone();
                 changes.registrations = book.registrations.values().map(first).collect();
                 changes.bindings = book.bindings.values().map(first).collect();
             }
