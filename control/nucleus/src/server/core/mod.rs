@@ -167,7 +167,7 @@ impl Core {
         }
         self.presence.leave(node.key);
         if !self.is_elsewhere(&node.key) {
-            self.presence.vanish(node.key, now);
+            self.presence.vanish(node.key, node.heard);
         }
         true
     }
@@ -178,6 +178,7 @@ impl Core {
             return;
         };
         self.counters.messages += 1;
+        node.heard = now.instant;
         let has_greeted = node.told.is_some();
         let is_hello = matches!(what, from_node::What::Hello(_));
         if has_greeted == is_hello {

@@ -57,6 +57,8 @@ pub(crate) struct Node {
     pub(crate) key: PublicKey,
     pub(crate) source: SocketAddr,
     pub(crate) since: Now,
+    /// When it last said anything.
+    pub(crate) heard: Instant,
     pub(crate) standing: Standing,
     pub(crate) token: [u8; TOKEN_LEN],
     /// How far it was told the list, and of which life; `None` before its hello.
@@ -107,6 +109,7 @@ impl Node {
             key,
             source,
             since,
+            heard: since.instant,
             standing: Standing::Stranger,
             token,
             told: None,

@@ -56,9 +56,10 @@ impl Presence {
         self.dirty.insert(node);
     }
 
-    /// A node is nowhere any more.
-    pub(crate) fn vanish(&mut self, node: PublicKey, now: Instant) {
-        self.absent_since.entry(node).or_insert(now);
+    /// A node is nowhere any more, and was last heard at `heard`: the connection of one that lost
+    /// its network lasts for a while.
+    pub(crate) fn vanish(&mut self, node: PublicKey, heard: Instant) {
+        self.absent_since.entry(node).or_insert(heard);
     }
 
     /// Whether a node that is nowhere has been so for long enough.

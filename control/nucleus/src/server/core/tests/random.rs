@@ -232,7 +232,9 @@ fn step(world: &mut World, model: &mut Model, rng: &mut Seeded) {
         _ => world.settle(),
     }
     let now = world.now.instant.0;
-    for node in model.conns.keys() {
+    for (node, (server, conn)) in &model.conns {
+        // As nodes do that have nothing else to say, if not as often.
+        world.ping(*server, *conn);
         if now - model.since[node] >= 5_000_000_000 {
             model.seen.insert(*node, now);
         }

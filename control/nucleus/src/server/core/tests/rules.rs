@@ -278,8 +278,10 @@ fn an_owner_that_is_away_for_30_s_may_lose_its_address() {
     assert_eq!(world.bound(0, a, &world.binding(0, 1, 1), 0), Refused::No);
     world.advance(60);
     assert_eq!(world.bound(0, b, &world.binding(1, 1, 2), 1), Refused::Held);
+    world.ping(0, a);
+    world.advance(20);
     world.servers[0].core.disconnect(world.now, a);
-    world.advance(29);
+    world.advance(9);
     assert_eq!(world.bound(0, b, &world.binding(1, 1, 3), 1), Refused::Held);
     world.advance(2);
     assert_eq!(world.bound(0, b, &world.binding(1, 1, 4), 1), Refused::No);
@@ -314,6 +316,7 @@ fn an_owner_that_is_connected_to_another_server_keeps_its_address() {
     assert_eq!(world.bound(0, a, &world.binding(0, 1, 1), 0), Refused::No);
     world.advance(60);
     assert_eq!(world.bound(1, b, &world.binding(1, 1, 2), 1), Refused::Held);
+    world.ping(0, a);
     world.servers[0].core.disconnect(world.now, a);
     world.advance(31);
     assert_eq!(world.bound(1, b, &world.binding(1, 1, 3), 1), Refused::No);
