@@ -85,8 +85,10 @@ class Fabric:
         """Those of the nodes."""
         return {name: node.namespace for name, node in self.nodes.items()}
 
-    def configure(self, etcd: Sequence[str] = ()) -> None:
-        """Makes all keys, certificates and configurations. `etcd` are URLs of a common store."""
+    def configure(self, etcd: Sequence[str] = (), more: Sequence[str] = ()) -> None:
+        """Makes all keys, certificates and configurations. `etcd` are URLs of a common store,
+        `more` are lines of each fabric.yaml.
+        """
         places = []
         for name, nucleus in self.nuclei.items():
             places.append((f"{self.underlay[name]}:{rendezvous.PORT}", nucleus.make_keys()))
@@ -100,7 +102,7 @@ class Fabric:
             commands.run(self.authority.enroll(name, key, node.folder / certificate))
             access = (f"{self.access[name]}/{ACCESS_NET.prefixlen}",)
             me = Identity(name, self.underlay[name], access, key)
-            lines = meeting.lines(certificate)
+            lines = [*more, *meeting.lines(certificate)]
             node.config.write_text(render_config(self.name, me, [], node.socket, lines))
 
     def start(self, names: Sequence[str]) -> None:

@@ -34,6 +34,8 @@ PACKET_MAX = 2048
 PATIENCE_SECONDS = 2.0
 # The thread looks after new streams, and for its end, this often.
 LOOK_SECONDS = 0.02
+# Pings that are sent before it is looked for answers again.
+BURST = 32
 # The host has no such network yet, knows nobody there, or has no room: nothing was sent.
 NOT_SENT = {
     errno.ENETUNREACH,
@@ -195,9 +197,11 @@ class Pinger:
             self.failure = error
 
     def send_due(self) -> float:
-        """Sends what is due. Returns for how long nothing is, in seconds."""
+        """Sends some of what is due. Returns for how long nothing is, in seconds."""
         now = time.monotonic()
-        while self.due and self.due[0][0] <= now:
+        for _ in range(BURST):
+            if not self.due or self.due[0][0] > now:
+                break
             at, number = heapq.heappop(self.due)
             stream = self.streams[number]
             if stream.done:
@@ -210,8 +214,10 @@ class Pinger:
                 if error.errno not in NOT_SENT:
                     raise
             # A thread that was late does not make up for it by a burst.
-            heapq.heappush(self.due, (max(at + stream.interval, now), number))
-            now = time.monotonic()
+            following = at + stream.interval
+            if following <= now:
+                following = now + stream.interval
+            heapq.heappush(self.due, (following, number))
         wait = self.due[0][0] - now if self.due else LOOK_SECONDS
         return min(max(wait, 0.0), LOOK_SECONDS)
 
