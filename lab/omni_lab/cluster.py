@@ -4,6 +4,7 @@ are made to suffer.
 
 from __future__ import annotations
 
+import base64
 import errno
 import http.client
 import json
@@ -31,6 +32,10 @@ LOOK_SECONDS = 0.05
 ASK_SECONDS = 0.5
 QUORUM_SECONDS = 60.0
 CHUNK = bytes(1 << 16)
+# What is written once more for a full disk, in base64: its log has room made beforehand, and the
+# database has some left over.
+VALUE_KEY = base64.b64encode(b"lab/value").decode()
+VALUE = base64.b64encode(bytes(1 << 19)).decode()
 
 
 @dataclass(frozen=True)
@@ -57,19 +62,22 @@ def parse_status(asked_at: float, text: str) -> Status | None:
         return None
 
 
-def leader_of(statuses: Mapping[str, Status | None], since: float, least: int) -> str | None:
-    """The member that so many follow, itself among them, as far as they were asked after a moment.
-    What a member said before it was cut off or held counts for nothing.
+def leader_of(
+    statuses: Mapping[str, Status | None], since: float, least: int
+) -> tuple[str, float] | None:
+    """The member that so many follow, itself among them, as far as they were asked after a moment;
+    and by when that was so at the latest. What a member said before it was cut off or held counts
+    for nothing.
     """
     fresh = {name: each for name, each in statuses.items() if each and each.asked_at >= since}
     for name, leader in fresh.items():
         following = [
-            each
+            each.asked_at
             for each in fresh.values()
             if (each.leader, each.term) == (leader.member_id, leader.term)
         ]
         if leader.leader == leader.member_id and len(following) >= least:
-            return name
+            return name, max(leader.asked_at, sorted(following)[least - 1])
     return None
 
 
@@ -211,23 +219,27 @@ class Cluster:
         """The bridge's port towards a member."""
         commands.run(self.fabric.wire.wire.ip("link", "set", netns.port_of(name), state))
 
-    def leader(self, since: float = 0.0, least: int | None = None) -> str | None:
-        """Who leads a majority, or that many, that was asked after a moment."""
-        return leader_of(dict(self.statuses), since, least or self.majority)
-
     def wait_for_leader(self, since: float, least: int | None = None) -> tuple[str, float]:
-        """Who leads, and when that was seen first."""
+        """Who leads a majority, or that many, that was asked after a moment; and when it did."""
         deadline = time.monotonic() + QUORUM_SECONDS
         while time.monotonic() < deadline:
-            found = self.leader(since, least)
+            found = leader_of(dict(self.statuses), since, least or self.majority)
             if found is not None:
-                return found, time.monotonic()
+                return found
             time.sleep(LOOK_SECONDS / 5)
         raise NodeError(f"etcd has no leader after {QUORUM_SECONDS:g} s")
 
     def wait_whole(self) -> str:
         """Waits until all members follow one leader, and returns it."""
         return self.wait_for_leader(time.monotonic(), len(self.members))[0]
+
+    def write(self) -> None:
+        """Has the cluster keep more than it has room for where a disk is full. Whether it could is
+        seen by what its members do.
+        """
+        with netns.inside(self.asker):
+            for member in self.members.values():
+                post(member.address, "kv/put", {"key": VALUE_KEY, "value": VALUE})
 
     def tend(self) -> None:
         """A thread: starts again what ended by itself, after a while."""
@@ -262,10 +274,16 @@ class Cluster:
 def ask(address: str) -> Status | None:
     """What a member says, None when it does not."""
     now = time.monotonic()
+    answer = post(address, "maintenance/status", {})
+    return None if answer is None else parse_status(now, answer)
+
+
+def post(address: str, path: str, request: dict[str, str]) -> str | None:
+    """Asks a member from the caller's namespace. None when it does not answer soon."""
     connection = http.client.HTTPConnection(address, CLIENT_PORT, timeout=ASK_SECONDS)
     try:
-        connection.request("POST", "/v3/maintenance/status", "{}")
-        return parse_status(now, connection.getresponse().read().decode(errors="replace"))
+        connection.request("POST", f"/v3/{path}", json.dumps(request))
+        return connection.getresponse().read().decode(errors="replace")
     except (OSError, http.client.HTTPException):
         return None
     finally:

@@ -10,11 +10,11 @@ from contextlib import ExitStack
 from typing import Any
 
 from . import commands, owners
-from .cluster import Cluster
+from .cluster import Cluster, Member
 from .fabric import PING_SECONDS, Fabric
 from .figures import Figure, spread
 from .meet_outage import pings, tell_losses
-from .node import Programs
+from .node import NodeError, Programs
 from .owners import History
 from .pinger import Pinger
 from .report import heading
@@ -71,6 +71,8 @@ class Suffering:
         self.changes = self.turns = 0
         self.roaming.settle(NODES[0], ROAMER)
         self.wanted[ROAMER] = self.fabric.keys[NODES[0]]
+        # How often each member without room ended meanwhile.
+        self.ended_without_room: list[int] = []
         # By kind of fault: seconds until each change was registered, None where it never was.
         self.times: dict[str, list[float | None]] = {}
 
@@ -118,7 +120,7 @@ class Suffering:
         self.book(kind, self.registered(address, owner, told), max(quorum, changed))
 
     def book(self, kind: str, moment: float | None, begin: float) -> None:
-        """Notes how long a change took. One that was there before the quorum was seen took none."""
+        """Notes how long a change took. One that needed no quorum's return took none of it."""
         took = None if moment is None else max(moment - begin, 0.0)
         self.times.setdefault(kind, []).append(took)
         said = "never registered" if took is None else f"registered after {took:.2f} s"
@@ -144,17 +146,31 @@ class Suffering:
         end()
         self.measure(f"{kind}, over", at)
 
+    def fill(self, members: Sequence[Member]) -> None:
+        """Fills disks, and has the cluster write to them."""
+        for member in members:
+            member.fill()
+        self.cluster.write()
+
     def fill_all(self) -> None:
         """No member has room: what changes meanwhile is registered when they have it again."""
         self.cluster.wait_whole()
+        members = self.cluster.members.values()
+        before = [member.endings for member in members]
         at = time.monotonic()
-        for member in self.cluster.members.values():
-            member.fill()
+        self.fill(list(members))
+        while any(member.endings == was for member, was in zip(members, before)):
+            if time.monotonic() > at + GIVE_UP_SECONDS:
+                raise NodeError("members of etcd go on with full disks")
+            time.sleep(0.05)
         self.roam()
         address, owner, told, changed = self.change()
         time.sleep(max(at + self.hold - time.monotonic(), 0))
+        ended = [member.endings - was for member, was in zip(members, before)]
+        self.ended_without_room += ended
+        print(f"  all disks full: members ended {ended} times", flush=True)
         at = time.monotonic()
-        for member in self.cluster.members.values():
+        for member in members:
             member.make_room()
         _, quorum = self.cluster.wait_for_leader(at)
         self.book("all disks full", self.registered(address, owner, told), max(quorum, changed))
@@ -175,7 +191,8 @@ class Suffering:
         self.suffer("follower cut off", lambda: cluster.cut_off(other), lambda: cluster.join(other))
         cluster.wait_whole()
         member = cluster.members[other]
-        self.suffer("a disk full", member.fill, member.make_room)
+        self.suffer("a disk full", lambda: self.fill([member]), member.make_room)
+        self.ended_without_room = [member.endings]
         self.fill_all()
         cluster.wait_whole()
 
@@ -221,13 +238,14 @@ def run(stack: ExitStack, programs: Programs, options: argparse.Namespace) -> li
         Figure(f"{kind}, slowest", max((t for t in took if t is not None), default=None), "s")
         for kind, took in suffering.times.items()
     ]
-    ended = sum(member.endings for member in suffering.cluster.members.values())
     return [
         *pings(steady),
         Figure("changes", len(times)),
         *spread("registered", known, "s", count=len(times), p99_at_most=TARGET_SECONDS),
         *by_kind,
-        Figure("members of etcd that ended by themselves", ended),
+        Figure(
+            "full disks: endings of a member, least", min(suffering.ended_without_room), at_least=1
+        ),
         Figure("live nodes missing in the end", len(nodes), at_most=0),
         Figure("addresses not with their owners in the end", len(addresses), at_most=0),
         Figure(

@@ -96,8 +96,19 @@ def status(member: str, leader: str, at: float = 10.0, term: str = "2") -> Statu
 class Cluster(unittest.TestCase):
     def test_who_leads(self) -> None:
         said = {"m1": status("1", "2"), "m2": status("2", "2"), "m3": None}
-        self.assertEqual(cluster.leader_of(said, 10.0, 2), "m2")
+        self.assertEqual(cluster.leader_of(said, 10.0, 2), ("m2", 10.0))
         self.assertIsNone(cluster.leader_of(said, 10.0, 3))
+
+    def test_since_when_it_leads_so_many(self) -> None:
+        said = {
+            "m1": status("1", "2", 13.0),
+            "m2": status("2", "2", 11.0),
+            "m3": status("3", "2", 12.0),
+        }
+        self.assertEqual(cluster.leader_of(said, 10.0, 2), ("m2", 12.0))
+        self.assertEqual(cluster.leader_of(said, 10.0, 3), ("m2", 13.0))
+        said["m2"] = status("2", "2", 12.5)
+        self.assertEqual(cluster.leader_of(said, 10.0, 2), ("m2", 12.5))
 
     def test_a_leader_that_is_silent_leads_nobody(self) -> None:
         said = {"m1": status("1", "3"), "m2": status("2", "3"), "m3": None}
@@ -113,7 +124,7 @@ class Cluster(unittest.TestCase):
             "m2": status("2", "3", term="3"),
             "m3": status("3", "3", term="3"),
         }
-        self.assertEqual(cluster.leader_of(said, 10.0, 2), "m3")
+        self.assertEqual(cluster.leader_of(said, 10.0, 2), ("m3", 10.0))
 
     def test_an_election_has_no_leader(self) -> None:
         said = {name: status(name, "0") for name in ("1", "2", "3")}
