@@ -171,8 +171,8 @@ class Cluster:
         self.majority = len(names) // 2 + 1
         self.initial = ",".join(f"{name}={each.peer_url}" for name, each in self.members.items())
         self.statuses: dict[str, Status | None] = dict.fromkeys(names)
-        looks = [threading.Thread(target=self.look, args=(each,)) for each in names]
-        self.threads = [threading.Thread(target=self.tend), *looks]
+        looks = [threading.Thread(target=self.look, args=(each,), daemon=True) for each in names]
+        self.threads = [threading.Thread(target=self.tend, daemon=True), *looks]
         stack.callback(self.end)
         for thread in self.threads:
             thread.start()

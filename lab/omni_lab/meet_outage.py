@@ -12,7 +12,7 @@ from typing import Any
 
 from . import traffic
 from .fabric import PING_SECONDS, Fabric
-from .figures import Figure
+from .figures import Figure, percentile
 from .node import NodeError, Programs
 from .pinger import Pinger, Stream
 from .report import heading
@@ -148,6 +148,29 @@ class Outage:
         """How often each session was renewed in a time, as each of its ends saw it."""
         return [handshakes(samples, since, until) for samples in self.ages.values()]
 
+    def come_back(self, newcomers: Sequence[Stream]) -> tuple[float, dict[str, float]]:
+        """Starts the Nucleus again, and waits until newcomers have reached all. Returns when it was
+        started, and after how many seconds each node was connected to it.
+        """
+        back = time.monotonic()
+        connected: dict[str, float] = {}
+
+        def is_over() -> bool:
+            for name, node in self.fabric.nodes.items():
+                if name not in connected and node.look()["nuclei"][0]["state"] == "connected":
+                    connected[name] = time.monotonic() - back
+            return all(each.done for each in newcomers)
+
+        self.nucleus.start()
+        print("the Nucleus is back on its store", flush=True)
+        self.pinger.wait(is_over, GIVE_UP_SECONDS)
+        for name, took in connected.items():
+            print(f"{took:5.2f} s: {name} is connected to it", flush=True)
+        for each in newcomers:
+            said = "never" if each.first_answer is None else f"{each.first_answer - back:5.2f} s"
+            print(f"{said}: {each.source} reaches {each.address}", flush=True)
+        return back, connected
+
     def begin_newcomers(self) -> list[Stream]:
         """Starts those who know nobody, and lets each ping all others."""
         self.fabric.start(NEWCOMERS)
@@ -178,11 +201,7 @@ def run(stack: ExitStack, programs: Programs, options: argparse.Namespace) -> li
     outage.pass_time(gone + length)
     early = sum(each.done for each in newcomers)
     renewed = outage.renewed(gone, time.monotonic())
-    back = time.monotonic()
-    outage.nucleus.start()
-    ready = time.monotonic() - back
-    print("the Nucleus is back on its store", flush=True)
-    outage.pinger.wait(lambda: all(each.done for each in newcomers), GIVE_UP_SECONDS)
+    back, connected = outage.come_back(newcomers)
     answers = [each.first_answer - back for each in newcomers if each.first_answer is not None]
     outage.pass_time(time.monotonic() + TAIL_SECONDS / 2)
     rates = outage.iperf.finish()
@@ -202,11 +221,15 @@ def run(stack: ExitStack, programs: Programs, options: argparse.Namespace) -> li
         Figure("newcomers' pairs that never talked", len(newcomers) - len(answers), at_most=0),
         Figure(
             "newcomers reach all, from its start on",
-            max(answers) if len(answers) == len(newcomers) else None,
+            percentile(answers, 100, len(newcomers)),
             "s",
             at_most=COMEBACK_SECONDS,
         ),
-        Figure("the Nucleus was ready after", ready, "s"),
+        Figure(
+            "nodes connected to it, last",
+            percentile(list(connected.values()), 100, len(outage.fabric.nodes)),
+            "s",
+        ),
     ]
 
 

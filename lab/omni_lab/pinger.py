@@ -137,7 +137,7 @@ class Pinger:
         self.lock = threading.Lock()
         self.stop = threading.Event()
         self.failure: Exception | None = None
-        self.thread = threading.Thread(target=self.run, name="pinger")
+        self.thread = threading.Thread(target=self.run, name="pinger", daemon=True)
         for name, namespace in hosts.items():
             self.sockets[name] = opened = open_socket(namespace)
             self.selector.register(opened, selectors.EVENT_READ, opened)

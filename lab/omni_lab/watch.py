@@ -31,7 +31,7 @@ class Watch:
             start_new_session=True,
         )
         self.lines = cast(IO[str], self.process.stdout)
-        self.thread = threading.Thread(target=self.read, name="watch")
+        self.thread = threading.Thread(target=self.read, name="watch", daemon=True)
         self.thread.start()
 
     def read(self) -> None:
