@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -35,6 +36,8 @@ TRIALS = {
     "etcd": meet_etcd.run,
     "moves": meet_moves.run,
 }
+# What they need beside our own programs and `ip`.
+TOOLS = {"outage": "iperf3", "etcd": "etcd"}
 # More hosts have no place on a bridge.
 NODES_MAX = 1000
 MINUTES_MIN, MINUTES_MAX = 0.5, 1440.0
@@ -116,7 +119,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def obstacles(programs: Programs) -> list[str]:
+def obstacles(programs: Programs, trial: str) -> list[str]:
     """What keeps it from running at all."""
     found = []
     if os.geteuid() != 0:
@@ -125,6 +128,9 @@ def obstacles(programs: Programs) -> list[str]:
     for program in (programs.engine, programs.omni, nucleus):
         if not os.access(program, os.X_OK):
             found.append(f"{program} is not built: `make build` builds it")
+    tool = TOOLS.get(trial)
+    if tool is not None and shutil.which(tool) is None:
+        found.append(f"{tool} is not installed: scripts/install-deps.sh installs it")
     return found
 
 
@@ -133,7 +139,7 @@ def main() -> int:
     options = parse_arguments()
     folder = options.programs.resolve()
     programs = Programs(folder / "omni-engine", folder / "omni")
-    for obstacle in (found := obstacles(programs)):
+    for obstacle in (found := obstacles(programs, options.trial)):
         print(f"meet: {obstacle}", file=sys.stderr)
     if found:
         return 1

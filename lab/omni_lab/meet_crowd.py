@@ -1,4 +1,4 @@
-"""Many nodes at once: from the start of the first until all that have to do with each other talk."""
+"""Many nodes at once: from the start of the first until all that have to have talked."""
 
 from __future__ import annotations
 

@@ -108,7 +108,10 @@ class Iperf:
             printed, _ = self.client.communicate(timeout=self.seconds + GIVE_UP_SECONDS)
         except subprocess.TimeoutExpired as error:
             raise TrafficError("iperf3 does not end") from error
-        return interval_rates(printed)
+        rates = interval_rates(printed)
+        if not rates:
+            raise TrafficError("iperf3 ended before its first second")
+        return rates
 
 
 class Outage:
