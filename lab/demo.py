@@ -134,7 +134,7 @@ class Demo:
         commands.echo(nucleus.command(), background=True)
         nucleus.start()
         endpoint = f"{UNDERLAY[NUCLEUS]}:{rendezvous.PORT}"
-        return Meeting(endpoint, public_key, authority.public_key), authority
+        return Meeting(((endpoint, public_key),), authority.public_key), authority
 
     def folder(self, name: str) -> Path:
         """A folder of mode 0700: keys and control sockets are nobody else's business."""
@@ -172,7 +172,7 @@ class Demo:
             node.wait_established()
             attached = netns.has_xdp(node.namespace, netns.UNDERLAY)
             self.check(attached, f"{node.name}: no XDP program on {netns.UNDERLAY}")
-        commands.show(self.nucleus.members_command())
+        commands.show(self.nucleus.ask_command("members"))
         print("all nodes have found each other and have sessions", flush=True)
 
     def measure(self) -> dict[str, Any]:

@@ -3,10 +3,7 @@ ask."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import ipaddress
-import os
 import selectors
 import socket
 import struct
@@ -32,9 +29,8 @@ from .resolution import Round
 
 BRIDGE = "hosts"
 ETH = "eth0"
-# Of <asm/socket.h> and <sched.h>; Python 3.11 has no names for them.
+# Of <asm/socket.h>; Python has no name for it.
 SO_TIMESTAMPNS = 35
-CLONE_NEWNET = 0x40000000
 RECEIVE_BUFFER_BYTES = 4 << 20
 FRAME_MAX = 256
 # No answer comes for this long: all are here.
@@ -90,7 +86,7 @@ def settle_hosts(
         if link is None:
             raise CommandError(f"{host.name}: there is no {ETH}")
         mac = bytes.fromhex(link["address"].replace(":", ""))
-        with inside(host):
+        with netns.inside(host):
             opened = open_socket()
         stack.callback(opened.close)
         packed = ipaddress.ip_address(address).packed
@@ -110,24 +106,6 @@ def acquaint(askers: Sequence[Asker]) -> None:
     for asker, own in zip(askers, lines):
         others = "".join(line for line in lines if line is not own)
         commands.run(asker.namespace.ip("-batch", "-"), stdin=others)
-
-
-@contextlib.contextmanager
-def inside(namespace: Namespace) -> Iterator[None]:
-    """Sockets that are opened meanwhile are the namespace's."""
-    with open("/proc/self/ns/net") as own, open(f"/run/netns/{namespace.name}") as other:
-        enter(other.fileno())
-        try:
-            yield
-        finally:
-            enter(own.fileno())
-
-
-def enter(descriptor: int) -> None:
-    library = ctypes.CDLL(None, use_errno=True)
-    if library.setns(descriptor, CLONE_NEWNET):
-        error = ctypes.get_errno()
-        raise CommandError(f"setns: {os.strerror(error)}")
 
 
 def open_socket() -> socket.socket:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import commands, netns
+from . import commands, control, netns
 from .netns import Namespace
 
 PORT = 51820
@@ -154,6 +154,13 @@ class Node:
     def show(self) -> dict[str, Any]:
         """The node's state."""
         shown: dict[str, Any] = json.loads(commands.run(self.show_command("--json")))
+        return shown
+
+    def look(self) -> dict[str, Any]:
+        """The same without a process: for who looks many times a second."""
+        shown = control.ask(self.socket, "show")
+        if shown is None:
+            raise NodeError(f"{self.name}: no answer on the control socket; {self.condition()}")
         return shown
 
     def access(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,16 +22,17 @@ READY = re.compile(r"\bready\b")
 class Meeting:
     """What a node has to know to find the others."""
 
-    endpoint: str
-    public_key: str
+    # Of each Nucleus: where it is, and its public key.
+    nuclei: tuple[tuple[str, str], ...]
     authority: str
 
     def lines(self, certificate: str) -> list[str]:
         """What a fabric.yaml says of it."""
+        lines = ["nucleus:"]
+        for endpoint, public_key in self.nuclei:
+            lines += [f'  - endpoint: "{endpoint}"', f'    public_key: "{public_key}"']
         return [
-            "nucleus:",
-            f'  - endpoint: "{self.endpoint}"',
-            f'    public_key: "{self.public_key}"',
+            *lines,
             "authority:",
             f'  public_key: "{self.authority}"',
             f"  certificate_file: {certificate}",
@@ -52,12 +54,16 @@ class Authority:
         return [*command, "-o", str(certificate)]
 
 
-def render_nucleus(fabric: str, authority: str, socket: Path) -> str:
-    """A nucleus.yaml on the embedded store, with all its files beside it."""
+def render_nucleus(fabric: str, authority: str, socket: Path, etcd: Sequence[str] = ()) -> str:
+    """A nucleus.yaml, with all its files beside it: on these members of etcd, else on the embedded
+    store.
+    """
+    urls = ", ".join(f'"{url}"' for url in etcd)
+    store = f"etcd: {{ endpoints: [{urls}] }}" if etcd else "redb: nucleus.redb"
     lines = [
         f"fabric: {fabric}",
         "private_key_file: nucleus.key",
-        "store: { redb: nucleus.redb }",
+        f"store: {{ {store} }}",
         f'authority: "{authority}"',
         f'control: {{ socket: "{socket}" }}',
     ]
@@ -104,17 +110,22 @@ class Nucleus:
                 raise NodeError(f"the Nucleus is not ready after {START_SECONDS:g} s")
             time.sleep(POLL_SECONDS)
 
-    def members_command(self) -> list[str]:
-        """The command that shows who is registered."""
-        return [self.omni, "nucleus", "members", "--socket", str(self.socket)]
+    def ask_command(self, *what: str) -> list[str]:
+        """The command that asks it: `members`, `bindings`, `watch`."""
+        return [self.omni, "nucleus", *what, "--socket", str(self.socket)]
+
+    def running(self) -> subprocess.Popen[bytes]:
+        """Its process."""
+        if self.process is None:
+            raise NodeError("the Nucleus was not started")
+        return self.process
 
     def stop(self) -> int:
         """Asks it to stop. Returns its exit status."""
-        if self.process is None:
-            raise NodeError("the Nucleus was not started")
-        self.process.send_signal(signal.SIGTERM)
+        process = self.running()
+        process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(STOP_SECONDS)
+            return process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired as error:
             reason = f"the Nucleus is still running {STOP_SECONDS:g} s after SIGTERM"
             raise NodeError(reason) from error

@@ -145,7 +145,7 @@ control:
 
     def test_a_node_that_is_to_find_the_others_names_none(self) -> None:
         me = Identity("alpha", "192.0.2.1", ("10.7.0.1/24",), "A=")
-        meeting = Meeting("192.0.2.4:51821", "N=", "S=").lines("alpha.cert")
+        meeting = Meeting((("192.0.2.4:51821", "N="),), "S=").lines("alpha.cert")
         text = render_config("lab", me, [], Path("omni.sock"), meeting)
         self.assertNotIn("peers", text)
         expected = """nucleus:
