@@ -39,11 +39,14 @@ use crate::timestamp::Clock;
 use omni_membership::PublicKey;
 
 mod datagrams;
+mod knocks;
 mod path_mtu;
 mod places;
 mod reload;
 mod sessions;
 mod types;
+
+use knocks::Knocks;
 
 pub use types::{
     AddPeerError, GanglionConfig, GanglionEvent, PeerConfig, PeerState, PeerStatus,
@@ -73,6 +76,7 @@ pub struct Ganglion {
     cookies: CookieChecker,
     load: LoadGauge,
     sources: SourceLimiter,
+    knocks: Knocks,
     peers: BTreeMap<PeerId, Peer>,
     by_key: BTreeMap<PublicKey, PeerId>,
     /// Where peers are, to recognise them by under load. Several may share an address.
@@ -125,6 +129,7 @@ impl Ganglion {
             cookies,
             load: LoadGauge::new(now.instant),
             sources: SourceLimiter::new(),
+            knocks: Knocks::default(),
             peers: BTreeMap::new(),
             by_key: BTreeMap::new(),
             by_endpoint: BTreeSet::new(),

@@ -80,10 +80,10 @@ impl Ganglion {
 
         let ephemeral = random::key(&mut *self.rng);
         let consumed = ConsumedInitiation::consume(&self.identity, &ephemeral, initiation)?;
-        let id = *self
-            .by_key
-            .get(&consumed.remote)
-            .ok_or(DropReason::HandshakeUnknownPeer)?;
+        let Some(&id) = self.by_key.get(&consumed.remote) else {
+            self.knocks.remember(now.instant, consumed.remote);
+            return Err(DropReason::HandshakeUnknownPeer);
+        };
         self.accept_initiation(now, id, &consumed)?;
         self.gate.remember(initiation.mac1());
         self.send_response(now, route, id, consumed)

@@ -104,16 +104,21 @@ impl Ganglion {
     }
 
     /// Sets where a peer is looked for, the likeliest place first. One whose place was not known
-    /// can be spoken to from then on; no handshake is begun. False when there is no such peer.
-    pub fn set_places(&mut self, peer: PeerId, places: &[SocketAddr]) -> bool {
+    /// can be spoken to from then on; no handshake is begun but with one that called before it was
+    /// known here. False when there is no such peer.
+    pub fn set_places(&mut self, now: Now, peer: PeerId, places: &[SocketAddr]) -> bool {
         let Some(known) = self.peers.get(&peer) else {
             return false;
         };
+        let public_key = known.public_key;
         let is_lost = known.endpoint.is_none();
         let places = &places[..places.len().min(PLACES_MAX)];
         self.set_candidates(peer, places.iter().copied());
         if let Some(&first) = places.first().filter(|_| is_lost) {
             self.move_to(peer, first, None);
+        }
+        if self.knocks.take(now.instant, &public_key) {
+            self.call(now, peer);
         }
         true
     }

@@ -73,6 +73,30 @@ fn a_ganglion_may_be_given_to_another_thread() {
 }
 
 #[test]
+fn who_called_before_it_was_known_is_called_back_once_it_is() {
+    let (mut a, mut b) = (ganglion(1), ganglion(2));
+    let peer = |key, endpoint| PeerConfig {
+        public_key: key,
+        preshared_key: None,
+        endpoint,
+    };
+    let added = a.add_peer(now(), peer(b.public_key(), Some(source())));
+    assert!(added.is_ok());
+    let message = a.poll_transmit().expect("an initiation").payload;
+    b.handle_datagram(now(), source(), None, &message);
+    assert_eq!(b.drops().get(DropReason::HandshakeUnknownPeer), 1);
+    let id = b.add_peer(now(), peer(a.public_key(), None)).expect("room");
+    assert!(b.poll_transmit().is_none());
+    assert!(b.set_places(now(), id, &[source()]));
+    let call = b.poll_transmit().expect("it is called back");
+    assert_eq!(call.destination, source());
+    // Somebody else is not.
+    let stranger = b.add_peer(now(), peer(ganglion(3).public_key(), None));
+    assert!(b.set_places(now(), stranger.expect("room"), &[source()]));
+    assert!(b.poll_transmit().is_none());
+}
+
+#[test]
 fn a_wrong_mac1_costs_no_public_key_operation() {
     let (_, mut b, mut message) = initiation();
     let before = dh_count();

@@ -490,7 +490,7 @@ impl Node {
                 }
             }
         };
-        self.plane.ganglion.set_places(id, &places);
+        self.plane.ganglion.set_places(now, id, &places);
         let vlans = vlans.as_ref().map_or(VlanBits::ALL, bits);
         self.plane.switch.told_vlans(id, vlans);
         if is_configured {

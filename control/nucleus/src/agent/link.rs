@@ -23,6 +23,8 @@ const CALLS_MAX: usize = 64;
 const PING_AFTER: Duration = Duration::from_secs(10);
 /// What was refused for now is tried again after this time.
 const RETRY: Duration = Duration::from_secs(5);
+/// Where the store fails it is after this time first, and later and later up to [`RETRY`].
+const RETRY_SOON: Duration = Duration::from_millis(500);
 /// What somebody else holds is tried again after this time, should nothing be heard of it: that
 /// its holder is gone is not told.
 const RETRY_HELD: Duration = Duration::from_secs(10);
@@ -56,6 +58,33 @@ pub struct LinkStatus {
     pub not_believed: u64,
 }
 
+/// How long to wait for a store that fails: longer and longer, and once for all that it refused
+/// together.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    length: Duration,
+    until: Instant,
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self {
+            length: RETRY_SOON / 2,
+            until: Instant(0),
+        }
+    }
+}
+
+impl Pause {
+    fn next(&mut self, now: Instant) -> Duration {
+        if now >= self.until {
+            self.length = (self.length * 2).min(RETRY);
+            self.until = now + self.length;
+        }
+        self.length
+    }
+}
+
 /// One of them.
 #[derive(Debug, Default)]
 pub(super) struct Link {
@@ -78,6 +107,8 @@ pub(super) struct Link {
     news: BTreeSet<Address>,
     /// Those that are tried again later.
     later: BTreeSet<(Instant, Address)>,
+    /// How long to wait when the store fails, and until when that was decided.
+    pause: Pause,
     calls: VecDeque<PublicKey>,
     refusal: Option<String>,
     token: Option<[u8; TOKEN_LEN]>,
@@ -153,14 +184,16 @@ impl Link {
         }
         match (request, refused) {
             (Request::Registration { sequence }, Refused::No) => {
+                self.pause = Pause::default();
                 self.acknowledged = self.registered == Some(sequence);
                 self.refusal = None;
             }
-            (Request::Registration { .. }, _) => {
+            (Request::Registration { .. }, refused) => {
                 self.registered = None;
-                self.register_at = now + RETRY;
+                self.register_at = self.again(now, refused);
             }
             (Request::Binding { address, sequence }, Refused::No) => {
+                self.pause = Pause::default();
                 if own.binding_sequence(&address) == Some(sequence) {
                     return Some(address);
                 }
@@ -169,11 +202,20 @@ impl Link {
             (Request::Binding { address, .. }, Refused::Held) => {
                 self.later.insert((now + RETRY_HELD, address));
             }
-            (Request::Binding { address, .. }, _) => {
-                self.later.insert((now + RETRY, address));
+            (Request::Binding { address, .. }, refused) => {
+                let at = self.again(now, refused);
+                self.later.insert((at, address));
             }
         }
         None
+    }
+
+    /// When to try again what was refused.
+    fn again(&mut self, now: Instant, refused: Refused) -> Instant {
+        match refused {
+            Refused::Unavailable => now + self.pause.next(now),
+            _ => now + RETRY,
+        }
     }
 
     /// An address of ours changed.

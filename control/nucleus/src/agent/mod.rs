@@ -23,6 +23,7 @@
 //! | addresses of our own | 16384 |
 //! | requests to one Nucleus that wait for their result | 32 |
 //! | calls to one Nucleus that wait | 64, the newest is left out |
+//! | callers that are not known yet | 64, the oldest goes first |
 //! | events that wait | those of one message, or of 1024 records that expire |
 
 mod cache;
@@ -58,6 +59,8 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(10);
 const REFLECT_INTERVAL: Duration = Duration::from_secs(25);
 /// The same until it was told.
 const REFLECT_AGAIN: Duration = Duration::from_secs(1);
+/// Callers that are remembered until they are known as members.
+const EARLY_MAX: usize = 64;
 /// Records are looked through for what expired so often.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -176,6 +179,8 @@ pub struct Agent {
     own: Own,
     links: Vec<Link>,
     events: VecDeque<AgentEvent>,
+    /// Who called and is not known as a member yet, the latest first.
+    early: VecDeque<PublicKey>,
     counters: AgentCounters,
     expire_at: Instant,
     dirty: bool,
@@ -217,6 +222,7 @@ impl Agent {
             own,
             links: (0..nuclei).map(|_| Link::default()).collect(),
             events: VecDeque::new(),
+            early: VecDeque::new(),
             counters: AgentCounters::default(),
             expire_at: Instant(0),
             dirty: false,
@@ -305,10 +311,16 @@ impl Agent {
             }
             from_nucleus::What::Called(called) => {
                 let caller = called.public_key.as_slice().try_into().map(PublicKey);
-                if let Ok(caller) = caller
-                    && self.roster.is_member(&caller)
-                {
-                    self.events.push_back(AgentEvent::Called(caller));
+                match caller {
+                    Ok(caller) if self.roster.is_member(&caller) => {
+                        self.events.push_back(AgentEvent::Called(caller));
+                    }
+                    // It may be told of in a moment.
+                    Ok(caller) if !self.early.contains(&caller) => {
+                        self.early.truncate(EARLY_MAX - 1);
+                        self.early.push_front(caller);
+                    }
+                    _ => {}
                 }
             }
             from_nucleus::What::Pong(_) => {}
@@ -333,6 +345,16 @@ impl Agent {
                 self.own.observe(sequence);
             }
             self.count(taken);
+        }
+        if !self.early.is_empty() {
+            let (roster, events) = (&self.roster, &mut self.events);
+            self.early.retain(|caller| {
+                let is_member = roster.is_member(caller);
+                if is_member {
+                    events.push_back(AgentEvent::Called(*caller));
+                }
+                !is_member
+            });
         }
         for octets in &changes.bindings {
             let taken = self.roster.take_binding(now, octets, &mut self.events);

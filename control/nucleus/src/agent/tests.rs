@@ -582,7 +582,7 @@ fn a_claim_goes_beyond_the_sequence_of_whoever_had_the_address() {
 fn what_cannot_be_taken_now_is_tried_again() {
     let mut bench = Bench::new(1);
     bench.connect(0);
-    for refused in [Refused::Unavailable, Refused::NotMember, Refused::Limit] {
+    for refused in [Refused::Older, Refused::NotMember, Refused::Limit] {
         let Some((_, What::Register(register))) = bench.sent.last().cloned() else {
             panic!("{:?}", bench.sent);
         };
@@ -621,6 +621,46 @@ fn local_addresses_are_withdrawn_and_renewed() {
     bench.wait(Duration::from_secs(1805));
     let said: Vec<_> = bench.bindings().iter().map(|(_, b)| b.mac).collect();
     assert_eq!(said, [mac(3)], "half its time is over");
+}
+
+#[test]
+fn who_calls_before_it_is_known_is_heard_once_it_is() {
+    let mut bench = Bench::registered();
+    bench.events.clear();
+    for node in [BETA, GAMMA, BETA] {
+        let public_key = public(node).0.to_vec();
+        bench.say(0, from_nucleus::What::Called(Called { public_key }));
+    }
+    assert!(bench.events.is_empty());
+    bench.tell(&[certified(BETA, 1)], &[], &[]);
+    let called = |event: &AgentEvent| *event == AgentEvent::Called(public(BETA));
+    assert_eq!(bench.events.iter().filter(|event| called(event)).count(), 1);
+    bench.events.clear();
+    bench.tell(&[certified(BETA, 2)], &[], &[]);
+    assert!(!bench.events.iter().any(called), "once");
+}
+
+#[test]
+fn what_a_failing_store_refuses_is_tried_again_soon_and_then_less_and_less_often() {
+    let mut bench = Bench::registered();
+    let address = (0, Some(ip(1)), mac(1));
+    bench.agent.set_bindings(bench.now, [address]);
+    bench.collect();
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        let [(number, _)] = bench.bindings()[..] else {
+            panic!("{:?}", bench.sent);
+        };
+        bench.answer(0, number, Refused::Unavailable);
+        bench.sent.clear();
+        let from = bench.now.instant;
+        while bench.bindings().is_empty() {
+            bench.wait(Duration::from_millis(100));
+            bench.sent.retain(|(_, what)| matches!(what, What::Bind(_)));
+        }
+        waits.push(bench.now.instant.since(from).as_millis());
+    }
+    assert_eq!(waits, [500, 1000, 2000, 4000, 5000, 5000]);
 }
 
 #[test]

@@ -83,9 +83,9 @@ impl Default for Timing {
         Self {
             lease: Duration::from_secs(30),
             keep_alive: Duration::from_secs(10),
-            heartbeat: Duration::from_secs(5),
-            silence: Duration::from_secs(15),
-            request: Duration::from_secs(4),
+            heartbeat: Duration::from_secs(1),
+            silence: Duration::from_secs(4),
+            request: Duration::from_secs(2),
             patience: Duration::from_secs(10),
         }
     }
