@@ -192,12 +192,16 @@ impl Link {
                 self.registered = None;
                 self.register_at = self.again(now, refused);
             }
-            (Request::Binding { address, sequence }, Refused::No) => {
-                self.pause = Pause::default();
-                if own.binding_sequence(&address) == Some(sequence) {
-                    return Some(address);
-                }
+            // Meanwhile something newer is to be said of it: as when what somebody else said became
+            // known here before the answer did, by which this was too old.
+            (Request::Binding { address, sequence }, _)
+                if own.binding_sequence(&address) != Some(sequence) =>
+            {
                 self.news.insert(address);
+            }
+            (Request::Binding { address, .. }, Refused::No) => {
+                self.pause = Pause::default();
+                return Some(address);
             }
             (Request::Binding { address, .. }, Refused::Held) => {
                 self.later.insert((now + RETRY_HELD, address));

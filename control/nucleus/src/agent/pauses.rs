@@ -6,7 +6,7 @@ use omni_control::Random;
 
 /// The first pause and the longest. Each is up to half shorter, so that nodes that lost one Nucleus
 /// together do not come back together.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
 /// An attempt that lasted this long was good: the next one need not wait.
 const GOOD: Duration = Duration::from_secs(30);
 
@@ -60,8 +60,8 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_five_seconds() {
-        let expected = [200, 400, 800, 1600, 3200, 5000, 5000];
+    fn pauses_double_up_to_three_seconds() {
+        let expected = [200, 400, 800, 1600, 3000, 3000, 3000];
         assert_eq!(milliseconds(0, &[0; 7]), expected);
     }
 
