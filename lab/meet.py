@@ -5,6 +5,7 @@
     outage    the Nucleus is away: established traffic goes on, and newcomers come in afterwards
     etcd      two Nuclei on three members of etcd, which suffer: no traffic and no owner is lost
     moves     an address goes from node to node, and all have to know
+    failover  a node dies, and its machine shows up behind another
 
 Each makes hosts in network namespaces of its own, runs omni-engine and omni-nucleus there, and
 ends with a table: figure, target, measured, ok. Needs root, the built programs and what
@@ -22,7 +23,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from omni_lab import figures, meet_crowd, meet_etcd, meet_moves, meet_outage
+from omni_lab import figures, meet_crowd, meet_etcd, meet_failover, meet_moves, meet_outage
 from omni_lab.commands import CommandError
 from omni_lab.interrupt import Interrupted, catch_signals, ignore_signals
 from omni_lab.node import NodeError, Programs
@@ -35,6 +36,7 @@ TRIALS = {
     "outage": meet_outage.run,
     "etcd": meet_etcd.run,
     "moves": meet_moves.run,
+    "failover": meet_failover.run,
 }
 # What they need beside our own programs and `ip`.
 TOOLS = {"outage": "iperf3", "etcd": "etcd"}
@@ -116,6 +118,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     moves = add("moves", meet_moves.__doc__ or "")
     moves.add_argument("--moves", type=whole(1, 100_000), default=100, help="how many (100)")
+    add("failover", meet_failover.__doc__ or "")
     return parser.parse_args()
 
 
