@@ -28,6 +28,7 @@
 mod cache;
 mod link;
 mod own;
+mod pauses;
 mod roster;
 
 #[cfg(test)]
@@ -50,6 +51,7 @@ use roster::{Roster, Taken};
 
 pub use cache::{CACHE_MAX, CacheError};
 pub use link::LinkStatus;
+pub use pauses::Pauses;
 
 /// A changed cache is handed out no more often than this.
 const SAVE_INTERVAL: Duration = Duration::from_secs(10);

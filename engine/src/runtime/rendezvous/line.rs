@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use omni_control::channel::{Channel, ChannelError, MESSAGE_MAX, Opening, SECOND_LEN};
 use omni_control::{PrivateKey, PublicKey, Random, SymmetricKey};
+use omni_nucleus::agent::Pauses;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -22,11 +23,6 @@ const OPENS_WITHIN: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long a message may take to be written.
 const WRITES_WITHIN: Duration = Duration::from_secs(10);
-/// Between two attempts, at first and at most. Each is up to half shorter, so that nodes that lost
-/// one Nucleus together do not come back together.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// A channel that was open for this long was good: the next attempt need not wait.
-const GOOD: Duration = Duration::from_secs(30);
 /// Messages that wait to be written, and that wait to be read by the node.
 pub(super) const WAITING: usize = 64;
 
@@ -100,8 +96,7 @@ async fn run(
     told: mpsc::Sender<(usize, Told)>,
     mut queue: mpsc::Receiver<Vec<u8>>,
 ) {
-    let (first, most) = PAUSE;
-    let mut pause = first;
+    let mut pauses = Pauses::default();
     loop {
         let opened = tokio::time::Instant::now();
         let ended = match timeout(OPENS_WITHIN, open(&call)).await {
@@ -116,23 +111,13 @@ async fn run(
                 carry(stream, channel, number, &told, &mut queue).await
             }
         };
-        if opened.elapsed() >= GOOD {
-            pause = first;
-        }
+        let pause = pauses.after(opened.elapsed(), &mut SystemRandom);
         let why = ended.to_string();
         if told.send((number, Told::Closed(why))).await.is_err() {
             return;
         }
-        sleep(shortened(pause)).await;
-        pause = (pause * 2).min(most);
+        sleep(pause).await;
     }
-}
-
-/// A pause, up to half shorter.
-fn shortened(pause: Duration) -> Duration {
-    let mut octets = [0; 4];
-    SystemRandom.fill(&mut octets);
-    pause - (pause / 2).mul_f64(f64::from(u32::from_ne_bytes(octets)) / f64::from(u32::MAX))
 }
 
 async fn open(call: &Call) -> Result<(TcpStream, Channel), LineError> {
