@@ -145,11 +145,14 @@ impl Link {
                 self.registered = None;
                 self.register_at = now + RETRY;
             }
-            (Request::Binding { address, sequence }, Refused::No) => {
-                if own.binding_sequence(&address) != Some(sequence) {
-                    self.news.insert(address);
-                }
+            // Meanwhile something newer is to be said of it: as when what somebody else said became
+            // known here before the answer did, by which this was too old.
+            (Request::Binding { address, sequence }, _)
+                if own.binding_sequence(&address) != Some(sequence) =>
+            {
+                self.news.insert(address);
             }
+            (Request::Binding { .. }, Refused::No) => {}
             (Request::Binding { address, .. }, Refused::Held) => {
                 self.later.insert((now + RETRY_HELD, address));
             }

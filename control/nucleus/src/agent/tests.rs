@@ -574,6 +574,28 @@ fn a_claim_goes_beyond_the_sequence_of_whoever_had_the_address() {
 }
 
 #[test]
+fn a_claim_that_was_too_old_is_made_anew_at_once_though_its_refusal_comes_last() {
+    let mut bench = Bench::registered();
+    bench.tell(&[certified(BETA, 1)], &[], &[]);
+    bench.agent.set_bindings(bench.now, [(0, ip(1), mac(9))]);
+    bench.collect();
+    let asked = bench.bindings();
+    assert_eq!(asked.len(), 1);
+    // Both moved in the same millisecond: the old owner's last word is as new as the claim.
+    let (number, sequence) = (asked[0].0, asked[0].1.sequence);
+    let withdrawn = Binding {
+        withdrawn: true,
+        ..binding(BETA, 1, 1, sequence)
+    };
+    bench.sent.clear();
+    bench.tell(&[], &[signed(BETA, &withdrawn)], &[]);
+    bench.answer(0, number, Refused::Older);
+    let asked = bench.bindings();
+    assert_eq!(asked.len(), 1);
+    assert!(asked[0].1.sequence > sequence);
+}
+
+#[test]
 fn what_cannot_be_taken_now_is_tried_again() {
     let mut bench = Bench::new(1);
     bench.connect(0);
