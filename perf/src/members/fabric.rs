@@ -21,7 +21,7 @@ const LIFETIME: u64 = 24 * 3600;
 pub(super) struct Fabric {
     pub(super) name: FabricName,
     authority: AuthorityKey,
-    /// Keys of members begin with it.
+    /// Most of what keys of members are made of.
     seed: [u8; 28],
 }
 
@@ -75,9 +75,10 @@ impl Fabric {
 
     /// The private key of a number, which is below 2^32 - 1.
     pub(super) fn key(&self, number: u32) -> PrivateKey {
+        // Bits of the first octet and of the last one do not count (RFC 7748 s.5).
         let mut key = [0; 32];
-        key[..28].copy_from_slice(&self.seed);
-        key[28..].copy_from_slice(&number.to_be_bytes());
+        key[1..5].copy_from_slice(&number.to_be_bytes());
+        key[5..31].copy_from_slice(&self.seed[..26]);
         PrivateKey(key)
     }
 
@@ -218,4 +219,40 @@ pub(super) fn seconds() -> u64 {
 /// Milliseconds since 1970.
 pub(super) fn milliseconds() -> u64 {
     clock::now().wall.0 / 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_number_has_a_key_an_address_and_a_source_of_its_own() {
+        let fabric = Fabric::random().expect("a fabric");
+        let numbers: Vec<u32> = (0..600).chain([10_000, 20_000, 60_000]).collect();
+        let keys = numbers
+            .iter()
+            .map(|&it| PublicKey::from_private(&fabric.key(it)));
+        assert_eq!(keys.collect::<BTreeSet<_>>().len(), numbers.len());
+        let addresses = numbers.iter().map(|&it| (ip(it), source(it)));
+        assert_eq!(addresses.collect::<BTreeSet<_>>().len(), numbers.len());
+    }
+
+    #[test]
+    fn members_are_admitted_by_their_certificates() {
+        let fabric = Fabric::random().expect("a fabric");
+        let trust = omni_membership::Trust {
+            fabric: fabric.name.clone(),
+            authority: Some(fabric.authority()),
+            members: BTreeSet::new(),
+        };
+        let revocations = omni_membership::Revocations::new();
+        let member = fabric.member(3).expect("a member");
+        let registration = member.registration(7).expect("a registration");
+        assert!(trust.admit(&registration, &revocations, seconds()).is_ok());
+        let stranger = Fabric::random().and_then(|it| Ok(it.member(3)?));
+        let registration = stranger.expect("one").registration(7).expect("one as well");
+        assert!(trust.admit(&registration, &revocations, seconds()).is_err());
+    }
 }

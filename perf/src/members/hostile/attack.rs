@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::super::fabric::{Member, milliseconds};
 use super::super::line::{Call, connect};
 use super::super::speaker::{Speaker, own_address};
+use super::forge::padded;
 use crate::Failure;
 
 /// For a connection to open.
@@ -28,6 +29,8 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
 const BATCH: usize = 16;
 /// Records that are signed before the attack, and said over and over.
 const RECORDS: u32 = 1536;
+/// The same of those that are as long as may be: they are kept.
+const PADDED: u32 = 128;
 /// Connections that one stranger keeps open: more than a source may.
 const STALLED: usize = 100;
 /// How far ahead sequences of claims are, in milliseconds: less than a Nucleus takes.
@@ -57,6 +60,8 @@ pub(crate) enum Attack {
     Strangers,
     /// Strangers who connect and say nothing at all.
     Stalled,
+    /// Members bind addresses by records of 32 KiB. What is kept of them stays, so it is the last.
+    Padded,
 }
 
 impl Attack {
@@ -137,9 +142,16 @@ impl Attacker {
                 .map(|at| own_address(self.number * (RECORDS / 256) + at / 256, at))
                 .map(|ip| self.member.binding(ip, now, false))
                 .collect(),
+            Attack::Padded => return (0..PADDED).map(|at| self.padded(at, now)).collect(),
             _ => Ok(Vec::new()),
         };
         Ok(records?)
+    }
+
+    fn padded(&self, at: u32, sequence: u64) -> Result<Vec<u8>, Failure> {
+        let ip = own_address(self.number * (RECORDS / 256), at);
+        let binding = self.member.binding(ip, sequence, false)?;
+        padded(&self.member.fabric, &self.member.private, &binding)
     }
 
     /// Connects again whenever it is over.
@@ -162,7 +174,10 @@ impl Attacker {
     /// Says one thing after the other, as fast as it is taken.
     async fn flood(&self, records: &[Vec<u8>]) -> Result<(), Failure> {
         let mut speaker = self.open().await?;
-        let binds = matches!(self.attack, Attack::Claims | Attack::Bindings);
+        let binds = matches!(
+            self.attack,
+            Attack::Claims | Attack::Bindings | Attack::Padded
+        );
         if binds && !self.has_joined.get() {
             speaker.join(&self.member, milliseconds()).await?;
             self.has_joined.set(true);

@@ -8,6 +8,7 @@
 //! Attackers would have machines of their own: their thread gets what time the others leave.
 
 mod attack;
+mod forge;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
