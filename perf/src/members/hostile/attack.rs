@@ -23,6 +23,8 @@ use crate::Failure;
 
 /// For a connection to open.
 const OPENS_WITHIN: Duration = Duration::from_secs(5);
+/// For a few messages to be taken. A Nucleus that reads from nobody for longer does not end.
+const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 /// At the end: for what was asked to be answered.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
 /// Messages between two looks at what was answered.
@@ -202,7 +204,11 @@ impl Attacker {
                 }
             }
             self.count(|tally| tally.sent += BATCH as u64);
-            speaker.line.flush(0).await?;
+            let Ok(taken) = timeout(TAKEN_WITHIN, speaker.line.flush(0)).await else {
+                self.count(|tally| tally.unanswered += open.max(1));
+                return Ok(());
+            };
+            taken?;
             self.take_answers(&mut speaker, &mut open)?;
             tokio::task::yield_now().await;
         }

@@ -20,7 +20,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use omni_engine::clock;
-use omni_membership::{Grants, IpPrefix};
+use omni_membership::{Grants, IpPrefix, PublicKey};
 use omni_nucleus::protocol::Refused;
 use omni_wire::{Instant, MacAddr};
 use serde::Serialize;
@@ -45,6 +45,8 @@ const REST: Duration = Duration::from_secs(3);
 const NEWCOMERS: Duration = Duration::from_secs(1);
 /// A newcomer that did not join within this time never did.
 const NEWCOMER_WITHIN: Duration = Duration::from_secs(5);
+/// Addresses that a member may hold, by default.
+const HELD_MAX: usize = 1024;
 /// Members above this number are no honest nodes.
 const ATTACKERS: u32 = 10_000;
 /// Above this one they are not of the fabric.
@@ -86,7 +88,8 @@ struct Report {
     rate: u32,
     seconds: f64,
     phases: Vec<Phase>,
-    /// Addresses of honest nodes that are somebody else's at the end.
+    /// Addresses of honest nodes that are somebody else's at the end, and members that hold too
+    /// many.
     stolen: Vec<String>,
     missed: Vec<String>,
 }
@@ -393,7 +396,8 @@ fn largest() -> Grants {
     }
 }
 
-/// Addresses that honest nodes keep all the time and that are not theirs now.
+/// Addresses that honest nodes keep all the time and that are not theirs now, and members that hold
+/// more than they may.
 async fn stolen(fabric: &Fabric, nucleus: &Nucleus, nodes: u32) -> Result<Vec<String>, Failure> {
     let observer = fabric.member(ATTACKERS - 2)?;
     let found = read_all(&nucleus.call(&observer), &observer, milliseconds()).await?;
@@ -407,6 +411,14 @@ async fn stolen(fabric: &Fabric, nucleus: &Nucleus, nodes: u32) -> Result<Vec<St
             }
         }
     }
+    let mut held: BTreeMap<PublicKey, usize> = BTreeMap::new();
+    for (about, said) in &found {
+        if matches!(about, About::Address(_)) && !said.withdrawn {
+            *held.entry(said.owner).or_default() += 1;
+        }
+    }
+    let too_many = held.iter().filter(|(_, count)| **count > HELD_MAX);
+    stolen.extend(too_many.map(|(owner, count)| format!("{owner} holds {count}")));
     Ok(stolen)
 }
 
@@ -414,7 +426,7 @@ fn missed(arguments: &Arguments, phases: &[Phase], stolen: &[String]) -> Vec<Str
     let alone = phases.first().and_then(|phase| phase.honest.p99_ms);
     let mut missed = Vec::new();
     if !stolen.is_empty() {
-        missed.push(format!("{} addresses changed hands", stolen.len()));
+        missed.push(format!("taken: {}", stolen.join(", ")));
     }
     for phase in phases {
         let name = name(phase.attack);
@@ -466,7 +478,8 @@ fn print(report: &Report, json: bool) -> Result<(), Failure> {
          attack for {seconds} s\n"
     );
     println!(
-        "| attack | honest p50 | honest p99 | times alone | newcomer p50, max | sent | answers | opened, closed | MiB |"
+        "| attack | honest p50 | honest p99 | times alone | newcomer p50, max | sent | answers \
+         | opened, closed | MiB |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     let alone = report.phases.first().and_then(|phase| phase.honest.p99_ms);
@@ -497,6 +510,9 @@ fn print(report: &Report, json: bool) -> Result<(), Failure> {
             phase.resident.unwrap_or(0) as f64 / f64::from(1 << 20),
         );
     }
-    println!("\naddresses that changed hands: {}", report.stolen.len());
+    println!(
+        "\naddresses that changed hands, or beyond the limit: {}",
+        report.stolen.len()
+    );
     Ok(())
 }
