@@ -136,7 +136,7 @@ fn report(outcomes: &[Option<Duration>]) -> Report {
 
 /// The value that `percent` of `count` do not exceed, when `sorted` are the least of them;
 /// `None` when it is not among those.
-fn percentile(sorted: &[f64], count: usize, percent: usize) -> Option<f64> {
+pub(crate) fn percentile(sorted: &[f64], count: usize, percent: usize) -> Option<f64> {
     let rank = (count * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied()
 }

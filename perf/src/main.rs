@@ -16,6 +16,7 @@ mod drop;
 mod flood;
 mod hostile;
 mod keys;
+mod members;
 mod record;
 mod replay;
 mod rounds;
@@ -63,6 +64,8 @@ enum What {
     Hostile(hostile::Arguments),
     /// Drops every frame that an interface receives in its driver, until standard input ends.
     Drop(drop::Arguments),
+    /// Many members of one fabric against a Nucleus: restarts, moves, crashes, attacks, sizes.
+    Members(members::Arguments),
     /// Nanoseconds a check and commit of the replay window, with and without atomics.
     Replay {
         /// Rounds of each contender, which take turns: 10 to 100000.
@@ -97,6 +100,7 @@ fn main() -> ExitCode {
         What::Connect(arguments) => connect::run(&arguments),
         What::Hostile(arguments) => hostile::run(&arguments),
         What::Drop(arguments) => drop::run(&arguments),
+        What::Members(arguments) => members::run(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -31,9 +31,10 @@ mod trust;
 pub use key::{PrivateKey, PublicKey, SymmetricKey};
 pub use name::{FabricName, FabricNameError};
 pub use record::{
-    Binding, Certificate, Endpoint, EndpointKind, Grants, IpPrefix, Kind, MAX_CERTIFICATE_LEN,
-    MAX_ENDPOINTS, MAX_GRANTED_ADDRESSES, MAX_GRANTED_MACS, MAX_REASON, MAX_RECORD_LEN,
-    MAX_VLAN_RANGES, RecordError, Registration, Revocation, Signed, VlanRanges,
+    Binding, Certificate, Endpoint, EndpointKind, Grants, IpPrefix, Kind, MAX_BINDING_LEN,
+    MAX_CERTIFICATE_LEN, MAX_ENDPOINTS, MAX_GRANTED_ADDRESSES, MAX_GRANTED_MACS, MAX_REASON,
+    MAX_RECORD_LEN, MAX_REVOCATION_LEN, MAX_VLAN_RANGES, RecordError, Registration, Revocation,
+    Signed, VlanRanges,
 };
 pub use signing::{AuthorityKey, AuthorityKeyError, AuthorityPublicKey};
 pub use trust::{MAX_REVOCATIONS, Member, Refusal, Revocations, RevocationsFull, Trust};

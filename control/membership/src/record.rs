@@ -23,13 +23,13 @@ mod message;
 mod registration;
 mod revocation;
 
-pub use binding::Binding;
+pub use binding::{Binding, MAX_BINDING_LEN};
 pub use certificate::{Certificate, MAX_CERTIFICATE_LEN};
 pub use grants::{
     Grants, IpPrefix, MAX_GRANTED_ADDRESSES, MAX_GRANTED_MACS, MAX_VLAN_RANGES, VlanRanges,
 };
 pub use registration::{Endpoint, EndpointKind, MAX_ENDPOINTS, Registration};
-pub use revocation::{MAX_REASON, Revocation};
+pub use revocation::{MAX_REASON, MAX_REVOCATION_LEN, Revocation};
 
 /// The longest record, signature included, in octets. Longer ones are refused before anything is
 /// decoded.

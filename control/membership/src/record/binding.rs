@@ -9,6 +9,10 @@ use super::{Body, Kind, RecordError, Signed, message, open, read, seal};
 use crate::key::{PrivateKey, PublicKey};
 use crate::name::FabricName;
 
+/// The longest binding, signature included, in octets. It is three times what one has now: there
+/// are many, every node keeps all, and what fields of later versions there may be is told to all.
+pub const MAX_BINDING_LEN: usize = 512;
+
 /// What a node says of an address.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Binding {
@@ -68,6 +72,7 @@ impl Binding {
 
 impl Body for Binding {
     const KIND: Kind = Kind::Binding;
+    const MAX_LEN: usize = MAX_BINDING_LEN;
     type Message = message::Binding;
 
     fn check(message: message::Binding) -> Result<Self, RecordError> {

@@ -6,6 +6,9 @@ use crate::key::PublicKey;
 use crate::name::FabricName;
 use crate::signing::{AuthorityKey, AuthorityPublicKey};
 
+/// The longest revocation, signature included, in octets.
+pub const MAX_REVOCATION_LEN: usize = 2048;
+
 /// The longest reason, in characters.
 pub const MAX_REASON: usize = 200;
 
@@ -61,6 +64,7 @@ impl Revocation {
 
 impl Body for Revocation {
     const KIND: Kind = Kind::Revocation;
+    const MAX_LEN: usize = MAX_REVOCATION_LEN;
     type Message = message::Revocation;
 
     fn check(message: message::Revocation) -> Result<Self, RecordError> {

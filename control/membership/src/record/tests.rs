@@ -287,13 +287,13 @@ fn the_bound_on_length_is_checked_before_anything_is_decoded() {
     };
     for (kind, max) in [
         (Kind::Certificate, MAX_CERTIFICATE_LEN),
-        (Kind::Revocation, MAX_RECORD_LEN),
+        (Kind::Revocation, MAX_REVOCATION_LEN),
         (Kind::Registration, MAX_RECORD_LEN),
-        (Kind::Binding, MAX_RECORD_LEN),
+        (Kind::Binding, MAX_BINDING_LEN),
     ] {
         assert_eq!(verify(kind, &octets, &fabric()), too_long(kind, max));
     }
-    octets.pop();
+    octets.truncate(MAX_BINDING_LEN);
     let refused = verify(Kind::Binding, &octets, &fabric());
     assert_eq!(refused, Err(RecordError::Malformed(Kind::Binding)));
 }

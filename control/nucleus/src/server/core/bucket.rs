@@ -25,8 +25,14 @@ impl Bucket {
 
     /// Takes one. `false`: there is none.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
+        self.take_many(now, 1)
+    }
+
+    /// Takes so many. `false`: there are not as many, and none is taken.
+    pub(crate) fn take_many(&mut self, now: Instant, count: u32) -> bool {
         let one = SECOND_NS / u64::from(self.rate.max(1));
-        let full_at = self.full_at.max(now).0.saturating_add(one);
+        let taken = one.saturating_mul(u64::from(count));
+        let full_at = self.full_at.max(now).0.saturating_add(taken);
         let owed = full_at.saturating_sub(now.0);
         let fits = owed <= one.saturating_mul(u64::from(self.burst));
         if fits {
@@ -50,5 +56,11 @@ mod tests {
         assert_eq!(taken(&mut bucket, Instant(2 * SECOND_NS)), 2);
         assert_eq!(taken(&mut bucket, Instant(2 * SECOND_NS + 1)), 0);
         assert_eq!(taken(&mut bucket, Instant(100 * SECOND_NS)), 3);
+        assert!(
+            !bucket.take_many(Instant(200 * SECOND_NS), 4),
+            "never as many"
+        );
+        assert!(bucket.take_many(Instant(200 * SECOND_NS), 3));
+        assert!(!bucket.take(Instant(200 * SECOND_NS)));
     }
 }

@@ -40,7 +40,7 @@ impl Core {
         }
     }
 
-    fn decide_binding(
+    pub(super) fn decide_binding(
         &self,
         entry: Option<&Entry>,
         wanted: &Binding,

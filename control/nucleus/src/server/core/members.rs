@@ -3,9 +3,10 @@
 use omni_membership::{Binding, PublicKey, Refusal, Registration};
 use omni_wire::{Instant, Now};
 
+use super::decide::Decision;
 use super::key::Key;
 use super::node::Standing;
-use super::requests::{Origin, Request, Wanted};
+use super::requests::{Batch, Origin, Request, Wanted};
 use super::types::{ADMISSION, Closed, Conn};
 use super::{Core, check_expiry, check_sequence, seconds};
 use crate::protocol::{Bind, Refused, Register};
@@ -172,6 +173,9 @@ impl Core {
         if !self.store.is_loaded() {
             return self.unavailable(now.instant, conn, number);
         }
+        if let Some((refused, why)) = self.refuses_unread(now, conn, &bind.binding) {
+            return self.refuse(now.instant, conn, number, refused, why);
+        }
         let verified = Binding::verify(&bind.binding, &self.config.trust.fabric);
         let signed = match verified {
             Ok(signed) => signed,
@@ -206,6 +210,21 @@ impl Core {
                 stuck: None,
             },
         );
+    }
+
+    /// What can be refused before its signature is verified, which costs more than all else
+    /// together: what another node has.
+    fn refuses_unread(&self, now: Now, conn: Conn, octets: &[u8]) -> Option<(Refused, String)> {
+        let said = Binding::unverified(octets).ok()?;
+        let key = Key::of(&said);
+        if self.requests.is_open(&key) {
+            return None;
+        }
+        self.check_binding(now, conn, &said).ok()?;
+        match self.decide_binding(self.list.get(&key), &said, &Batch::default(), now) {
+            Decision::Answer(Refused::Held, why) => Some((Refused::Held, why)),
+            _ => None,
+        }
     }
 
     /// Whether a node may have an address at all, whoever has it.

@@ -172,8 +172,8 @@ impl Core {
         true
     }
 
-    /// A node says something.
-    pub fn handle_message(&mut self, now: Now, conn: Conn, what: from_node::What) {
+    /// A node says something, in a message of so many octets.
+    pub fn handle_message(&mut self, now: Now, conn: Conn, what: from_node::What, len: usize) {
         let Some(node) = self.nodes.get_mut(&conn) else {
             return;
         };
@@ -184,8 +184,8 @@ impl Core {
         if has_greeted == is_hello {
             return self.close(conn, Closed::Misbehaved, now.instant);
         }
-        if !node.buckets.messages.take(now.instant) {
-            return self.exceeded(now.instant, conn, what);
+        if !node.buckets.take_message(now.instant, len) {
+            return self.exceeded(now.instant, conn, what, len);
         }
         match what {
             from_node::What::Hello(hello) => self.hello(now.instant, conn, &hello),
@@ -200,7 +200,7 @@ impl Core {
     }
 
     /// A node says something that a later version may understand.
-    pub fn handle_unknown(&mut self, now: Now, conn: Conn) {
+    pub fn handle_unknown(&mut self, now: Now, conn: Conn, len: usize) {
         let Some(node) = self.nodes.get_mut(&conn) else {
             return;
         };
@@ -208,18 +208,20 @@ impl Core {
         if node.told.is_none() {
             return self.close(conn, Closed::Misbehaved, now.instant);
         }
-        if !node.buckets.messages.take(now.instant) && !node.buckets.excess.take(now.instant) {
-            self.close(conn, Closed::TooMuch, now.instant);
+        let (buckets, now) = (&mut node.buckets, now.instant);
+        if !buckets.take_message(now, len) && !buckets.bear(now, len) {
+            self.counters.limited += 1;
+            self.close(conn, Closed::TooMuch, now);
         }
     }
 
     /// A message beyond a limit. Requests are refused; all else is passed over.
-    fn exceeded(&mut self, now: Instant, conn: Conn, what: from_node::What) {
+    fn exceeded(&mut self, now: Instant, conn: Conn, what: from_node::What, len: usize) {
         self.counters.limited += 1;
         let Some(node) = self.nodes.get_mut(&conn) else {
             return;
         };
-        if !node.buckets.excess.take(now) {
+        if !node.buckets.bear(now, len) {
             return self.close(conn, Closed::TooMuch, now);
         }
         let number = match what {

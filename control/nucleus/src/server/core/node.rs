@@ -76,6 +76,8 @@ pub(crate) struct Node {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Buckets {
     pub(crate) messages: Bucket,
+    /// Octets of those.
+    pub(crate) octets: Bucket,
     pub(crate) registrations: Bucket,
     pub(crate) bindings: Bucket,
     pub(crate) calls: Bucket,
@@ -84,10 +86,39 @@ pub(crate) struct Buckets {
     pub(crate) excess: Bucket,
 }
 
+/// Octets of a message, by which those that a node may send are limited as well: those of a
+/// binding.
+const MESSAGE_LEN: u32 = 512;
+
+/// A registration with a long certificate is more than that.
+const LONGEST_LEN: u32 = 64 << 10;
+
+/// A message beyond a limit counts as one for each of so many octets.
+const EXCESS_LEN: u32 = 4096;
+
 impl Buckets {
+    /// Whether a node may send a message of so many octets.
+    pub(crate) fn take_message(&mut self, now: Instant, len: usize) -> bool {
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        self.messages.take(now) && self.octets.take_many(now, len)
+    }
+
+    /// Whether one beyond its limits is borne.
+    pub(crate) fn bear(&mut self, now: Instant, len: usize) -> bool {
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        self.excess.take_many(now, 1 + len / EXCESS_LEN)
+    }
+
     pub(crate) const fn new(limits: &Limits) -> Self {
         Self {
             messages: Bucket::new(limits.messages, limits.message_burst()),
+            octets: Bucket::new(
+                limits.messages.saturating_mul(MESSAGE_LEN),
+                limits
+                    .message_burst()
+                    .saturating_mul(MESSAGE_LEN)
+                    .saturating_add(LONGEST_LEN),
+            ),
             registrations: Bucket::new(limits.registrations, REGISTRATION_BURST),
             bindings: Bucket::new(limits.binding_rate, limits.bindings),
             calls: Bucket::new(limits.calls, CALL_BURST),

@@ -80,6 +80,8 @@ pub(crate) struct Requests {
     /// What was committed, and the list does not show yet: at which revision, and whether it is an
     /// address more for somebody.
     settling: BTreeMap<Key, (Revision, Option<PublicKey>)>,
+    /// How many there are of each key, those in flight included.
+    keys: BTreeMap<Key, usize>,
     /// Of all requests, those in flight included.
     count: usize,
     octets: usize,
@@ -93,6 +95,7 @@ impl Requests {
             return false;
         }
         self.count += 1;
+        *self.keys.entry(request.key).or_default() += 1;
         self.octets = octets;
         self.queue.push_back(request);
         true
@@ -102,6 +105,17 @@ impl Requests {
     pub(crate) fn done(&mut self, request: &Request) {
         self.count -= 1;
         self.octets -= request.octets.len();
+        if let Some(count) = self.keys.get_mut(&request.key) {
+            *count -= 1;
+            if *count == 0 {
+                self.keys.remove(&request.key);
+            }
+        }
+    }
+
+    /// Whether what is under a key may be another soon.
+    pub(crate) fn is_open(&self, key: &Key) -> bool {
+        self.keys.contains_key(key) || self.is_settling(key)
     }
 
     pub(crate) const fn count(&self) -> usize {

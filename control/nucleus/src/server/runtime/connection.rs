@@ -213,10 +213,11 @@ impl Session {
 
     fn take(&self, hub: &Hub, conn: Conn, opened: &[u8]) -> Result<(), End> {
         let what = FromNode::read(opened)?;
+        let len = opened.len();
         let core = &mut *hub.core.borrow_mut();
         match what {
-            Some(what) => core.handle_message(clock::now(), conn, what),
-            None => core.handle_unknown(clock::now(), conn),
+            Some(what) => core.handle_message(clock::now(), conn, what, len),
+            None => core.handle_unknown(clock::now(), conn, len),
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! How much a node may ask.
 
 use super::super::{Closed, Limits};
-use super::world::{World, public};
-use crate::protocol::{Call, Hello, Refused, from_node, from_nucleus};
+use super::world::{World, public, signed};
+use crate::protocol::{Bind, Call, Hello, Refused, from_node, from_nucleus};
 
 #[test]
 fn a_node_holds_as_many_addresses_as_it_may() {
@@ -212,4 +212,49 @@ fn a_token_is_good_for_as_long_as_its_connection() {
     assert!(!world.servers[0].core.knows_token(&[0; 16]));
     world.servers[0].core.disconnect(world.now, conn);
     assert!(!world.servers[0].core.knows_token(&token));
+}
+
+#[test]
+fn octets_are_limited_as_messages_are() {
+    let limits = Limits {
+        messages: 10,
+        bindings: 10,
+        ..Limits::default()
+    };
+    let mut world = World::new(1, limits);
+    let conn = world.connect(0, 0);
+    let core = &mut world.servers[0].core;
+    // 20 messages of 512 octets at once, and 64 KiB more.
+    core.handle_unknown(world.now, conn, 70_000);
+    assert_eq!(core.counters().closed, 0);
+    // Beyond that it is borne for a while: 1000 times 4 KiB.
+    for _ in 0..58 {
+        core.handle_unknown(world.now, conn, 65_535);
+    }
+    assert_eq!(core.counters().closed, 0);
+    for _ in 0..10 {
+        core.handle_unknown(world.now, conn, 65_535);
+    }
+    world.settle();
+    assert_eq!(world.servers[0].closed.get(&conn), Some(&Closed::TooMuch));
+}
+
+#[test]
+fn what_another_has_is_refused_without_a_look_at_the_signature() {
+    let mut world = World::one();
+    let [a, b] = [0, 1].map(|node| world.connect(0, node));
+    assert_eq!(world.bound(0, a, &world.binding(0, 1, 1), 0), Refused::No);
+    let mut octets = signed(&world.binding(1, 1, 2), 1);
+    *octets.last_mut().expect("a signature") ^= 1;
+    let bind = |number, binding| from_node::What::Bind(Bind { number, binding });
+    world.say(0, b, bind(7, octets.clone()));
+    world.settle();
+    assert_eq!(world.answers(0, b)[0].1, Refused::Held);
+    // What is free, and what is being given up, is verified first.
+    let mut gone = world.binding(0, 1, 3);
+    gone.withdrawn = true;
+    world.bind(0, a, &gone, 0);
+    world.say(0, b, bind(8, octets));
+    world.settle();
+    assert_eq!(world.answers(0, b)[0].1, Refused::Invalid);
 }

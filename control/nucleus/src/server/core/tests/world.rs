@@ -10,10 +10,12 @@ use omni_membership::{
 use omni_store::{Event, LostReason};
 use omni_wire::{Instant, MacAddr, Now, WallTime};
 
+use prost::Message as _;
+
 use super::super::{Closed, Conn, Core, CoreConfig, Limits, ToStore};
 use super::memory::Memory;
 use crate::protocol::{
-    Bind, Changes, Hello, Ping, Refused, Register, VERSION, from_node, from_nucleus,
+    Bind, Changes, FromNode, Hello, Ping, Refused, Register, VERSION, from_node, from_nucleus,
 };
 
 /// Seconds since 1970 at the start.
@@ -162,9 +164,9 @@ impl World {
     }
 
     pub(super) fn say(&mut self, server: usize, conn: Conn, what: from_node::What) {
-        self.servers[server]
-            .core
-            .handle_message(self.now, conn, what);
+        let len = FromNode::from(what.clone()).encoded_len();
+        let core = &mut self.servers[server].core;
+        core.handle_message(self.now, conn, what, len);
     }
 
     pub(super) fn ping(&mut self, server: usize, conn: Conn) {
