@@ -390,7 +390,7 @@ fn check_expiry(expires: u64, now: Now) -> Result<(), String> {
     match expires <= ours.saturating_add(EXPIRES_WITHIN) {
         true => Ok(()),
         false => Err(format!(
-            "it expires at {expires} (seconds since 1970), more than 31 days ahead of the clock here"
+            "it expires at {expires} (seconds since 1970), over 31 days ahead of the clock here"
         )),
     }
 }

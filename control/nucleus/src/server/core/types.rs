@@ -5,8 +5,8 @@ use core::time::Duration;
 use omni_membership::{PublicKey, Trust};
 use omni_store::Transaction;
 
-/// A node that is nowhere connected, and was not heard for so long, may lose its addresses to others. A server that
-/// was started again gives all nodes that time to come back.
+/// A node that is nowhere connected, and was not heard for so long, may lose its addresses to
+/// others. A server that was started again gives all nodes that time to come back.
 pub const GONE_AFTER: Duration = Duration::from_secs(30);
 
 /// A record is removed from the store so long after it expired: a node whose clock is behind by
