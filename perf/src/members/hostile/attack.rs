@@ -62,7 +62,7 @@ pub(crate) enum Attack {
     Strangers,
     /// Strangers who connect and say nothing at all.
     Stalled,
-    /// Members bind addresses by records of 32 KiB. What is kept of them stays, so it is the last.
+    /// Members bind addresses by records as long as may be. What is kept stays, so it is the last.
     Padded,
 }
 

@@ -7,7 +7,7 @@ use ed25519_dalek::VerifyingKey;
 use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign};
 use omni_control::Random as _;
 use omni_engine::random::SystemRandom;
-use omni_membership::{FabricName, MAX_RECORD_LEN, PrivateKey};
+use omni_membership::{FabricName, MAX_BINDING_LEN, PrivateKey};
 use prost::Message as _;
 use sha2::Sha512;
 
@@ -35,7 +35,7 @@ pub(super) fn padded(
     binding: &[u8],
 ) -> Result<Vec<u8>, Failure> {
     let mut body = Signed::decode(binding)?.body;
-    let len = MAX_RECORD_LEN.saturating_sub(AROUND + body.len());
+    let len = MAX_BINDING_LEN.saturating_sub(AROUND + body.len());
     // Field 100 of octets, with a length of three octets.
     body.extend([0xa2, 0x06]);
     body.extend([
@@ -89,7 +89,7 @@ mod tests {
             let padded = padded(&fabric.name, &member.private, &binding).expect("a record");
             let read = Binding::verify(&padded, &fabric.name).expect("signed by its member");
             assert_eq!((read.sequence, read.public_key), (7, member.public));
-            assert!(padded.len() > MAX_RECORD_LEN - AROUND && padded.len() <= MAX_RECORD_LEN);
+            assert!(padded.len() > MAX_BINDING_LEN - AROUND && padded.len() <= MAX_BINDING_LEN);
             assert_eq!(read.octets(), padded, "it is kept as it came");
         }
     }
