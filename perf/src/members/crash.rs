@@ -158,6 +158,9 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     judged(&missed)
 }
 
+/// What a writer waits for after a refusal.
+const REFUSED_PAUSE: Duration = Duration::from_millis(5);
+
 /// A node that binds and withdraws.
 struct Writer {
     number: u32,
@@ -212,6 +215,9 @@ impl Writer {
             if refused == Refused::No {
                 self.shared.ledger.borrow_mut().acknowledge(about, sequence);
                 self.shared.busy.set(self.shared.busy.get() + 1);
+            } else {
+                // A refusal takes no write: all would be spent on asking for what others hold.
+                tokio::time::sleep(REFUSED_PAUSE).await;
             }
             match about {
                 About::Address(ip) => _ = under_way.remove(&ip),
