@@ -19,13 +19,14 @@
 //!
 //! | is appended only if | because |
 //! |---|---|
-//! | 5-tuple, Ethernet header with tags, DS field and TTL or hop limit, flow label, DF are the same | one header stands for all |
-//! | TCP: it has the next sequence number; acknowledgment, window and options are the same | the same |
-//! | IPv4: its id is the next one, or nobody may fragment it | segmentation counts ids up |
+//! | 5-tuple, Ethernet header with tags, DS field, TTL, flow label, DF are the same | one header |
+//! | TCP: acknowledgment, window, options are the same | one header |
+//! | TCP: it has the next sequence number | segmentation counts on |
+//! | IPv4: its id is the next one, or nobody may fragment it | segmentation counts on |
 //! | TCP: it has no FIN, SYN, RST, URG, and CWR at the first only | they are not said twice |
 //! | UDP: it has a checksum | its segments will |
 //! | it is as long as the first, or the last and shorter | segments have one length |
-//! | no IPv4 options, extension headers, fragments or padding | they would be lost |
+//! | it has no IPv4 options, extension headers, padding, and is no fragment | they would be lost |
 //! | the packet stays within 65,535 octets and [`PIECES_MAX`] pieces | IP's length field |
 //!
 //! PSH, or being shorter, closes what it was appended to.

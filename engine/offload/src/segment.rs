@@ -225,7 +225,8 @@ impl SuperFrame {
     /// Copies a segment of `frame`, the super-frame, to the beginning of `out`: headers and
     /// payload. Gives its length.
     ///
-    /// `None` when there is no such segment, `frame` is shorter than was said, or `out` has no room.
+    /// `None` when there is no such segment, `frame` is shorter than was said, or `out` has no
+    /// room.
     #[inline]
     pub fn copy(&self, index: usize, frame: &[u8], out: &mut [u8]) -> Option<usize> {
         let payload = frame.get(self.payload(index))?;
@@ -390,7 +391,7 @@ fn ipv6(packet: &[u8], packet_len: usize) -> Result<(usize, u8), SegmentError> {
         return Err(SegmentError::Length);
     }
     let (mut offset, mut next) = (IPV6_LEN, header[IPV6_NEXT_HEADER]);
-    for _ in 0..EXTENSIONS_MAX {
+    for _ in 0..=EXTENSIONS_MAX {
         if !matches!(next, HOP_BY_HOP | ROUTING | DESTINATION) {
             return Ok((offset, next));
         }

@@ -20,15 +20,32 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Addresses that no interface of the test has.
 const MACS: [u8; 12] = [2, 0x0f, 0, 0, 0, 2, 2, 0x0f, 0, 0, 0, 1];
 
+/// What frames are made of.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    v6: bool,
+    udp: bool,
+    tagged: bool,
+    /// TCP: whether the first of them has CWR.
+    reduced: bool,
+}
+
 /// A segment or datagram with a payload of `len` octets, number `at` of its flow.
-fn frame(v6: bool, udp: bool, tagged: bool, at: usize, before: usize, len: usize) -> Vec<u8> {
+fn frame(kind: Kind, at: usize, before: usize, len: usize) -> Vec<u8> {
+    let Kind {
+        v6,
+        udp,
+        tagged,
+        reduced,
+    } = kind;
     let mut segment = vec![0x9c, 0x40, 0x01, 0xbb];
     if udp {
         segment.extend((8 + len as u16).to_be_bytes());
         segment.extend([0, 0]);
     } else {
         segment.extend((before as u32).wrapping_sub(5000).to_be_bytes());
-        segment.extend([1, 2, 3, 4, 0x80, 0x10, 0x12, 0x34, 0, 0, 0, 0]);
+        let flags = if reduced && at == 0 { 0x90 } else { 0x10 };
+        segment.extend([1, 2, 3, 4, 0x80, flags, 0x12, 0x34, 0, 0, 0, 0]);
         segment.extend([1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]);
     }
     segment.extend((0..len).map(|octet| (octet * 13 + at) as u8));
@@ -62,10 +79,10 @@ fn frame(v6: bool, udp: bool, tagged: bool, at: usize, before: usize, len: usize
 }
 
 /// Frames of that kind that make one super-frame: equally long, and a shorter one.
-fn flight(v6: bool, udp: bool, tagged: bool) -> Vec<Vec<u8>> {
+fn flight(kind: Kind) -> Vec<Vec<u8>> {
     let lengths = [1200; 39].into_iter().chain([77]);
     let made = lengths.enumerate();
-    made.map(|(at, len)| frame(v6, udp, tagged, at, at * 1200, len))
+    made.map(|(at, len)| frame(kind, at, at * 1200, len))
         .collect()
 }
 
@@ -103,9 +120,14 @@ fn the_kernel_cuts_what_was_coalesced_into_what_it_was() {
     namespace.ip("link set bridge up");
     let [tap_in, tap_out] = &mut taps;
     let mut coalescer = Coalescer::new(true);
-    for case in 0..8 {
-        let (v6, udp, tagged) = (case & 1 != 0, case & 2 != 0, case & 4 != 0);
-        let sent = flight(v6, udp, tagged);
+    for case in 0..16 {
+        let kind = Kind {
+            v6: case & 1 != 0,
+            udp: case & 2 != 0,
+            tagged: case & 4 != 0,
+            reduced: case & 8 != 0,
+        };
+        let sent = flight(kind);
         let mut written = 0;
         let mut out = |coalesced: Coalesced<'_>| {
             let Coalesced::Group(group) = coalesced else {
@@ -123,9 +145,9 @@ fn the_kernel_cuts_what_was_coalesced_into_what_it_was() {
         coalescer.flush(&mut out);
         assert_eq!(written, 1, "one super-frame");
         let received = collect(tap_out, sent.len());
-        assert_eq!(received.len(), sent.len(), "v6 {v6} udp {udp} tag {tagged}");
+        assert_eq!(received.len(), sent.len(), "{kind:?}");
         for (at, (received, sent)) in received.iter().zip(&sent).enumerate() {
-            assert_eq!(received, sent, "v6 {v6} udp {udp} tag {tagged}: {at}");
+            assert_eq!(received, sent, "{kind:?}: {at}");
         }
     }
 }

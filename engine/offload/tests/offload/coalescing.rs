@@ -296,6 +296,20 @@ fn a_datagram_without_a_checksum_goes_alone() {
     assert_eq!(damaged(&udp(&[]), |frame| frame[40..42].fill(0)).len(), 3);
     let other_length = |frame: &mut Vec<u8>| frame[39] -= 1;
     assert_eq!(damaged(&udp(&[]), other_length).len(), 3);
+    // One that sums to ones without any: as if its 0 were a checksum that is right.
+    let mut frames = stream(&udp(&[]), &[100; 3]);
+    let is_all_ones = |frame: &Frame| frame.octets()[40..42] == [0xff, 0xff];
+    let found = (0..=u16::MAX).any(|value| {
+        frames[1].payload[..2].copy_from_slice(&value.to_be_bytes());
+        is_all_ones(&frames[1])
+    });
+    assert!(found, "one of all words does");
+    assert_eq!(grouped_with(true, &frames), [3]);
+    let mut burst: Vec<Vec<u8>> = frames.iter().map(Frame::octets).collect();
+    burst[1][40..42].fill(0);
+    let made = run(&mut Coalescer::new(true), &burst);
+    assert_eq!(restored(&made), burst);
+    assert_eq!(made.len(), 3);
 }
 
 #[test]

@@ -263,8 +263,23 @@ fn headers_that_say_they_are_too_short_or_too_long_are_refused() {
     assert!(long.header_len() > HEADERS_MAX);
     assert_eq!(error(&long, 1000), Some(SegmentError::HeadersTooLong));
     let mut many = tcp(&[1; 3000]).over_v6();
-    many.extensions = vec![(60, vec![0; 8]); 9];
+    many.extensions = vec![(60, vec![0; 8]); 8];
+    assert_eq!(error(&many, 1000), None);
+    many.extensions.push((60, vec![0; 8]));
     assert_eq!(error(&many, 1000), Some(SegmentError::HeadersTooLong));
+}
+
+#[test]
+fn octets_behind_the_frame_are_no_headers_of_it() {
+    let frame = Frame {
+        tcp_options: vec![1; 40],
+        ..tcp(&[1; 3])
+    };
+    let mut octets = frame.partial();
+    let frame_len = frame.header_len() - 4;
+    octets[16..18].copy_from_slice(&(frame_len as u16 - 14).to_be_bytes());
+    let refused = SuperFrame::parse(&frame.vnet(1000), &octets, frame_len).err();
+    assert_eq!(refused, Some(SegmentError::HeadersCut));
 }
 
 #[test]
