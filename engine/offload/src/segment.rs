@@ -231,11 +231,10 @@ impl SuperFrame {
     pub fn copy(&self, index: usize, frame: &[u8], out: &mut [u8]) -> Option<usize> {
         let payload = frame.get(self.payload(index))?;
         let end = self.header_len + payload.len();
-        let place = out.get_mut(self.header_len..end)?;
+        let (header, place) = out.get_mut(..end)?.split_at_mut(self.header_len);
+        // Summed first, a payload is in the nearest cache when it is copied.
+        self.write_header(index, payload, header)?;
         place.copy_from_slice(payload);
-        // What was just written is summed, as it is in the nearest cache.
-        let (head, place) = out.split_at_mut(self.header_len);
-        self.write_header(index, &place[..payload.len()], head)?;
         Some(end)
     }
 
