@@ -3,8 +3,8 @@
 //! On a shared machine absolute times say little. Every figure here is a ratio between things that
 //! ran in turn, in one go: the bare AEAD of `ring`, and the whole way of a frame through the data
 //! path in memory; or what a frame of nobody's costs where the driver drops it, and where a worker
-//! does; or the replay window with and without atomics. The median over many short rounds is
-//! printed, and the spread beside it.
+//! does; or the replay window with and without atomics; or what is done with super-frames, and a
+//! copy of them. The median over many short rounds is printed, and the spread beside it.
 //!
 //! `flood`, `record`, `connect` and `drop` are the tools of `lab/attack.py`, which measures in the
 //! same manner what a node under attack still carries.
@@ -17,6 +17,7 @@ mod flood;
 mod hostile;
 mod keys;
 mod members;
+mod offload;
 mod record;
 mod replay;
 mod rounds;
@@ -72,6 +73,16 @@ enum What {
         #[arg(long, default_value_t = 200, value_parser = parse_rounds)]
         rounds: u32,
     },
+    /// Nanoseconds to cut a super-frame of 64 KB and to coalesce a burst of 44 frames, beside a
+    /// copy of the same octets. Fails where either takes longer than so many copies.
+    Offload {
+        /// Rounds of each contender, which take turns: 10 to 100000.
+        #[arg(long, default_value_t = 200, value_parser = parse_rounds)]
+        rounds: u32,
+        /// How many copies either may take, in the median.
+        #[arg(long, default_value_t = 3.0)]
+        most: f64,
+    },
 }
 
 fn parse_rounds(text: &str) -> Result<u32, String> {
@@ -94,6 +105,7 @@ fn main() -> ExitCode {
             replay::run(rounds);
             Ok(())
         }
+        What::Offload { rounds, most } => offload::run(rounds, most),
         What::Steering { rounds } => steering::run(rounds),
         What::Flood(arguments) => flood::run(&arguments),
         What::Record(arguments) => record::run(&arguments),
