@@ -1,0 +1,144 @@
+//! One message as the kernels see it, and the units of work that it is cut into.
+
+use omni_wire::limits::{AAD_LEN, HEADER_LEN, TAG_LEN};
+
+use crate::{OpenJob, SealJob};
+
+/// Octets of a ChaCha20 block.
+pub(crate) const BLOCK: usize = 64;
+
+/// A message in its buffer. Its payload goes from one place in it to another that is not later,
+/// block after block.
+pub(crate) struct Packet<'a> {
+    pub(crate) key: &'a [u32; 8],
+    /// Words 13 to 15 of the ChaCha20 state.
+    pub(crate) nonce: [u32; 3],
+    pub(crate) buffer: &'a mut [u8],
+    /// Where the payload is.
+    pub(crate) from: usize,
+    /// Where it goes; at most `from`.
+    pub(crate) to: usize,
+    /// Octets of payload.
+    pub(crate) len: usize,
+    /// Where the ciphertext is or will be: the header is right before it.
+    pub(crate) sealed_at: usize,
+}
+
+impl<'a> Packet<'a> {
+    pub(crate) fn to_seal(job: &'a mut SealJob<'_>) -> Self {
+        let from = job.plaintext_offset;
+        assert!(from >= HEADER_LEN, "the header's octets are not plaintext");
+        let len = job.message.len() - from;
+        Self::new(&job.key.words, job.message, from, HEADER_LEN, len, HEADER_LEN)
+    }
+
+    pub(crate) fn to_open(job: &'a mut OpenJob<'_>) -> Self {
+        let from = job.header_offset + HEADER_LEN;
+        let len = job.frame.len() - from;
+        Self::new(&job.key.words, job.frame, from, 0, len, from)
+    }
+
+    fn new(
+        key: &'a [u32; 8],
+        buffer: &'a mut [u8],
+        from: usize,
+        to: usize,
+        len: usize,
+        sealed_at: usize,
+    ) -> Self {
+        let mut packet = Self {
+            key,
+            nonce: [0; 3],
+            buffer,
+            from,
+            to,
+            len,
+            sealed_at,
+        };
+        // Two zero octets, then lane and counter (octets 6 to 15 of the header).
+        let [first, second] = packet.aad();
+        packet.nonce = [
+            ((first >> 48) << 16) as u32,
+            second as u32,
+            (second >> 32) as u32,
+        ];
+        packet
+    }
+
+    fn header_word(&self, at: usize) -> u64 {
+        let at = self.sealed_at - HEADER_LEN + at;
+        let octets = self.buffer[at..].first_chunk().expect("a whole header");
+        u64::from_le_bytes(*octets)
+    }
+
+    /// The associated data as little-endian words.
+    pub(crate) fn aad(&self) -> [u64; 2] {
+        [self.header_word(0), self.header_word(8)]
+    }
+
+    /// The tag of the message as little-endian words.
+    pub(crate) fn tag(&self) -> [u64; 2] {
+        [self.header_word(AAD_LEN), self.header_word(AAD_LEN + 8)]
+    }
+
+    pub(crate) fn set_tag(&mut self, tag: [u64; 2]) {
+        let slot = &mut self.buffer[self.sealed_at - TAG_LEN..self.sealed_at];
+        let (low, high) = slot.split_at_mut(8);
+        low.copy_from_slice(&tag[0].to_le_bytes());
+        high.copy_from_slice(&tag[1].to_le_bytes());
+    }
+
+    pub(crate) fn ciphertext(&self) -> &[u8] {
+        &self.buffer[self.sealed_at..][..self.len]
+    }
+
+    /// Blocks of payload, the last of which may be short.
+    pub(crate) fn blocks(&self) -> usize {
+        self.len.div_ceil(BLOCK)
+    }
+
+    /// Octets of payload block `block` that there are, at most a block's.
+    pub(crate) fn block_len(&self, block: usize) -> usize {
+        (self.len - block * BLOCK).min(BLOCK)
+    }
+
+    /// Moves one block of payload and applies its keystream.
+    pub(crate) fn xor_block(&mut self, block: usize, keystream: &[u8; BLOCK]) {
+        let (at, len) = (block * BLOCK, self.block_len(block));
+        let mut text = [0; BLOCK];
+        text[..len].copy_from_slice(&self.buffer[self.from + at..][..len]);
+        for (text, key) in text.iter_mut().zip(keystream) {
+            *text ^= key;
+        }
+        self.buffer[self.to + at..][..len].copy_from_slice(&text[..len]);
+    }
+}
+
+/// One ChaCha20 block of one packet: what one lane of a pass works out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unit {
+    /// Which packet of the batch.
+    pub(crate) packet: usize,
+    /// The counter: 0 makes the Poly1305 key, 1 is for the first block of the payload.
+    pub(crate) counter: u32,
+}
+
+impl Unit {
+    /// The block of the payload that it is for.
+    pub(crate) fn block(self) -> usize {
+        self.counter as usize - 1
+    }
+}
+
+/// What a Poly1305 accumulator takes in: whole blocks of 16 octets.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Strand<'a> {
+    /// The one-time key: r, not yet clamped, and s.
+    pub(crate) key: [u64; 4],
+    /// A block before the data.
+    pub(crate) first: Option<[u64; 2]>,
+    /// Filled up with zeros to a whole block.
+    pub(crate) data: &'a [u8],
+    /// A block after the data.
+    pub(crate) last: Option<[u64; 2]>,
+}
