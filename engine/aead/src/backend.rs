@@ -93,13 +93,17 @@ pub fn open_batch_with(backend: Backend, jobs: &mut [OpenJob<'_>]) {
 
 #[cfg(target_arch = "x86_64")]
 fn seal(kernel: impl Kernel, jobs: &mut [SealJob<'_>]) {
-    drive::seal(kernel, jobs.iter_mut().map(Packet::to_seal).collect());
+    let mut packets: ArrayVec<_, BATCH_MAX> = ArrayVec::new();
+    packets.extend(jobs.iter_mut().map(Packet::to_seal));
+    drive::seal(kernel, &mut packets);
 }
 
 #[cfg(target_arch = "x86_64")]
 fn open(kernel: impl Kernel, jobs: &mut [OpenJob<'_>]) {
-    let packets: ArrayVec<_, BATCH_MAX> = jobs.iter_mut().map(Packet::to_open).collect();
-    let verified = drive::open(kernel, packets);
+    let mut packets: ArrayVec<_, BATCH_MAX> = ArrayVec::new();
+    packets.extend(jobs.iter_mut().map(Packet::to_open));
+    let verified = drive::open(kernel, &mut packets);
+    drop(packets);
     for (i, job) in jobs.iter_mut().enumerate() {
         job.verified = verified >> i & 1 == 1;
     }

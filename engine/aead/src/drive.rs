@@ -24,6 +24,9 @@ use crate::BATCH_MAX;
 /// "expand 32-byte k" (RFC 8439 s.2.3).
 pub(crate) const SIGMA: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
 
+/// Strands that are authenticated beside each other.
+pub(crate) const GROUP: usize = 8;
+
 /// What a CPU's vector instructions are needed for.
 pub(crate) trait Kernel: Copy {
     /// ChaCha20 blocks of a pass, at most [`LANES_MAX`].
@@ -38,14 +41,12 @@ pub(crate) trait Kernel: Copy {
     /// The same for `LANES` blocks of one packet, or as many as there are, from block `first` on.
     fn xor_run(self, packet: &mut Packet<'_>, first: usize);
 
-    /// The Poly1305 tags of the strands. Fast where strands beside each other are of like length.
-    fn authenticate(self, strands: &[Strand<'_>], tags: &mut [[u64; 2]]);
+    /// The Poly1305 tags of the strands. Fast where they are of like length.
+    fn authenticate(self, strands: &[Strand<'_>; GROUP]) -> [[u64; 2]; GROUP];
 
     /// Overwrites what was secret, in a manner that is not optimised away.
     fn wipe(self, lanes: &mut Lanes, rows: &mut Rows);
 }
-
-type Batch<'a> = ArrayVec<Packet<'a>, BATCH_MAX>;
 
 /// A set of packets of a batch, a bit for each.
 type Set = u64;
@@ -53,27 +54,27 @@ type Set = u64;
 const _: () = assert!(BATCH_MAX <= Set::BITS as usize);
 
 /// Seals up to [`BATCH_MAX`] jobs.
-pub(crate) fn seal(kernel: impl Kernel, mut packets: Batch<'_>) {
+pub(crate) fn seal(kernel: impl Kernel, packets: &mut [Packet<'_>]) {
     let mut work = Work::new(kernel);
-    work.derive_keys(&packets);
-    work.apply_keystream(&mut packets, Set::MAX);
-    let tags = work.authenticate(&packets);
+    work.derive_keys(packets);
+    work.apply_keystream(packets, Set::MAX);
+    let tags = work.authenticate(packets);
     for (packet, tag) in packets.iter_mut().zip(tags) {
         packet.set_tag(tag);
     }
 }
 
 /// Opens up to [`BATCH_MAX`] jobs and says which tags verified.
-pub(crate) fn open(kernel: impl Kernel, mut packets: Batch<'_>) -> Set {
+pub(crate) fn open(kernel: impl Kernel, packets: &mut [Packet<'_>]) -> Set {
     let mut work = Work::new(kernel);
-    work.derive_keys(&packets);
-    let tags = work.authenticate(&packets);
+    work.derive_keys(packets);
+    let tags = work.authenticate(packets);
     let mut verified = 0;
     for (i, (packet, tag)) in packets.iter().zip(tags).enumerate() {
         let is_same = tag.as_slice().ct_eq(packet.tag().as_slice());
         verified |= Set::from(is_same.unwrap_u8()) << i;
     }
-    work.apply_keystream(&mut packets, verified);
+    work.apply_keystream(packets, verified);
     verified
 }
 
@@ -131,9 +132,9 @@ impl<K: Kernel> Work<K> {
 
     /// Applies the keystream to the payload of the packets in `set`.
     fn apply_keystream(&mut self, packets: &mut [Packet<'_>], set: Set) {
-        for (row, unit) in self.early.take() {
+        for (row, unit) in &self.early {
             if set >> unit.packet & 1 == 1 {
-                packets[unit.packet].xor_block(unit.block(), &self.rows.0[row]);
+                packets[unit.packet].xor_block(unit.block(), &self.rows.0[*row]);
             }
         }
         loop {
@@ -162,25 +163,27 @@ impl<K: Kernel> Work<K> {
 
     /// The tags of all packets.
     fn authenticate(&mut self, packets: &[Packet<'_>]) -> [[u64; 2]; BATCH_MAX] {
-        let mut order: ArrayVec<usize, BATCH_MAX> = (0..packets.len()).collect();
+        let mut order: [u8; BATCH_MAX] = core::array::from_fn(|i| i as u8);
+        let order = &mut order[..packets.len()];
         if !packets.is_sorted_by_key(|packet| packet.len) {
-            order.sort_unstable_by_key(|&packet| packets[packet].len);
+            order.sort_unstable_by_key(|&i| packets[usize::from(i)].len);
         }
-        let strands: ArrayVec<Strand<'_>, BATCH_MAX> = order
-            .iter()
-            .map(|&i| Strand {
-                key: self.keys[i],
-                first: Some(packets[i].aad()),
-                data: packets[i].ciphertext(),
-                last: Some([AAD_LEN as u64, packets[i].len as u64]),
-            })
-            .collect();
-        let mut sorted = [[0; 2]; BATCH_MAX];
-        self.kernel
-            .authenticate(&strands, &mut sorted[..strands.len()]);
         let mut tags = [[0; 2]; BATCH_MAX];
-        for (&i, tag) in order.iter().zip(sorted) {
-            tags[i] = tag;
+        for group in order.chunks(GROUP) {
+            let mut strands = [Strand::default(); GROUP];
+            for (strand, i) in strands.iter_mut().zip(group) {
+                let (i, packet) = (usize::from(*i), &packets[usize::from(*i)]);
+                *strand = Strand {
+                    key: self.keys[i],
+                    first: Some(packet.aad()),
+                    data: packet.ciphertext(),
+                    last: Some([AAD_LEN as u64, packet.len as u64]),
+                };
+            }
+            let group_tags = self.kernel.authenticate(&strands);
+            for (i, tag) in group.iter().zip(group_tags) {
+                tags[usize::from(*i)] = tag;
+            }
         }
         tags
     }

@@ -17,28 +17,25 @@ type Row = [__m512i; 4];
 /// The keystream of the lanes' states.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn keystream(lanes: &Lanes, rows: &mut Rows) {
-    let blocks = blocks(&initial(lanes));
-    for (row, block) in rows.0.iter_mut().zip(blocks) {
-        store(row, block);
-    }
+    pass(initial(lanes), |lane, block| store(&mut rows.0[lane], block));
 }
 
 /// Applies the keystream of each lane to its unit's block.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn xor_units(lanes: &Lanes, packets: &mut [Packet<'_>], units: &[Unit]) {
-    let blocks = blocks(&initial(lanes));
-    for (unit, keystream) in units.iter().zip(blocks) {
-        xor_block(&mut packets[unit.packet], unit.block(), keystream);
-    }
+    pass(initial(lanes), |lane, keystream| {
+        if let Some(unit) = units.get(lane) {
+            xor_block(&mut packets[unit.packet], unit.block(), keystream);
+        }
+    });
 }
 
-/// Applies the keystream to up to 16 blocks of a packet, from block `first` on.
+/// Applies the keystream to 16 blocks of a packet, from block `first` on. The last may be short.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn xor_run(packet: &mut Packet<'_>, first: usize) {
-    let blocks = blocks(&initial_run(packet, first));
-    for (block, keystream) in (first..packet.blocks()).zip(blocks) {
-        xor_block(packet, block, keystream);
-    }
+    pass(initial_run(packet, first), |lane, keystream| {
+        xor_block(packet, first + lane, keystream);
+    });
 }
 
 #[inline]
@@ -81,28 +78,32 @@ fn sigma() -> Row {
     SIGMA.map(|word| _mm512_set1_epi32(word.cast_signed()))
 }
 
-/// All 20 rounds and the sum with the initial state; a whole block in each register.
+/// All 20 rounds and the sum with the initial state. Hands out each lane's block.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn blocks(initial: &[Row; 4]) -> [__m512i; 16] {
-    let [mut a, mut b, mut c, mut d] = *initial;
+fn pass(initial: [Row; 4], mut each: impl FnMut(usize, __m512i)) {
+    let [mut a, mut b, mut c, mut d] = initial;
     for _ in 0..10 {
-        quarter_rounds(&mut a, &mut b, &mut c, &mut d);
-        // The diagonals are columns of rows that are turned, which costs nothing.
-        b.rotate_left(1);
-        c.rotate_left(2);
-        d.rotate_left(3);
-        quarter_rounds(&mut a, &mut b, &mut c, &mut d);
-        b.rotate_right(1);
-        c.rotate_right(2);
-        d.rotate_right(3);
+        [a, b, c, d] = quarter_rounds(a, b, c, d);
+        // The diagonals are columns of rows that are turned, which costs nothing. `rotate_left` of
+        // a slice would go through memory.
+        b = [b[1], b[2], b[3], b[0]];
+        c = [c[2], c[3], c[0], c[1]];
+        d = [d[3], d[0], d[1], d[2]];
+        [a, b, c, d] = quarter_rounds(a, b, c, d);
+        b = [b[3], b[0], b[1], b[2]];
+        c = [c[2], c[3], c[0], c[1]];
+        d = [d[1], d[2], d[3], d[0]];
     }
-    transpose([
+    let blocks = transpose([
         sum(a, initial[0]),
         sum(b, initial[1]),
         sum(c, initial[2]),
         sum(d, initial[3]),
-    ])
+    ]);
+    for (lane, block) in blocks.into_iter().enumerate() {
+        each(lane, block);
+    }
 }
 
 #[inline]
@@ -113,23 +114,21 @@ fn sum(a: Row, b: Row) -> Row {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn quarter_rounds(a: &mut Row, b: &mut Row, c: &mut Row, d: &mut Row) {
-    step::<16>(a, b, d);
-    step::<12>(c, d, b);
-    step::<8>(a, b, d);
-    step::<7>(c, d, b);
+fn quarter_rounds(mut a: Row, mut b: Row, mut c: Row, mut d: Row) -> [Row; 4] {
+    (a, d) = step::<16>(a, b, d);
+    (c, b) = step::<12>(c, d, b);
+    (a, d) = step::<8>(a, b, d);
+    (c, b) = step::<7>(c, d, b);
+    [a, b, c, d]
 }
 
 /// `x += y; z = (z ^ x) <<< BITS` in four columns.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn step<const BITS: i32>(x: &mut Row, y: &Row, z: &mut Row) {
-    for i in 0..4 {
-        x[i] = _mm512_add_epi32(x[i], y[i]);
-    }
-    for i in 0..4 {
-        z[i] = _mm512_rol_epi32::<BITS>(_mm512_xor_si512(z[i], x[i]));
-    }
+fn step<const BITS: i32>(x: Row, y: Row, z: Row) -> (Row, Row) {
+    let x = sum(x, y);
+    let z = [0, 1, 2, 3].map(|i| _mm512_rol_epi32::<BITS>(_mm512_xor_si512(z[i], x[i])));
+    (x, z)
 }
 
 /// From words of all lanes to lanes with all their words.

@@ -12,7 +12,7 @@ use core::arch::x86_64::{
     _mm512_setzero_si512, _mm512_storeu_si512,
 };
 
-use crate::drive::Kernel;
+use crate::drive::{GROUP, Kernel};
 use crate::lanes::{Lanes, Rows};
 use crate::packet::{Packet, Strand, Unit};
 
@@ -49,9 +49,9 @@ impl Kernel for Avx512 {
         unsafe { chacha::xor_run(packet, first) }
     }
 
-    fn authenticate(self, strands: &[Strand<'_>], tags: &mut [[u64; 2]]) {
+    fn authenticate(self, strands: &[Strand<'_>; GROUP]) -> [[u64; 2]; GROUP] {
         // SAFETY: `self` says that the CPU has the features.
-        unsafe { poly::authenticate(strands, tags) }
+        unsafe { poly::authenticate(strands) }
     }
 
     fn wipe(self, lanes: &mut Lanes, rows: &mut Rows) {

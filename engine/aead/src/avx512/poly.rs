@@ -19,10 +19,11 @@ use core::arch::x86_64::{
 };
 
 use super::{load, load_part, load_quads, store_quads};
+use crate::drive::GROUP;
 use crate::packet::{BLOCK, Strand};
 
 /// Strands that are worked on at once.
-const LANES: usize = 8;
+const LANES: usize = GROUP;
 /// Octets of a Poly1305 block.
 const STEP: usize = 16;
 
@@ -51,15 +52,9 @@ struct Sums {
 
 /// The tag of every strand.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
-pub(super) fn authenticate(strands: &[Strand<'_>], tags: &mut [[u64; 2]]) {
-    for (strands, tags) in strands.chunks(LANES).zip(tags.chunks_mut(LANES)) {
-        let mut group = [Strand::default(); LANES];
-        group[..strands.len()].copy_from_slice(strands);
-        let [low, high] = finish(absorb(&group), &group);
-        for (lane, tag) in tags.iter_mut().enumerate() {
-            *tag = [low[lane], high[lane]];
-        }
-    }
+pub(super) fn authenticate(group: &[Strand<'_>; LANES]) -> [[u64; 2]; LANES] {
+    let [low, high] = finish(absorb(group), group);
+    core::array::from_fn(|lane| [low[lane], high[lane]])
 }
 
 /// The accumulators after all that the strands have.
@@ -255,7 +250,7 @@ fn words(blocks: [Option<[u64; 2]>; LANES]) -> [__m512i; 2] {
 
 /// Reduces the accumulators fully and adds s: low and high words of the tags.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512ifma")]
 fn finish(h: Limbs, group: &[Strand<'_>; LANES]) -> [[u64; LANES]; 2] {
     let (mask_44, mask_42) = (splat(MASK_44), splat(MASK_42));
     // Twice around, so that every limb is in its bounds.
@@ -320,12 +315,9 @@ impl Limbs {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512ifma")]
     fn factor(self) -> Factor {
-        let twenty = |limb: __m512i| {
-            let four = _mm512_slli_epi64::<2>(limb);
-            _mm512_add_epi64(four, _mm512_slli_epi64::<2>(four))
-        };
+        let twenty = |limb| _mm512_madd52lo_epu64(zero(), limb, splat(20));
         Factor {
             limbs: self.0,
             folded: [twenty(self.0[1]), twenty(self.0[2])],
@@ -334,16 +326,15 @@ impl Limbs {
 
     /// Hands on what is beyond each limb, from the lowest to the topmost and back to the lowest.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512ifma")]
     fn carried_once(self) -> Self {
         let [l0, l1, l2] = self.0;
         let (mask_44, mask_42) = (splat(MASK_44), splat(MASK_42));
         let l1 = _mm512_add_epi64(l1, _mm512_srli_epi64::<44>(l0));
         let l2 = _mm512_add_epi64(l2, _mm512_srli_epi64::<44>(l1));
         let beyond = _mm512_srli_epi64::<42>(l2);
-        let five = _mm512_add_epi64(beyond, _mm512_slli_epi64::<2>(beyond));
         Self([
-            _mm512_add_epi64(_mm512_and_si512(l0, mask_44), five),
+            _mm512_madd52lo_epu64(_mm512_and_si512(l0, mask_44), beyond, splat(5)),
             _mm512_and_si512(l1, mask_44),
             _mm512_and_si512(l2, mask_42),
         ])
@@ -394,17 +385,13 @@ impl Sums {
 
     /// Puts the halves together and hands on what is beyond each limb.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512ifma")]
     fn carried(self) -> Limbs {
         let [low0, low1, low2] = self.low;
         let [high0, high1, high2] = self.high;
-        // 2^88 2^52 = 2^130 2^10 = 5 * 2^10
-        let folded = _mm512_add_epi64(
-            _mm512_slli_epi64::<10>(high2),
-            _mm512_slli_epi64::<12>(high2),
-        );
         let limbs = Limbs([
-            _mm512_add_epi64(low0, folded),
+            // 2^88 2^52 = 2^130 2^10 = 5 * 2^10; the product is below 2^52.
+            _mm512_madd52lo_epu64(low0, high2, splat(5 << 10)),
             _mm512_add_epi64(low1, _mm512_slli_epi64::<8>(high0)),
             _mm512_add_epi64(low2, _mm512_slli_epi64::<8>(high1)),
         ]);
