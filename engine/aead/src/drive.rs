@@ -18,14 +18,11 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
 use crate::lanes::{LANES_MAX, Lanes, Rows};
-use crate::packet::{Packet, Strand, Unit};
+use crate::packet::{Blocks, Packet, STRANDS, Strands, Unit};
 use crate::BATCH_MAX;
 
 /// "expand 32-byte k" (RFC 8439 s.2.3).
 pub(crate) const SIGMA: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
-
-/// Strands that are authenticated beside each other.
-pub(crate) const GROUP: usize = 8;
 
 /// What a CPU's vector instructions are needed for.
 pub(crate) trait Kernel: Copy {
@@ -42,38 +39,40 @@ pub(crate) trait Kernel: Copy {
     fn xor_run(self, packet: &mut Packet<'_>, first: usize);
 
     /// The Poly1305 tags of the strands. Fast where they are of like length.
-    fn authenticate(self, strands: &[Strand<'_>; GROUP]) -> [[u64; 2]; GROUP];
+    fn authenticate(self, strands: &Strands<'_>) -> Blocks;
 
     /// Overwrites what was secret, in a manner that is not optimised away.
-    fn wipe(self, lanes: &mut Lanes, rows: &mut Rows);
+    fn wipe_lanes(self, lanes: &mut Lanes);
+
+    /// As [`Self::wipe_lanes`].
+    fn wipe_rows(self, rows: &mut Rows);
 }
 
 /// A set of packets of a batch, a bit for each.
 type Set = u64;
 
+/// What a pass works on.
+type Units = ArrayVec<Unit, LANES_MAX>;
+
 const _: () = assert!(BATCH_MAX <= Set::BITS as usize);
 
-/// Seals up to [`BATCH_MAX`] jobs.
+/// Seals up to [`BATCH_MAX`] packets.
 pub(crate) fn seal(kernel: impl Kernel, packets: &mut [Packet<'_>]) {
     let mut work = Work::new(kernel);
     work.derive_keys(packets);
     work.apply_keystream(packets, Set::MAX);
-    let tags = work.authenticate(packets);
-    for (packet, tag) in packets.iter_mut().zip(tags) {
-        packet.set_tag(tag);
-    }
+    work.authenticate(packets, |_, packet, tag| packet.set_tag(tag));
 }
 
-/// Opens up to [`BATCH_MAX`] jobs and says which tags verified.
+/// Opens up to [`BATCH_MAX`] packets and says which tags verified.
 pub(crate) fn open(kernel: impl Kernel, packets: &mut [Packet<'_>]) -> Set {
     let mut work = Work::new(kernel);
     work.derive_keys(packets);
-    let tags = work.authenticate(packets);
     let mut verified = 0;
-    for (i, (packet, tag)) in packets.iter().zip(tags).enumerate() {
+    work.authenticate(packets, |i, packet, tag| {
         let is_same = tag.as_slice().ct_eq(packet.tag().as_slice());
         verified |= Set::from(is_same.unwrap_u8()) << i;
-    }
+    });
     work.apply_keystream(packets, verified);
     verified
 }
@@ -81,25 +80,28 @@ pub(crate) fn open(kernel: impl Kernel, packets: &mut [Packet<'_>]) -> Set {
 /// What is worked out for a batch, and wiped afterwards.
 struct Work<K: Kernel> {
     kernel: K,
-    lanes: Lanes,
+    /// What this pass and the next work on: see [`Lanes`]. What was just written word by word is
+    /// slow to be read as vectors, so the next is prepared before this one runs.
+    passes: [(Lanes, Units); 2],
     rows: Rows,
     /// The one-time Poly1305 keys.
-    keys: [[u64; 4]; BATCH_MAX],
-    /// How many of them there are.
-    count: usize,
+    keys: ArrayVec<[u64; 4], BATCH_MAX>,
     /// Payload units whose keystream is in `rows` already, each with its row.
     early: ArrayVec<(usize, Unit), LANES_MAX>,
     heads: Heads,
 }
 
 impl<K: Kernel> Work<K> {
+    #[inline]
     fn new(kernel: K) -> Self {
         Self {
             kernel,
-            lanes: Lanes::new(),
+            passes: [
+                (Lanes::new(), Units::new()),
+                (Lanes::new(), Units::new()),
+            ],
             rows: Rows([[0; 64]; LANES_MAX]),
-            keys: [[0; 4]; BATCH_MAX],
-            count: 0,
+            keys: ArrayVec::new(),
             early: ArrayVec::new(),
             heads: Heads::default(),
         }
@@ -107,53 +109,56 @@ impl<K: Kernel> Work<K> {
 
     /// Works out the one-time keys, and in lanes that are free the keystream of first blocks.
     fn derive_keys(&mut self, packets: &[Packet<'_>]) {
+        let (mut now, mut next) = (0, 1);
+        self.prepare_keys(now, packets, 0);
         for first in (0..packets.len()).step_by(K::LANES) {
-            let last = packets.len().min(first + K::LANES);
-            let mut units: ArrayVec<Unit, LANES_MAX> = (first..last)
-                .map(|packet| Unit { packet, counter: 0 })
-                .collect();
-            while units.len() < K::LANES {
-                let Some(unit) = self.heads.next::<K>(packets, Set::MAX) else {
-                    break;
-                };
-                self.early.push((units.len(), unit));
-                units.push(unit);
-            }
-            self.lanes.fill(packets, &units);
-            self.kernel.keystream(&self.lanes, &mut self.rows);
-            for (key, row) in self.keys[first..last].iter_mut().zip(&self.rows.0) {
+            self.prepare_keys(next, packets, first + K::LANES);
+            self.kernel.keystream(&self.passes[now].0, &mut self.rows);
+            let count = K::LANES.min(packets.len() - first);
+            for row in &self.rows.0[..count] {
+                let mut key = [0; 4];
                 for (word, octets) in key.iter_mut().zip(row.as_chunks().0) {
                     *word = u64::from_le_bytes(*octets);
                 }
+                self.keys.push(key);
             }
+            (now, next) = (next, now);
         }
-        self.count = packets.len();
+    }
+
+    /// Blocks 0 of the packets from `first` on, and in lanes that are free first payload blocks.
+    #[inline]
+    fn prepare_keys(&mut self, pass: usize, packets: &[Packet<'_>], first: usize) {
+        let last = packets.len().min(first + K::LANES);
+        let (lanes, units) = &mut self.passes[pass];
+        units.clear();
+        units.extend((first..last).map(|packet| Unit::new(packet, 0)));
+        let keys = units.len();
+        if keys > 0 {
+            self.heads.take::<K>(packets, Set::MAX, units);
+        }
+        self.early.extend(units.iter().copied().enumerate().skip(keys));
+        lanes.fill(packets, units);
     }
 
     /// Applies the keystream to the payload of the packets in `set`.
     fn apply_keystream(&mut self, packets: &mut [Packet<'_>], set: Set) {
         for (row, unit) in &self.early {
-            if set >> unit.packet & 1 == 1 {
-                packets[unit.packet].xor_block(unit.block(), &self.rows.0[*row]);
+            if set >> unit.packet() & 1 == 1 {
+                packets[unit.packet()].xor_block(unit.block(), &self.rows.0[*row]);
             }
         }
-        loop {
-            let mut units: ArrayVec<Unit, LANES_MAX> = ArrayVec::new();
-            while units.len() < K::LANES {
-                let Some(unit) = self.heads.next::<K>(packets, set) else {
-                    break;
-                };
-                units.push(unit);
-            }
-            if units.is_empty() {
-                break;
-            }
-            self.lanes.fill(packets, &units);
-            self.kernel.xor_units(&self.lanes, packets, &units);
+        let (mut now, mut next) = (0, 1);
+        self.prepare_heads(now, packets, set);
+        while !self.passes[now].1.is_empty() {
+            self.prepare_heads(next, packets, set);
+            let (lanes, units) = &self.passes[now];
+            self.kernel.xor_units(lanes, packets, units);
+            (now, next) = (next, now);
         }
         for (i, packet) in packets.iter_mut().enumerate() {
             let blocks = packet.blocks();
-            if set >> i & 1 == 1 {
+            if blocks >= K::LANES && set >> i & 1 == 1 {
                 for first in (blocks % K::LANES..blocks).step_by(K::LANES) {
                     self.kernel.xor_run(packet, first);
                 }
@@ -161,38 +166,61 @@ impl<K: Kernel> Work<K> {
         }
     }
 
-    /// The tags of all packets.
-    fn authenticate(&mut self, packets: &[Packet<'_>]) -> [[u64; 2]; BATCH_MAX] {
-        let mut order: [u8; BATCH_MAX] = core::array::from_fn(|i| i as u8);
-        let order = &mut order[..packets.len()];
+    #[inline]
+    fn prepare_heads(&mut self, pass: usize, packets: &[Packet<'_>], set: Set) {
+        let (lanes, units) = &mut self.passes[pass];
+        units.clear();
+        self.heads.take::<K>(packets, set, units);
+        lanes.fill(packets, units);
+    }
+
+    /// Works out the tags of all packets and hands out each, with the packet's place in the batch.
+    fn authenticate<'a>(
+        &mut self,
+        packets: &mut [Packet<'a>],
+        mut each: impl FnMut(usize, &mut Packet<'a>, [u64; 2]),
+    ) {
+        let mut order: ArrayVec<u8, BATCH_MAX> = (0..packets.len() as u8).collect();
         if !packets.is_sorted_by_key(|packet| packet.len) {
             order.sort_unstable_by_key(|&i| packets[usize::from(i)].len);
         }
-        let mut tags = [[0; 2]; BATCH_MAX];
-        for group in order.chunks(GROUP) {
-            let mut strands = [Strand::default(); GROUP];
-            for (strand, i) in strands.iter_mut().zip(group) {
-                let (i, packet) = (usize::from(*i), &packets[usize::from(*i)]);
-                *strand = Strand {
-                    key: self.keys[i],
-                    first: Some(packet.aad()),
-                    data: packet.ciphertext(),
-                    last: Some([AAD_LEN as u64, packet.len as u64]),
-                };
-            }
-            let group_tags = self.kernel.authenticate(&strands);
-            for (i, tag) in group.iter().zip(group_tags) {
-                tags[usize::from(*i)] = tag;
+        for group in order.chunks(STRANDS) {
+            let [low, high] = self.kernel.authenticate(&self.strands(packets, group));
+            for (lane, i) in group.iter().enumerate() {
+                let i = usize::from(*i);
+                each(i, &mut packets[i], [low[lane], high[lane]]);
             }
         }
-        tags
+    }
+
+    #[inline]
+    fn strands<'a>(&self, packets: &'a [Packet<'_>], group: &[u8]) -> Strands<'a> {
+        let mut strands = Strands::default();
+        for (lane, i) in group.iter().enumerate().take(STRANDS) {
+            let (key, packet) = (&self.keys[usize::from(*i)], &packets[usize::from(*i)]);
+            let aad = packet.aad();
+            for half in 0..2 {
+                strands.r[half][lane] = key[half];
+                strands.s[half][lane] = key[2 + half];
+                strands.first[half][lane] = aad[half];
+            }
+            strands.last[0][lane] = AAD_LEN as u64;
+            strands.last[1][lane] = packet.len as u64;
+            strands.data[lane] = packet.ciphertext();
+        }
+        strands.has_first = u8::MAX >> (STRANDS - group.len());
+        strands.has_last = strands.has_first;
+        strands
     }
 }
 
 impl<K: Kernel> Drop for Work<K> {
     fn drop(&mut self) {
-        self.kernel.wipe(&mut self.lanes, &mut self.rows);
-        for key in &mut self.keys[..self.count] {
+        for (lanes, _) in &mut self.passes {
+            self.kernel.wipe_lanes(lanes);
+        }
+        self.kernel.wipe_rows(&mut self.rows);
+        for key in &mut self.keys {
             key.zeroize();
         }
     }
@@ -206,15 +234,19 @@ struct Heads {
 }
 
 impl Heads {
-    fn next<K: Kernel>(&mut self, packets: &[Packet<'_>], set: Set) -> Option<Unit> {
-        loop {
-            let packet = packets.get(self.packet)?;
-            if set >> self.packet & 1 == 1 && self.block < packet.blocks() % K::LANES {
-                self.block += 1;
-                return Some(Unit {
-                    packet: self.packet,
-                    counter: self.block as u32,
-                });
+    /// Adds units to a pass until it is full or there are none.
+    #[inline]
+    fn take<K: Kernel>(&mut self, packets: &[Packet<'_>], set: Set, units: &mut Units) {
+        while let Some(packet) = packets.get(self.packet) {
+            if set >> self.packet & 1 == 1 {
+                let end = packet.blocks() % K::LANES;
+                while self.block < end {
+                    if units.len() >= K::LANES {
+                        return;
+                    }
+                    self.block += 1;
+                    units.push(Unit::new(self.packet, self.block));
+                }
             }
             self.packet += 1;
             self.block = 0;

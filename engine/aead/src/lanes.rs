@@ -30,7 +30,7 @@ impl Lanes {
     #[inline]
     pub(crate) fn fill(&mut self, packets: &[Packet<'_>], units: &[Unit]) {
         for (lane, unit) in units.iter().enumerate().take(LANES_MAX) {
-            let packet = &packets[unit.packet];
+            let packet = &packets[unit.packet()];
             let address = core::ptr::from_ref(packet.key).addr();
             if self.keys[lane] != address {
                 self.keys[lane] = address;

@@ -118,27 +118,52 @@ impl<'a> Packet<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unit {
     /// Which packet of the batch.
-    pub(crate) packet: usize,
+    packet: u32,
     /// The counter: 0 makes the Poly1305 key, 1 is for the first block of the payload.
     pub(crate) counter: u32,
 }
 
 impl Unit {
+    pub(crate) fn new(packet: usize, counter: usize) -> Self {
+        // A batch has few packets and a packet few blocks.
+        Self {
+            packet: packet as u32,
+            counter: counter as u32,
+        }
+    }
+
+    pub(crate) fn packet(self) -> usize {
+        self.packet as usize
+    }
+
     /// The block of the payload that it is for.
     pub(crate) fn block(self) -> usize {
         self.counter as usize - 1
     }
 }
 
-/// What a Poly1305 accumulator takes in: whole blocks of 16 octets.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Strand<'a> {
-    /// The one-time key: r, not yet clamped, and s.
-    pub(crate) key: [u64; 4],
-    /// A block before the data.
-    pub(crate) first: Option<[u64; 2]>,
+/// Poly1305 accumulators that are worked on beside each other.
+pub(crate) const STRANDS: usize = 8;
+
+/// A 16-octet block of each strand: all low words, then all high words, little-endian.
+pub(crate) type Blocks = [[u64; STRANDS]; 2];
+
+/// What each accumulator takes in: a block, data, a block. Word by word, as vectors are loaded.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub(crate) struct Strands<'a> {
+    /// The first half of the one-time keys, not yet clamped.
+    pub(crate) r: Blocks,
+    /// The second half.
+    pub(crate) s: Blocks,
+    /// The block before the data, zeros where there is none.
+    pub(crate) first: Blocks,
+    /// The block after the data, zeros where there is none.
+    pub(crate) last: Blocks,
+    /// The strands that have a first block, a bit for each.
+    pub(crate) has_first: u8,
+    /// The strands that have a last block, a bit for each.
+    pub(crate) has_last: u8,
     /// Filled up with zeros to a whole block.
-    pub(crate) data: &'a [u8],
-    /// A block after the data.
-    pub(crate) last: Option<[u64; 2]>,
+    pub(crate) data: [&'a [u8]; STRANDS],
 }

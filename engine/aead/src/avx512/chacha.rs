@@ -15,23 +15,23 @@ use crate::packet::{BLOCK, Packet, Unit};
 type Row = [__m512i; 4];
 
 /// The keystream of the lanes' states.
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 pub(super) fn keystream(lanes: &Lanes, rows: &mut Rows) {
     pass(initial(lanes), |lane, block| store(&mut rows.0[lane], block));
 }
 
 /// Applies the keystream of each lane to its unit's block.
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 pub(super) fn xor_units(lanes: &Lanes, packets: &mut [Packet<'_>], units: &[Unit]) {
     pass(initial(lanes), |lane, keystream| {
         if let Some(unit) = units.get(lane) {
-            xor_block(&mut packets[unit.packet], unit.block(), keystream);
+            xor_block(&mut packets[unit.packet()], unit.block(), keystream);
         }
     });
 }
 
 /// Applies the keystream to 16 blocks of a packet, from block `first` on. The last may be short.
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 pub(super) fn xor_run(packet: &mut Packet<'_>, first: usize) {
     pass(initial_run(packet, first), |lane, keystream| {
         xor_block(packet, first + lane, keystream);
@@ -39,7 +39,7 @@ pub(super) fn xor_run(packet: &mut Packet<'_>, first: usize) {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn xor_block(packet: &mut Packet<'_>, block: usize, keystream: __m512i) {
     let (at, len) = (block * BLOCK, packet.block_len(block));
     let text = load_part(&packet.buffer[packet.from + at..][..len]);
@@ -48,39 +48,46 @@ fn xor_block(packet: &mut Packet<'_>, block: usize, keystream: __m512i) {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn initial(lanes: &Lanes) -> [Row; 4] {
-    let words = |row: usize| -> Row {
-        [0, 1, 2, 3].map(|word| load_words(&lanes.words[4 * row + word - 4]))
-    };
-    [sigma(), words(1), words(2), words(3)]
+    let mut state = [sigma(); 4];
+    for (i, words) in lanes.words.iter().enumerate() {
+        state[1 + i / 4][i % 4] = load_words(words);
+    }
+    state
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn initial_run(packet: &Packet<'_>, first: usize) -> [Row; 4] {
-    let word = |word: u32| _mm512_set1_epi32(word.cast_signed());
+    let mut state = [sigma(); 4];
+    for (i, word) in packet.key.iter().enumerate() {
+        state[1 + i / 4][i % 4] = splat(*word);
+    }
+    for (i, word) in packet.nonce.iter().enumerate() {
+        state[3][1 + i] = splat(*word);
+    }
     let lane = _mm512_setr_epi32(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16);
-    let [k0, k1, k2, k3, k4, k5, k6, k7] = packet.key.map(word);
-    let [n0, n1, n2] = packet.nonce.map(word);
-    let counter = _mm512_add_epi32(word(first as u32), lane);
-    [
-        sigma(),
-        [k0, k1, k2, k3],
-        [k4, k5, k6, k7],
-        [counter, n0, n1, n2],
-    ]
+    state[3][0] = _mm512_add_epi32(splat(first as u32), lane);
+    state
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn sigma() -> Row {
-    SIGMA.map(|word| _mm512_set1_epi32(word.cast_signed()))
+    let [s0, s1, s2, s3] = SIGMA;
+    [splat(s0), splat(s1), splat(s2), splat(s3)]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+fn splat(word: u32) -> __m512i {
+    _mm512_set1_epi32(word.cast_signed())
 }
 
 /// All 20 rounds and the sum with the initial state. Hands out each lane's block.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn pass(initial: [Row; 4], mut each: impl FnMut(usize, __m512i)) {
     let [mut a, mut b, mut c, mut d] = initial;
     for _ in 0..10 {
@@ -107,13 +114,16 @@ fn pass(initial: [Row; 4], mut each: impl FnMut(usize, __m512i)) {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn sum(a: Row, b: Row) -> Row {
-    [0, 1, 2, 3].map(|i| _mm512_add_epi32(a[i], b[i]))
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+fn sum(mut a: Row, b: Row) -> Row {
+    for i in 0..4 {
+        a[i] = _mm512_add_epi32(a[i], b[i]);
+    }
+    a
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn quarter_rounds(mut a: Row, mut b: Row, mut c: Row, mut d: Row) -> [Row; 4] {
     (a, d) = step::<16>(a, b, d);
     (c, b) = step::<12>(c, d, b);
@@ -124,22 +134,24 @@ fn quarter_rounds(mut a: Row, mut b: Row, mut c: Row, mut d: Row) -> [Row; 4] {
 
 /// `x += y; z = (z ^ x) <<< BITS` in four columns.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn step<const BITS: i32>(x: Row, y: Row, z: Row) -> (Row, Row) {
-    let x = sum(x, y);
-    let z = [0, 1, 2, 3].map(|i| _mm512_rol_epi32::<BITS>(_mm512_xor_si512(z[i], x[i])));
-    (x, z)
+    let (x, mut turned) = (sum(x, y), z);
+    for i in 0..4 {
+        turned[i] = _mm512_rol_epi32::<BITS>(_mm512_xor_si512(z[i], x[i]));
+    }
+    (x, turned)
 }
 
 /// From words of all lanes to lanes with all their words.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn transpose(rows: [Row; 4]) -> [__m512i; 16] {
     // Each row apart: the 128-bit part `p` of register `j` is the row of lane `4 p + j`.
-    let parts = rows.map(|row| quads(row));
+    let parts = [quads(rows[0]), quads(rows[1]), quads(rows[2]), quads(rows[3])];
     let mut blocks = [rows[0][0]; 16];
     for j in 0..4 {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|row| parts[row][j]);
+        let [a, b, c, d] = [parts[0][j], parts[1][j], parts[2][j], parts[3][j]];
         let ab_low = _mm512_shuffle_i32x4::<0b01_00_01_00>(a, b);
         let ab_high = _mm512_shuffle_i32x4::<0b11_10_11_10>(a, b);
         let cd_low = _mm512_shuffle_i32x4::<0b01_00_01_00>(c, d);
@@ -154,7 +166,7 @@ fn transpose(rows: [Row; 4]) -> [__m512i; 16] {
 
 /// Four words of each lane side by side, within each 128 bits.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn quads(row: Row) -> Row {
     let low = _mm512_unpacklo_epi32(row[0], row[1]);
     let high = _mm512_unpackhi_epi32(row[0], row[1]);

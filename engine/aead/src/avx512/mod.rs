@@ -12,9 +12,9 @@ use core::arch::x86_64::{
     _mm512_setzero_si512, _mm512_storeu_si512,
 };
 
-use crate::drive::{GROUP, Kernel};
+use crate::drive::Kernel;
 use crate::lanes::{Lanes, Rows};
-use crate::packet::{Packet, Strand, Unit};
+use crate::packet::{Blocks, Packet, Strands, Unit};
 
 /// The CPU has AVX-512 F, BW, VL and IFMA, and the kernel saves its registers: without that there
 /// is no value of this type.
@@ -49,26 +49,31 @@ impl Kernel for Avx512 {
         unsafe { chacha::xor_run(packet, first) }
     }
 
-    fn authenticate(self, strands: &[Strand<'_>; GROUP]) -> [[u64; 2]; GROUP] {
+    fn authenticate(self, strands: &Strands<'_>) -> Blocks {
         // SAFETY: `self` says that the CPU has the features.
         unsafe { poly::authenticate(strands) }
     }
 
-    fn wipe(self, lanes: &mut Lanes, rows: &mut Rows) {
+    fn wipe_lanes(self, lanes: &mut Lanes) {
         // SAFETY: `self` says that the CPU has the features.
-        unsafe { wipe(lanes, rows) }
+        unsafe { wipe(lanes.words.as_flattened_mut()) }
+    }
+
+    fn wipe_rows(self, rows: &mut Rows) {
+        // SAFETY: `self` says that the CPU has the features.
+        unsafe { wipe(rows.0.as_flattened_mut()) }
     }
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn load(octets: &[u8; 64]) -> __m512i {
     // SAFETY: there are 64 octets behind the reference; any alignment will do.
     unsafe { _mm512_loadu_si512(octets.as_ptr().cast()) }
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn store(octets: &mut [u8; 64], value: __m512i) {
     // SAFETY: there are 64 octets behind the reference; any alignment will do.
     unsafe { _mm512_storeu_si512(octets.as_mut_ptr().cast(), value) }
@@ -81,7 +86,7 @@ fn mask(len: usize) -> u64 {
 
 /// The first 64 octets, or all there are and zeros.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn load_part(octets: &[u8]) -> __m512i {
     if let Some(whole) = octets.first_chunk() {
         return load(whole);
@@ -92,7 +97,7 @@ fn load_part(octets: &[u8]) -> __m512i {
 
 /// The first 64 octets, or all there are.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn store_part(octets: &mut [u8], value: __m512i) {
     if let Some(whole) = octets.first_chunk_mut() {
         return store(whole, value);
@@ -103,37 +108,42 @@ fn store_part(octets: &mut [u8], value: __m512i) {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn load_words(words: &[u32; 16]) -> __m512i {
     // SAFETY: there are 16 words of 4 octets behind the reference; any alignment will do.
     unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn load_quads(quads: &[u64; 8]) -> __m512i {
     // SAFETY: there are 8 words of 8 octets behind the reference; any alignment will do.
     unsafe { _mm512_loadu_si512(quads.as_ptr().cast()) }
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn store_quads(quads: &mut [u64; 8], value: __m512i) {
     // SAFETY: there are 8 words of 8 octets behind the reference; any alignment will do.
     unsafe { _mm512_storeu_si512(quads.as_mut_ptr().cast(), value) }
 }
 
-/// Overwrites keys and keystream, in a manner that is not optimised away.
-#[target_feature(enable = "avx512f")]
-fn wipe(lanes: &mut Lanes, rows: &mut Rows) {
-    for words in &mut lanes.words {
-        let words = core::ptr::from_mut(words).cast::<__m512i>();
-        // SAFETY: the words are 64 octets, aligned to 64 as the first member of `Lanes` is.
-        unsafe { words.write_volatile(_mm512_setzero_si512()) }
+/// Overwrites keys and keystream, in a manner that is not optimised away. Leaves out what does not
+/// fill a vector: there is nothing like that.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+fn wipe<T: Plain>(secret: &mut [T]) {
+    const { assert!(64 % size_of::<T>() == 0) };
+    for part in secret.chunks_exact_mut(64 / size_of::<T>()) {
+        let part = part.as_mut_ptr().cast::<__m512i>();
+        // SAFETY: the part is 64 octets of plain numbers, to which any value may be written.
+        unsafe { _mm512_storeu_si512(part, _mm512_setzero_si512()) }
     }
-    for row in &mut rows.0 {
-        let row = core::ptr::from_mut(row).cast::<__m512i>();
-        // SAFETY: a row is 64 octets, aligned to 64 as `Rows` is.
-        unsafe { row.write_volatile(_mm512_setzero_si512()) }
-    }
+    // Seen by something unknown, so the stores are not dead.
+    core::hint::black_box(secret);
 }
+
+/// Numbers, of which every value is one.
+trait Plain {}
+
+impl Plain for u8 {}
+impl Plain for u32 {}

@@ -19,11 +19,10 @@ use core::arch::x86_64::{
 };
 
 use super::{load, load_part, load_quads, store_quads};
-use crate::drive::GROUP;
-use crate::packet::{BLOCK, Strand};
+use crate::packet::{BLOCK, Blocks, STRANDS, Strands};
 
 /// Strands that are worked on at once.
-const LANES: usize = GROUP;
+const LANES: usize = STRANDS;
 /// Octets of a Poly1305 block.
 const STEP: usize = 16;
 
@@ -31,6 +30,9 @@ const MASK_44: u64 = (1 << 44) - 1;
 const MASK_42: u64 = (1 << 42) - 1;
 /// The bit beyond a whole block, in its limb.
 const PAD: u64 = 1 << 40;
+
+/// A mask of all lanes.
+const ALL: __mmask8 = 0xff;
 
 /// A number in each lane.
 #[derive(Clone, Copy)]
@@ -52,68 +54,81 @@ struct Sums {
 
 /// The tag of every strand.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
-pub(super) fn authenticate(group: &[Strand<'_>; LANES]) -> [[u64; 2]; LANES] {
-    let [low, high] = finish(absorb(group), group);
-    core::array::from_fn(|lane| [low[lane], high[lane]])
+pub(super) fn authenticate(strands: &Strands<'_>) -> Blocks {
+    finish(absorb(strands), strands)
 }
 
 /// The accumulators after all that the strands have.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
-fn absorb(group: &[Strand<'_>; LANES]) -> Limbs {
-    let r = clamped(group);
-    let firsts = present(group.map(|strand| strand.first.is_some()));
-    let first = block(words(group.map(|strand| strand.first)), firsts);
+fn absorb(strands: &Strands<'_>) -> Limbs {
+    let data = &strands.data;
+    let r = clamped(&strands.r);
     let r1 = r.factor();
+    let first = block(words(&strands.first), strands.has_first);
     let mut h = Sums::zero().plus(first, &r1).carried();
-    let whole = group.map(|strand| strand.data.len() / BLOCK);
-    let tails = group.map(|strand| strand.data.len() % BLOCK);
-    // Data of 49 to 63 octets behind the last whole four blocks are four blocks as well.
-    let fours: [usize; LANES] = core::array::from_fn(|i| whole[i] + tails[i].div_ceil(STEP) / 4);
-    let most = fours.iter().copied().max().unwrap_or(0);
-    let behind: [usize; LANES] =
-        core::array::from_fn(|i| group[i].data.len().div_ceil(STEP).saturating_sub(4 * fours[i]));
-    let is_even = behind.iter().all(|&blocks| blocks == 0);
-    if most == 0 && is_even {
-        return last_only(h, group, &r1);
+    let (mut all, mut most, mut behind) = (usize::MAX, 0, 0);
+    for data in data {
+        all = all.min(data.len() / BLOCK);
+        most = most.max(fours(data));
+        behind = behind.max(blocks_behind(data));
+    }
+    if most == 0 && behind == 0 {
+        return last_only(h, strands, &r1);
     }
     let r2 = Sums::zero().plus(r, &r1).carried();
     let r2 = r2.factor();
     let r3 = Sums::zero().plus(r, &r2).carried().factor();
     let r4 = Sums::zero().plus(Limbs(r2.limbs), &r2).carried().factor();
     let powers = [r1, r2, r3, r4];
-    let all = whole.iter().copied().min().unwrap_or(0);
     for at in 0..all {
-        let rows = group.map(|strand| whole_block(strand.data, at));
+        let mut rows = [zero(); LANES];
+        for (row, data) in rows.iter_mut().zip(data) {
+            *row = whole_block(data, at);
+        }
         h = four(h, rows, &powers);
     }
     for at in all..most {
-        let active = present(fours.map(|fours| at < fours));
-        let rows = group.map(|strand| part_of_block(strand.data, at));
+        let active = present(data.map(|data| at < fours(data)));
+        let mut rows = [zero(); LANES];
+        for (row, data) in rows.iter_mut().zip(data) {
+            *row = part_of_block(data, at);
+        }
         h = h.replaced(four(h, rows, &powers), active);
     }
-    if is_even {
-        return last_only(h, group, &r1);
+    if behind == 0 {
+        return last_only(h, strands, &r1);
     }
-    let rest: [usize; LANES] =
-        core::array::from_fn(|i| behind[i] + usize::from(group[i].last.is_some()));
-    tail(h, group, &fours, &rest, &powers)
+    tail(h, strands, &powers)
+}
+
+/// How often four blocks are taken in: data of 49 to 63 octets is four blocks as well.
+#[inline]
+fn fours(data: &[u8]) -> usize {
+    data.len().div_ceil(STEP) / 4
+}
+
+/// How many blocks there are behind the fours.
+#[inline]
+fn blocks_behind(data: &[u8]) -> usize {
+    data.len().div_ceil(STEP) % 4
 }
 
 /// Where nothing is left but the last block, or not even that.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
-fn last_only(h: Limbs, group: &[Strand<'_>; LANES], r1: &Factor) -> Limbs {
-    let lasts = present(group.map(|strand| strand.last.is_some()));
-    let last = block(words(group.map(|strand| strand.last)), lasts);
-    h.replaced(Sums::zero().plus(h.plus(last), r1).carried(), lasts)
+fn last_only(h: Limbs, strands: &Strands<'_>, r1: &Factor) -> Limbs {
+    let last = block(words(&strands.last), strands.has_last);
+    let after = Sums::zero().plus(h.plus(last), r1).carried();
+    h.replaced(after, strands.has_last)
 }
 
 /// Takes in four whole blocks of each lane.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn four(h: Limbs, rows: [__m512i; LANES], powers: &[Factor; 4]) -> Limbs {
-    let [m0, m1, m2, m3] = transpose(rows).map(|words| block(words, 0xff));
+    let [w0, w1, w2, w3] = transpose(rows);
+    let [m0, m1, m2, m3] = [block(w0, ALL), block(w1, ALL), block(w2, ALL), block(w3, ALL)];
     let sums = Sums::zero().plus(m3, &powers[0]);
     let sums = sums.plus(m2, &powers[1]).plus(m1, &powers[2]);
     sums.plus(h.plus(m0), &powers[3]).carried()
@@ -122,37 +137,32 @@ fn four(h: Limbs, rows: [__m512i; LANES], powers: &[Factor; 4]) -> Limbs {
 /// Takes in what is behind the last four blocks: up to three, and the last.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
-fn tail(
-    h: Limbs,
-    group: &[Strand<'_>; LANES],
-    fours: &[usize; LANES],
-    rest: &[usize; LANES],
-    powers: &[Factor; 4],
-) -> Limbs {
-    let rows: [__m512i; LANES] =
-        core::array::from_fn(|i| part_of_block(group[i].data, fours[i]));
+fn tail(h: Limbs, strands: &Strands<'_>, powers: &[Factor; 4]) -> Limbs {
+    let mut rows = [zero(); LANES];
+    for (row, data) in rows.iter_mut().zip(&strands.data) {
+        *row = part_of_block(data, fours(data));
+    }
     let transposed = transpose(rows);
-    let last = words(group.map(|strand| strand.last));
-    let is_last = |at: usize| {
-        present(core::array::from_fn(|i| {
-            group[i].last.is_some() && rest[i] == at + 1
-        }))
-    };
+    let behind = strands.data.map(blocks_behind);
+    let rest: [usize; LANES] =
+        core::array::from_fn(|i| behind[i] + usize::from(strands.has_last >> i & 1));
+    let last = words(&strands.last);
     let mut sums = Sums::zero();
     for at in (0..4).rev() {
         let there = present(rest.map(|rest| at < rest));
+        let is_last = present(behind.map(|behind| at == behind)) & strands.has_last;
         let [low, high] = transposed[at];
-        let lasts = is_last(at);
-        let low = _mm512_mask_mov_epi64(low, lasts, last[0]);
-        let high = _mm512_mask_mov_epi64(high, lasts, last[1]);
+        let low = _mm512_mask_mov_epi64(low, is_last, last[0]);
+        let high = _mm512_mask_mov_epi64(high, is_last, last[1]);
         let mut message = block([low, high], there);
         if at == 0 {
             message = message.plus(h);
         }
-        sums = sums.plus(message, &weight(powers, rest, at));
+        if there != 0 {
+            sums = sums.plus(message, &weight(powers, &rest, at));
+        }
     }
-    let some = present(rest.map(|rest| rest > 0));
-    h.replaced(sums.carried(), some)
+    h.replaced(sums.carried(), present(rest.map(|rest| rest > 0)))
 }
 
 /// The power of r that block `at` of `rest` is multiplied with, in each lane.
@@ -169,25 +179,34 @@ fn weight(powers: &[Factor; 4], rest: &[usize; LANES], at: usize) -> Factor {
 
 /// Block `at` of 64 octets, all of which are there.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn whole_block(data: &[u8], at: usize) -> __m512i {
-    data[at * BLOCK..].first_chunk().map_or(zero(), |octets| load(octets))
+    match data[at * BLOCK..].first_chunk() {
+        Some(octets) => load(octets),
+        None => zero(),
+    }
 }
 
 /// What there is of block `at` of 64 octets, and zeros.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn part_of_block(data: &[u8], at: usize) -> __m512i {
-    data.get(at * BLOCK..).map_or(zero(), |octets| load_part(octets))
+    match data.get(at * BLOCK..) {
+        Some(octets) => load_part(octets),
+        None => zero(),
+    }
 }
 
 /// From 64 octets of each lane to four blocks' low and high words.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn transpose(rows: [__m512i; LANES]) -> [[__m512i; 2]; 4] {
     // Lanes in pairs: the 128-bit part `j` has block `j` of both.
-    let low = [0, 2, 4, 6].map(|i| _mm512_unpacklo_epi64(rows[i], rows[i + 1]));
-    let high = [0, 2, 4, 6].map(|i| _mm512_unpackhi_epi64(rows[i], rows[i + 1]));
+    let (mut low, mut high) = ([zero(); 4], [zero(); 4]);
+    for i in 0..4 {
+        low[i] = _mm512_unpacklo_epi64(rows[2 * i], rows[2 * i + 1]);
+        high[i] = _mm512_unpackhi_epi64(rows[2 * i], rows[2 * i + 1]);
+    }
     let [l0, l1, l2, l3] = gather(low);
     let [h0, h1, h2, h3] = gather(high);
     [[l0, h0], [l1, h1], [l2, h2], [l3, h3]]
@@ -195,7 +214,7 @@ fn transpose(rows: [__m512i; LANES]) -> [[__m512i; 2]; 4] {
 
 /// Transposes a four by four matrix of 128-bit parts.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn gather(rows: [__m512i; 4]) -> [__m512i; 4] {
     let [a, b, c, d] = rows;
     let ab_low = _mm512_shuffle_i64x2::<0b01_00_01_00>(a, b);
@@ -212,7 +231,7 @@ fn gather(rows: [__m512i; 4]) -> [__m512i; 4] {
 
 /// Splits a block into limbs, with the bit beyond it in the lanes that have one.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn block([low, high]: [__m512i; 2], lanes: __mmask8) -> Limbs {
     let mask = splat(MASK_44);
     // (a | b) & c
@@ -231,27 +250,24 @@ fn block([low, high]: [__m512i; 2], lanes: __mmask8) -> Limbs {
 
 /// r of every lane, clamped (RFC 8439 s.2.5).
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn clamped(group: &[Strand<'_>; LANES]) -> Limbs {
-    let low = load_quads(&group.map(|strand| strand.key[0]));
-    let high = load_quads(&group.map(|strand| strand.key[1]));
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+fn clamped(r: &Blocks) -> Limbs {
+    let [low, high] = words(r);
     let low = _mm512_and_si512(low, splat(0x0fff_fffc_0fff_ffff));
     let high = _mm512_and_si512(high, splat(0x0fff_fffc_0fff_fffc));
     block([low, high], 0)
 }
 
-/// A block of each lane, zeros where there is none.
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn words(blocks: [Option<[u64; 2]>; LANES]) -> [__m512i; 2] {
-    let blocks = blocks.map(Option::unwrap_or_default);
-    [0, 1].map(|word| load_quads(&blocks.map(|block| block[word])))
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+fn words(blocks: &Blocks) -> [__m512i; 2] {
+    [load_quads(&blocks[0]), load_quads(&blocks[1])]
 }
 
 /// Reduces the accumulators fully and adds s: low and high words of the tags.
 #[inline]
-#[target_feature(enable = "avx512f,avx512ifma")]
-fn finish(h: Limbs, group: &[Strand<'_>; LANES]) -> [[u64; LANES]; 2] {
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+fn finish(h: Limbs, strands: &Strands<'_>) -> Blocks {
     let (mask_44, mask_42) = (splat(MASK_44), splat(MASK_42));
     // Twice around, so that every limb is in its bounds.
     let h = h.carried_once().carried_once();
@@ -271,8 +287,7 @@ fn finish(h: Limbs, group: &[Strand<'_>; LANES]) -> [[u64; LANES]; 2] {
     let h2 = select(_mm512_and_si512(g2, mask_42), h2);
     let low = _mm512_or_si512(h0, _mm512_slli_epi64::<44>(h1));
     let high = _mm512_or_si512(_mm512_srli_epi64::<20>(h1), _mm512_slli_epi64::<24>(h2));
-    let s0 = load_quads(&group.map(|strand| strand.key[2]));
-    let s1 = load_quads(&group.map(|strand| strand.key[3]));
+    let [s0, s1] = words(&strands.s);
     let low = _mm512_add_epi64(low, s0);
     let carry = _mm512_cmplt_epu64_mask(low, s0);
     let high = _mm512_add_epi64(high, s1);
@@ -284,13 +299,13 @@ fn finish(h: Limbs, group: &[Strand<'_>; LANES]) -> [[u64; LANES]; 2] {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn splat(value: u64) -> __m512i {
     _mm512_set1_epi64(value.cast_signed())
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn zero() -> __m512i {
     _mm512_setzero_si512()
 }
@@ -302,20 +317,28 @@ fn present(lanes: [bool; LANES]) -> __mmask8 {
 
 impl Limbs {
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
     fn plus(self, other: Self) -> Self {
-        Self([0, 1, 2].map(|i| _mm512_add_epi64(self.0[i], other.0[i])))
+        let mut sum = self;
+        for i in 0..3 {
+            sum.0[i] = _mm512_add_epi64(self.0[i], other.0[i]);
+        }
+        sum
     }
 
     /// `other` in the lanes of the mask.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
     fn replaced(self, other: Self, lanes: __mmask8) -> Self {
-        Self([0, 1, 2].map(|i| _mm512_mask_mov_epi64(self.0[i], lanes, other.0[i])))
+        let mut mixed = self;
+        for i in 0..3 {
+            mixed.0[i] = _mm512_mask_mov_epi64(self.0[i], lanes, other.0[i]);
+        }
+        mixed
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
     fn factor(self) -> Factor {
         let twenty = |limb| _mm512_madd52lo_epu64(zero(), limb, splat(20));
         Factor {
@@ -326,7 +349,7 @@ impl Limbs {
 
     /// Hands on what is beyond each limb, from the lowest to the topmost and back to the lowest.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
     fn carried_once(self) -> Self {
         let [l0, l1, l2] = self.0;
         let (mask_44, mask_42) = (splat(MASK_44), splat(MASK_42));
@@ -344,19 +367,22 @@ impl Limbs {
 impl Factor {
     /// `other` in the lanes of the mask.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
     fn replaced(self, other: &Self, lanes: __mmask8) -> Self {
-        let pick = |a: __m512i, b: __m512i| _mm512_mask_mov_epi64(a, lanes, b);
-        Self {
-            limbs: [0, 1, 2].map(|i| pick(self.limbs[i], other.limbs[i])),
-            folded: [0, 1].map(|i| pick(self.folded[i], other.folded[i])),
+        let mut mixed = self;
+        for i in 0..3 {
+            mixed.limbs[i] = _mm512_mask_mov_epi64(self.limbs[i], lanes, other.limbs[i]);
         }
+        for i in 0..2 {
+            mixed.folded[i] = _mm512_mask_mov_epi64(self.folded[i], lanes, other.folded[i]);
+        }
+        mixed
     }
 }
 
 impl Sums {
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
     fn zero() -> Self {
         Self {
             low: [zero(); 3],
@@ -366,7 +392,7 @@ impl Sums {
 
     /// Adds `a` times `factor`.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
     fn plus(self, a: Limbs, factor: &Factor) -> Self {
         let Factor {
             limbs: [r0, r1, r2],
@@ -374,8 +400,9 @@ impl Sums {
         } = *factor;
         let columns = [[r0, s2, s1], [r1, r0, s2], [r2, r1, r0]];
         let mut sums = self;
-        for (i, column) in columns.into_iter().enumerate() {
-            for (limb, factor) in a.0.into_iter().zip(column) {
+        for i in 0..3 {
+            for j in 0..3 {
+                let (limb, factor) = (a.0[j], columns[i][j]);
                 sums.low[i] = _mm512_madd52lo_epu64(sums.low[i], limb, factor);
                 sums.high[i] = _mm512_madd52hi_epu64(sums.high[i], limb, factor);
             }
@@ -385,7 +412,7 @@ impl Sums {
 
     /// Puts the halves together and hands on what is beyond each limb.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
     fn carried(self) -> Limbs {
         let [low0, low1, low2] = self.low;
         let [high0, high1, high2] = self.high;
