@@ -51,6 +51,17 @@ pub(crate) trait Kernel: Copy {
 /// A set of packets of a batch, a bit for each.
 type Set = u64;
 
+/// The packets of a batch as they came.
+const IN_ORDER: [u8; BATCH_MAX] = {
+    let mut order = [0; BATCH_MAX];
+    let mut i = 0;
+    while i < BATCH_MAX {
+        order[i] = i as u8;
+        i += 1;
+    }
+    order
+};
+
 /// What a pass works on.
 type Units = ArrayVec<Unit, LANES_MAX>;
 
@@ -137,7 +148,9 @@ impl<K: Kernel> Work<K> {
         if keys > 0 {
             self.heads.take::<K>(packets, Set::MAX, units);
         }
-        self.early.extend(units.iter().copied().enumerate().skip(keys));
+        if units.len() > keys {
+            self.early.extend(units.iter().copied().enumerate().skip(keys));
+        }
         lanes.fill(packets, units);
     }
 
@@ -180,7 +193,8 @@ impl<K: Kernel> Work<K> {
         packets: &mut [Packet<'a>],
         mut each: impl FnMut(usize, &mut Packet<'a>, [u64; 2]),
     ) {
-        let mut order: ArrayVec<u8, BATCH_MAX> = (0..packets.len() as u8).collect();
+        let mut order = IN_ORDER;
+        let order = &mut order[..packets.len()];
         if !packets.is_sorted_by_key(|packet| packet.len) {
             order.sort_unstable_by_key(|&i| packets[usize::from(i)].len);
         }

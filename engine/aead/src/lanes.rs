@@ -10,8 +10,10 @@ pub(crate) const LANES_MAX: usize = 16;
 #[repr(C, align(64))]
 pub(crate) struct Lanes {
     pub(crate) words: [[u32; LANES_MAX]; 12],
-    /// Whose key is in a lane, by its address: most passes of a batch have the same keys.
+    /// Whose key is in each lane, by its address: passes of a batch have many in common.
     keys: [usize; LANES_MAX],
+    /// Whose key is in every lane, if they have the same, else 0.
+    common_key: usize,
 }
 
 /// Keystream, a block for each lane.
@@ -23,24 +25,47 @@ impl Lanes {
         Self {
             words: [[0; LANES_MAX]; 12],
             keys: [0; LANES_MAX],
+            common_key: 0,
         }
     }
 
     /// Fills the first lanes with `units`; the others keep what they have.
     #[inline]
     pub(crate) fn fill(&mut self, packets: &[Packet<'_>], units: &[Unit]) {
+        self.fill_keys(packets, units);
         for (lane, unit) in units.iter().enumerate().take(LANES_MAX) {
-            let packet = &packets[unit.packet()];
-            let address = core::ptr::from_ref(packet.key).addr();
-            if self.keys[lane] != address {
-                self.keys[lane] = address;
-                for (word, key) in self.words.iter_mut().zip(packet.key) {
-                    word[lane] = *key;
+            self.words[8][lane] = unit.counter;
+            let [n0, n1, n2] = packets[unit.packet()].nonce;
+            self.words[9][lane] = n0;
+            self.words[10][lane] = n1;
+            self.words[11][lane] = n2;
+        }
+    }
+
+    #[inline]
+    fn fill_keys(&mut self, packets: &[Packet<'_>], units: &[Unit]) {
+        let address = |unit: &Unit| core::ptr::from_ref(packets[unit.packet()].key).addr();
+        let Some(first) = units.first() else {
+            return;
+        };
+        let common = address(first);
+        if units.iter().all(|unit| address(unit) == common) {
+            if self.common_key != common {
+                self.common_key = common;
+                self.keys = [common; LANES_MAX];
+                for (word, key) in self.words.iter_mut().zip(packets[first.packet()].key) {
+                    *word = [*key; LANES_MAX];
                 }
             }
-            self.words[8][lane] = unit.counter;
-            for (word, nonce) in self.words[9..].iter_mut().zip(packet.nonce) {
-                word[lane] = nonce;
+            return;
+        }
+        self.common_key = 0;
+        for (lane, unit) in units.iter().enumerate().take(LANES_MAX) {
+            if self.keys[lane] != address(unit) {
+                self.keys[lane] = address(unit);
+                for (word, key) in self.words.iter_mut().zip(packets[unit.packet()].key) {
+                    word[lane] = *key;
+                }
             }
         }
     }

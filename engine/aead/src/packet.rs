@@ -83,9 +83,9 @@ impl<'a> Packet<'a> {
 
     pub(crate) fn set_tag(&mut self, tag: [u64; 2]) {
         let slot = &mut self.buffer[self.sealed_at - TAG_LEN..self.sealed_at];
-        let (low, high) = slot.split_at_mut(8);
-        low.copy_from_slice(&tag[0].to_le_bytes());
-        high.copy_from_slice(&tag[1].to_le_bytes());
+        for (octets, word) in slot.as_chunks_mut().0.iter_mut().zip(tag) {
+            *octets = word.to_le_bytes();
+        }
     }
 
     pub(crate) fn ciphertext(&self) -> &[u8] {
