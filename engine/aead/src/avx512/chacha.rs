@@ -6,10 +6,13 @@ use core::arch::x86_64::{
     _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 
-use super::{load_part, load_words, store, store_part};
+use super::{load, load_part, load_words, store, store_part};
 use crate::drive::SIGMA;
 use crate::lanes::{Lanes, Rows};
 use crate::packet::{BLOCK, Packet, Unit};
+
+/// Octets of a pass.
+const RUN: usize = 16 * BLOCK;
 
 /// A row of the state: four words, each of all lanes.
 type Row = [__m512i; 4];
@@ -33,8 +36,22 @@ pub(super) fn xor_units(lanes: &Lanes, packets: &mut [Packet<'_>], units: &[Unit
 /// Applies the keystream to 16 blocks of a packet, from block `first` on. The last may be short.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 pub(super) fn xor_run(packet: &mut Packet<'_>, first: usize) {
-    pass(initial_run(packet, first), |lane, keystream| {
-        xor_block(packet, first + lane, keystream);
+    let at = first * BLOCK;
+    if packet.len < at + RUN {
+        return pass(initial_run(packet, first), |lane, keystream| {
+            xor_block(packet, first + lane, keystream);
+        });
+    }
+    let shift = packet.from - packet.to;
+    let initial = initial_run(packet, first);
+    let octets = &mut packet.buffer[packet.to + at..][..shift + RUN];
+    pass(initial, |lane, keystream| {
+        if let Some(text) = octets[lane * BLOCK..][shift..].first_chunk() {
+            let text = _mm512_xor_si512(load(text), keystream);
+            if let Some(octets) = octets[lane * BLOCK..].first_chunk_mut() {
+                store(octets, text);
+            }
+        }
     });
 }
 
