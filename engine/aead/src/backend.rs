@@ -4,6 +4,8 @@
 use arrayvec::ArrayVec;
 
 #[cfg(target_arch = "x86_64")]
+use crate::avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
 use crate::avx512::Avx512;
 #[cfg(target_arch = "x86_64")]
 use crate::drive::{self, Kernel};
@@ -19,12 +21,14 @@ pub struct Backend(Inner);
 enum Inner {
     Ring,
     #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
 }
 
 impl Backend {
     /// Names of all that there are, for what tells of those that a CPU is not able to.
-    pub const NAMES: [&str; 2] = ["ring", "avx512"];
+    pub const NAMES: [&str; 3] = ["ring", "avx2", "avx512"];
 
     /// `ring`, which is there on every CPU.
     pub const RING: Self = Self(Inner::Ring);
@@ -34,6 +38,8 @@ impl Backend {
     pub fn by_name(name: &str) -> Option<Self> {
         match name {
             "ring" => Some(Self::RING),
+            #[cfg(target_arch = "x86_64")]
+            "avx2" => Avx2::detect().map(Inner::Avx2).map(Self),
             #[cfg(target_arch = "x86_64")]
             "avx512" => Avx512::detect().map(Inner::Avx512).map(Self),
             _ => None,
@@ -71,6 +77,8 @@ pub fn seal_batch_with(backend: Backend, jobs: &mut [SealJob<'_>]) {
         match backend.0 {
             Inner::Ring => jobs.iter_mut().for_each(portable::seal),
             #[cfg(target_arch = "x86_64")]
+            Inner::Avx2(kernel) => seal(kernel, jobs),
+            #[cfg(target_arch = "x86_64")]
             Inner::Avx512(kernel) => seal(kernel, jobs),
         }
     }
@@ -85,6 +93,8 @@ pub fn open_batch_with(backend: Backend, jobs: &mut [OpenJob<'_>]) {
     for jobs in jobs.chunks_mut(BATCH_MAX) {
         match backend.0 {
             Inner::Ring => jobs.iter_mut().for_each(portable::open),
+            #[cfg(target_arch = "x86_64")]
+            Inner::Avx2(kernel) => open(kernel, jobs),
             #[cfg(target_arch = "x86_64")]
             Inner::Avx512(kernel) => open(kernel, jobs),
         }

@@ -15,9 +15,11 @@
 //! where the back-end can avoid it.
 #![deny(unsafe_code)]
 
-mod backend;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod backend;
 #[cfg(target_arch = "x86_64")]
 mod drive;
 #[cfg(target_arch = "x86_64")]
