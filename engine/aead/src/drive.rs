@@ -17,17 +17,24 @@ use omni_wire::limits::AAD_LEN;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
+use crate::BATCH_MAX;
 use crate::lanes::{LANES_MAX, Lanes, Rows};
 use crate::packet::{Blocks, Packet, STRANDS, Strands, Unit};
-use crate::BATCH_MAX;
 
 /// "expand 32-byte k" (RFC 8439 s.2.3).
 pub(crate) const SIGMA: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
+
+/// Octets of a Poly1305 block.
+pub(crate) const STEP: usize = 16;
 
 /// What a CPU's vector instructions are needed for.
 pub(crate) trait Kernel: Copy {
     /// ChaCha20 blocks of a pass, at most [`LANES_MAX`].
     const LANES: usize;
+
+    /// How many strands a message of that many Poly1305 blocks is best cut into, where `share` is
+    /// what there is in all for each lane: see [`Strands`].
+    fn split(blocks: usize, share: usize) -> usize;
 
     /// The keystream of each lane's state.
     fn keystream(self, lanes: &Lanes, rows: &mut Rows);
@@ -107,10 +114,7 @@ impl<K: Kernel> Work<K> {
     fn new(kernel: K) -> Self {
         Self {
             kernel,
-            passes: [
-                (Lanes::new(), Units::new()),
-                (Lanes::new(), Units::new()),
-            ],
+            passes: [(Lanes::new(), Units::new()), (Lanes::new(), Units::new())],
             rows: Rows([[0; 64]; LANES_MAX]),
             keys: ArrayVec::new(),
             early: ArrayVec::new(),
@@ -149,7 +153,8 @@ impl<K: Kernel> Work<K> {
             self.heads.take::<K>(packets, Set::MAX, units);
         }
         if units.len() > keys {
-            self.early.extend(units.iter().copied().enumerate().skip(keys));
+            self.early
+                .extend(units.iter().copied().enumerate().skip(keys));
         }
         lanes.fill(packets, units);
     }
@@ -198,18 +203,47 @@ impl<K: Kernel> Work<K> {
         if !packets.is_sorted_by_key(|packet| packet.len) {
             order.sort_unstable_by_key(|&i| packets[usize::from(i)].len);
         }
-        for group in order.chunks(STRANDS) {
-            let [low, high] = self.kernel.authenticate(&self.strands(packets, group));
-            for (lane, i) in group.iter().enumerate() {
+        let share = packets
+            .iter()
+            .map(mac_blocks)
+            .sum::<usize>()
+            .div_ceil(STRANDS);
+        let split = |i: u8| K::split(mac_blocks(&packets[usize::from(i)]), share);
+        // The longest come last: those before them are cut into as many strands or fewer.
+        let whole = match order.last() {
+            Some(longest) if split(*longest) > 1 => order.partition_point(|i| split(*i) == 1),
+            _ => order.len(),
+        };
+        let (whole, mut long) = order.split_at(whole);
+        for group in whole.chunks(STRANDS) {
+            let mut strands = Strands::new(1);
+            self.fill_whole(&mut strands, packets, group);
+            let [low, high] = self.kernel.authenticate(&strands);
+            for (lane, i) in group.iter().enumerate().take(STRANDS) {
+                let i = usize::from(*i);
+                each(i, &mut packets[i], [low[lane], high[lane]]);
+            }
+        }
+        while let Some(first) = long.first() {
+            let split = |i: u8| K::split(mac_blocks(&packets[usize::from(i)]), share);
+            let into = split(*first);
+            let alike = long.iter().take(STRANDS / into);
+            let count = alike.take_while(|i| split(**i) == into).count();
+            let group;
+            (group, long) = long.split_at(count);
+            let mut strands = Strands::new(into);
+            self.fill_split(&mut strands, packets, group);
+            let [low, high] = self.kernel.authenticate(&strands);
+            for (lane, i) in (0..STRANDS).step_by(into).zip(group) {
                 let i = usize::from(*i);
                 each(i, &mut packets[i], [low[lane], high[lane]]);
             }
         }
     }
 
+    /// A packet in each strand.
     #[inline]
-    fn strands<'a>(&self, packets: &'a [Packet<'_>], group: &[u8]) -> Strands<'a> {
-        let mut strands = Strands::default();
+    fn fill_whole<'a>(&self, strands: &mut Strands<'a>, packets: &'a [Packet<'_>], group: &[u8]) {
         for (lane, i) in group.iter().enumerate().take(STRANDS) {
             let (key, packet) = (&self.keys[usize::from(*i)], &packets[usize::from(*i)]);
             let aad = packet.aad();
@@ -224,8 +258,40 @@ impl<K: Kernel> Work<K> {
         }
         strands.has_first = u8::MAX >> (STRANDS - group.len());
         strands.has_last = strands.has_first;
-        strands
     }
+
+    /// A packet in as many strands as each is cut into.
+    fn fill_split<'a>(&self, strands: &mut Strands<'a>, packets: &'a [Packet<'_>], group: &[u8]) {
+        let split = strands.split;
+        for (lane, i) in (0..STRANDS).step_by(split).zip(group) {
+            let (key, packet) = (&self.keys[usize::from(*i)], &packets[usize::from(*i)]);
+            let (aad, end) = (packet.aad(), lane + split - 1);
+            for half in 0..2 {
+                strands.r[half][lane..=end].fill(key[half]);
+                strands.s[half][lane] = key[2 + half];
+                strands.first[half][lane] = aad[half];
+            }
+            strands.last[0][end] = AAD_LEN as u64;
+            strands.last[1][end] = packet.len as u64;
+            strands.has_first |= 1 << lane;
+            strands.has_last |= 1 << end;
+            let step = mac_blocks(packet) / split;
+            strands.step[lane..=end].fill(step);
+            // The associated data is a block of the first strand, the lengths one of the last.
+            let mut blocks = mac_blocks(packet) - (split - 1) * step - 1;
+            let mut data = packet.ciphertext();
+            for strand in &mut strands.data[lane..end] {
+                (*strand, data) = data.split_at(blocks * STEP);
+                blocks = step;
+            }
+            strands.data[end] = data;
+        }
+    }
+}
+
+/// Blocks that a packet's tag is made of: associated data, ciphertext, lengths.
+fn mac_blocks(packet: &Packet<'_>) -> usize {
+    packet.len.div_ceil(STEP) + 2
 }
 
 impl<K: Kernel> Drop for Work<K> {

@@ -44,7 +44,7 @@ impl Lanes {
 
     #[inline]
     fn fill_keys(&mut self, packets: &[Packet<'_>], units: &[Unit]) {
-        let address = |unit: &Unit| core::ptr::from_ref(packets[unit.packet()].key).addr();
+        let address = |unit: &Unit| packets[unit.packet()].key_address();
         let Some(first) = units.first() else {
             return;
         };

@@ -27,6 +27,8 @@ mod lanes;
 #[cfg(target_arch = "x86_64")]
 mod packet;
 mod portable;
+#[cfg(test)]
+mod tests;
 
 use ring::aead::{CHACHA20_POLY1305, LessSafeKey, UnboundKey};
 use zeroize::Zeroize;
@@ -107,4 +109,3 @@ pub struct OpenJob<'a> {
     /// hold nothing of the plaintext.
     pub verified: bool,
 }
-

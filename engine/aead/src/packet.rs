@@ -28,13 +28,23 @@ impl<'a> Packet<'a> {
     pub(crate) fn to_seal(job: &'a mut SealJob<'_>) -> Self {
         let from = job.plaintext_offset;
         assert!(from >= HEADER_LEN, "the header's octets are not plaintext");
-        let len = job.message.len() - from;
-        Self::new(&job.key.words, job.message, from, HEADER_LEN, len, HEADER_LEN)
+        let len = job.message.len().checked_sub(from);
+        let len = len.expect("a message is not shorter than where its plaintext begins");
+        Self::new(
+            &job.key.words,
+            job.message,
+            from,
+            HEADER_LEN,
+            len,
+            HEADER_LEN,
+        )
     }
 
     pub(crate) fn to_open(job: &'a mut OpenJob<'_>) -> Self {
+        let rest = job.frame.len().checked_sub(job.header_offset);
+        let len = rest.and_then(|rest| rest.checked_sub(HEADER_LEN));
+        let len = len.expect("a frame holds a whole header");
         let from = job.header_offset + HEADER_LEN;
-        let len = job.frame.len() - from;
         Self::new(&job.key.words, job.frame, from, 0, len, from)
     }
 
@@ -69,6 +79,11 @@ impl<'a> Packet<'a> {
         let at = self.sealed_at - HEADER_LEN + at;
         let octets = self.buffer[at..].first_chunk().expect("a whole header");
         u64::from_le_bytes(*octets)
+    }
+
+    /// What tells keys apart: within a batch, where they are.
+    pub(crate) fn key_address(&self) -> usize {
+        core::ptr::from_ref(self.key).addr()
     }
 
     /// The associated data as little-endian words.
@@ -149,7 +164,15 @@ pub(crate) const STRANDS: usize = 8;
 pub(crate) type Blocks = [[u64; STRANDS]; 2];
 
 /// What each accumulator takes in: a block, data, a block. Word by word, as vectors are loaded.
-#[derive(Debug, Default)]
+///
+/// A message is one strand, or `split` of them in lanes side by side, from its first octets on:
+///
+/// ```text
+/// lane    0             1      2      3            4 ...
+///       | first, data | data | data | data, last | the next message
+///                     |-step-|-step-|--- step ---|     blocks, the last included
+/// ```
+#[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Strands<'a> {
     /// The first half of the one-time keys, not yet clamped.
@@ -166,4 +189,24 @@ pub(crate) struct Strands<'a> {
     pub(crate) has_last: u8,
     /// Filled up with zeros to a whole block.
     pub(crate) data: [&'a [u8]; STRANDS],
+    /// How many strands a message is: 1, 2, 4 or 8. Its tag is in its first lane.
+    pub(crate) split: usize,
+    /// Blocks of each strand of the lane's message but for the first, which may have more.
+    pub(crate) step: [usize; STRANDS],
+}
+
+impl Strands<'_> {
+    pub(crate) fn new(split: usize) -> Self {
+        Self {
+            r: Default::default(),
+            s: Default::default(),
+            first: Default::default(),
+            last: Default::default(),
+            has_first: 0,
+            has_last: 0,
+            data: Default::default(),
+            split,
+            step: [0; STRANDS],
+        }
+    }
 }

@@ -14,7 +14,13 @@ fn nonce_of(header: &[u8; AAD_LEN]) -> Nonce {
 }
 
 pub(crate) fn seal(job: &mut SealJob<'_>) {
-    let payload_len = job.message.len() - job.plaintext_offset;
+    assert!(
+        job.plaintext_offset >= HEADER_LEN,
+        "the header's octets are not plaintext"
+    );
+    let payload_len = job.message.len().checked_sub(job.plaintext_offset);
+    let payload_len =
+        payload_len.expect("a message is not shorter than where its plaintext begins");
     if job.plaintext_offset != HEADER_LEN {
         job.message.copy_within(job.plaintext_offset.., HEADER_LEN);
     }

@@ -2,9 +2,9 @@
 
 use core::arch::x86_64::{
     __m256i, _mm256_add_epi32, _mm256_or_si256, _mm256_permute2x128_si256, _mm256_set1_epi32,
-    _mm256_setr_epi8, _mm256_setr_epi32, _mm256_shuffle_epi8, _mm256_slli_epi32,
-    _mm256_srli_epi32, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64, _mm256_unpacklo_epi32,
-    _mm256_unpacklo_epi64, _mm256_xor_si256,
+    _mm256_setr_epi8, _mm256_setr_epi32, _mm256_shuffle_epi8, _mm256_slli_epi32, _mm256_srli_epi32,
+    _mm256_unpackhi_epi32, _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
+    _mm256_xor_si256,
 };
 
 use super::{load_block, load_words, store_block, zero};
@@ -18,7 +18,9 @@ type Row = [__m256i; 4];
 /// The keystream of the lanes' states.
 #[target_feature(enable = "avx2")]
 pub(super) fn keystream(lanes: &Lanes, rows: &mut Rows) {
-    pass(initial(lanes), |lane, block| store_block(&mut rows.0[lane], block));
+    pass(initial(lanes), |lane, block| {
+        store_block(&mut rows.0[lane], block)
+    });
 }
 
 /// Applies the keystream of each lane to its unit's block.
@@ -190,7 +192,12 @@ fn rotate<const BITS: i32>(words: __m256i) -> __m256i {
 #[target_feature(enable = "avx2")]
 fn transpose(rows: [Row; 4]) -> [[__m256i; 2]; 8] {
     // Each row apart: the 128-bit half `p` of register `j` is the row of lane `4 p + j`.
-    let parts = [quads(rows[0]), quads(rows[1]), quads(rows[2]), quads(rows[3])];
+    let parts = [
+        quads(rows[0]),
+        quads(rows[1]),
+        quads(rows[2]),
+        quads(rows[3]),
+    ];
     let mut blocks = [[zero(); 2]; 8];
     for j in 0..4 {
         let [a, b, c, d] = [parts[0][j], parts[1][j], parts[2][j], parts[3][j]];

@@ -7,9 +7,7 @@
 mod chacha;
 mod poly;
 
-use core::arch::x86_64::{
-    __m256i, _mm256_loadu_si256, _mm256_setzero_si256, _mm256_storeu_si256,
-};
+use core::arch::x86_64::{__m256i, _mm256_loadu_si256, _mm256_setzero_si256, _mm256_storeu_si256};
 
 use crate::drive::Kernel;
 use crate::lanes::{Lanes, Rows};
@@ -28,6 +26,11 @@ impl Avx2 {
 
 impl Kernel for Avx2 {
     const LANES: usize = 8;
+
+    /// Never: `ring` is faster with what is long enough to be cut.
+    fn split(_blocks: usize, _share: usize) -> usize {
+        1
+    }
 
     fn keystream(self, lanes: &Lanes, rows: &mut Rows) {
         // SAFETY: `self` says that the CPU has AVX2.

@@ -12,12 +12,11 @@ use core::arch::x86_64::{
 };
 
 use super::{load_block, load_quads, store_quads, zero};
+use crate::drive::STEP;
 use crate::packet::{BLOCK, Blocks, STRANDS, Strands};
 
 /// Strands that are worked on at once.
 const LANES: usize = 4;
-/// Octets of a Poly1305 block.
-const STEP: usize = 16;
 
 const MASK_26: u64 = (1 << 26) - 1;
 /// The bit beyond a whole block, in its limb.
@@ -86,7 +85,10 @@ impl<'a> Half<'a, '_> {
         let data = self.data();
         let r = self.clamped();
         let r1 = r.factor();
-        let first = block(self.words(&self.strands.first), mask(self.has(self.strands.has_first)));
+        let first = block(
+            self.words(&self.strands.first),
+            mask(self.has(self.strands.has_first)),
+        );
         let mut h = carried(add_product([zero(); 5], first, &r1));
         let (mut all, mut most, mut behind) = (usize::MAX, 0, 0);
         for data in &data {
@@ -125,7 +127,10 @@ impl<'a> Half<'a, '_> {
     fn last_only(self, h: Limbs, r1: &Factor) -> Limbs {
         let has_last = mask(self.has(self.strands.has_last));
         let last = block(self.words(&self.strands.last), has_last);
-        h.replaced(carried(add_product([zero(); 5], h.plus(last), r1)), has_last)
+        h.replaced(
+            carried(add_product([zero(); 5], h.plus(last), r1)),
+            has_last,
+        )
     }
 
     /// Takes in what is behind the last four blocks: up to three, and the last.
@@ -288,10 +293,7 @@ fn transpose(rows: [[__m256i; 2]; LANES]) -> [[__m256i; 2]; 4] {
 #[target_feature(enable = "avx2")]
 fn block([low, high]: [__m256i; 2], there: __m256i) -> Limbs {
     let mask = splat(MASK_26);
-    let middle = _mm256_or_si256(
-        _mm256_srli_epi64::<52>(low),
-        _mm256_slli_epi64::<12>(high),
-    );
+    let middle = _mm256_or_si256(_mm256_srli_epi64::<52>(low), _mm256_slli_epi64::<12>(high));
     Limbs([
         _mm256_and_si256(low, mask),
         _mm256_and_si256(_mm256_srli_epi64::<26>(low), mask),

@@ -20,7 +20,9 @@ type Row = [__m512i; 4];
 /// The keystream of the lanes' states.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 pub(super) fn keystream(lanes: &Lanes, rows: &mut Rows) {
-    pass(initial(lanes), |lane, block| store(&mut rows.0[lane], block));
+    pass(initial(lanes), |lane, block| {
+        store(&mut rows.0[lane], block)
+    });
 }
 
 /// Applies the keystream of each lane to its unit's block.
@@ -165,7 +167,12 @@ fn step<const BITS: i32>(x: Row, y: Row, z: Row) -> (Row, Row) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn transpose(rows: [Row; 4]) -> [__m512i; 16] {
     // Each row apart: the 128-bit part `p` of register `j` is the row of lane `4 p + j`.
-    let parts = [quads(rows[0]), quads(rows[1]), quads(rows[2]), quads(rows[3])];
+    let parts = [
+        quads(rows[0]),
+        quads(rows[1]),
+        quads(rows[2]),
+        quads(rows[3]),
+    ];
     let mut blocks = [rows[0][0]; 16];
     for j in 0..4 {
         let [a, b, c, d] = [parts[0][j], parts[1][j], parts[2][j], parts[3][j]];

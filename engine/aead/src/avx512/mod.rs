@@ -14,7 +14,11 @@ use core::arch::x86_64::{
 
 use crate::drive::Kernel;
 use crate::lanes::{Lanes, Rows};
-use crate::packet::{Blocks, Packet, Strands, Unit};
+use crate::packet::{Blocks, Packet, STRANDS, Strands, Unit};
+
+/// The fewest Poly1305 blocks that a strand is worth: putting strands together takes about as long
+/// as 100 blocks of one lane.
+const STRAND_MIN: usize = 8;
 
 /// The CPU has AVX-512 F, BW, VL and IFMA, and the kernel saves its registers: without that there
 /// is no value of this type.
@@ -33,6 +37,14 @@ impl Avx512 {
 
 impl Kernel for Avx512 {
     const LANES: usize = 16;
+
+    fn split(blocks: usize, share: usize) -> usize {
+        let mut split = 1;
+        while split < STRANDS && blocks > split * share && blocks >= 2 * split * STRAND_MIN {
+            split *= 2;
+        }
+        split
+    }
 
     fn keystream(self, lanes: &Lanes, rows: &mut Rows) {
         // SAFETY: `self` says that the CPU has the features.

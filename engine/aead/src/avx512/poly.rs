@@ -11,20 +11,19 @@
 //! below 2^56.
 
 use core::arch::x86_64::{
-    __m512i, __mmask8, _mm512_add_epi64, _mm512_and_si512, _mm512_cmplt_epu64_mask,
-    _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_add_epi64, _mm512_mask_mov_epi64,
-    _mm512_or_si512, _mm512_set1_epi64, _mm512_setzero_si512,
+    __m512i, __mmask8, _mm512_add_epi64, _mm512_alignr_epi64, _mm512_and_si512,
+    _mm512_cmplt_epu64_mask, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_add_epi64,
+    _mm512_mask_mov_epi64, _mm512_or_si512, _mm512_set1_epi64, _mm512_setzero_si512,
     _mm512_shuffle_i64x2, _mm512_slli_epi64, _mm512_srai_epi64, _mm512_srli_epi64,
     _mm512_sub_epi64, _mm512_ternarylogic_epi64, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
 };
 
 use super::{load, load_part, load_quads, store_quads};
+use crate::drive::STEP;
 use crate::packet::{BLOCK, Blocks, STRANDS, Strands};
 
 /// Strands that are worked on at once.
 const LANES: usize = STRANDS;
-/// Octets of a Poly1305 block.
-const STEP: usize = 16;
 
 const MASK_44: u64 = (1 << 44) - 1;
 const MASK_42: u64 = (1 << 42) - 1;
@@ -97,9 +96,62 @@ fn absorb(strands: &Strands<'_>) -> Limbs {
         h = h.replaced(four(h, rows, &powers), active);
     }
     if behind == 0 {
-        return last_only(h, strands, &r1);
+        h = last_only(h, strands, &r1);
+    } else {
+        h = tail(h, strands, &powers);
     }
-    tail(h, strands, &powers)
+    if strands.split > 1 {
+        h = join(h, strands, &powers);
+    }
+    h
+}
+
+/// Puts the strands of each message together, in its first lane: each strand is multiplied with r
+/// to the power of the blocks behind it.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+fn join(mut h: Limbs, strands: &Strands<'_>, powers: &[Factor; 4]) -> Limbs {
+    let mut weight = power(powers, &strands.step);
+    let mut distance = 1;
+    while distance < strands.split {
+        let factor = weight.factor();
+        let product = Sums::zero().plus(h, &factor);
+        let mut next = h;
+        for limb in &mut next.0 {
+            *limb = match distance {
+                1 => _mm512_alignr_epi64::<1>(*limb, *limb),
+                2 => _mm512_alignr_epi64::<2>(*limb, *limb),
+                _ => _mm512_alignr_epi64::<4>(*limb, *limb),
+            };
+        }
+        h = product.carried().plus(next).carried_once();
+        weight = Sums::zero().plus(weight, &factor).carried();
+        distance *= 2;
+    }
+    h
+}
+
+/// r to the power of `exponents`, lane by lane, two bits at a time.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+fn power(powers: &[Factor; 4], exponents: &[usize; LANES]) -> Limbs {
+    let most = exponents.iter().copied().max().unwrap_or(0);
+    let digits = (usize::BITS - most.leading_zeros()).div_ceil(2);
+    let mut power = Limbs([splat(1), zero(), zero()]);
+    for digit in (0..digits).rev() {
+        if digit + 1 < digits {
+            power = Sums::zero().plus(power, &power.factor()).carried();
+            power = Sums::zero().plus(power, &power.factor()).carried();
+        }
+        let digit_is =
+            |value: usize| present(exponents.map(|exponent| exponent >> (2 * digit) & 3 == value));
+        let mut weight = powers[0];
+        weight = weight.replaced(&powers[1], digit_is(2));
+        weight = weight.replaced(&powers[2], digit_is(3));
+        let product = Sums::zero().plus(power, &weight).carried();
+        power = power.replaced(product, !digit_is(0));
+    }
+    power
 }
 
 /// How often four blocks are taken in: data of 49 to 63 octets is four blocks as well.
@@ -128,7 +180,12 @@ fn last_only(h: Limbs, strands: &Strands<'_>, r1: &Factor) -> Limbs {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn four(h: Limbs, rows: [__m512i; LANES], powers: &[Factor; 4]) -> Limbs {
     let [w0, w1, w2, w3] = transpose(rows);
-    let [m0, m1, m2, m3] = [block(w0, ALL), block(w1, ALL), block(w2, ALL), block(w3, ALL)];
+    let [m0, m1, m2, m3] = [
+        block(w0, ALL),
+        block(w1, ALL),
+        block(w2, ALL),
+        block(w3, ALL),
+    ];
     let sums = Sums::zero().plus(m3, &powers[0]);
     let sums = sums.plus(m2, &powers[1]).plus(m1, &powers[2]);
     sums.plus(h.plus(m0), &powers[3]).carried()
@@ -312,7 +369,9 @@ fn zero() -> __m512i {
 
 /// A mask of the lanes for which it is so.
 fn present(lanes: [bool; LANES]) -> __mmask8 {
-    (0..).zip(lanes).fold(0, |mask, (lane, is)| mask | u8::from(is) << lane)
+    (0..)
+        .zip(lanes)
+        .fold(0, |mask, (lane, is)| mask | u8::from(is) << lane)
 }
 
 impl Limbs {
