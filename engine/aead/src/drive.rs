@@ -47,12 +47,6 @@ pub(crate) trait Kernel: Copy {
 
     /// The Poly1305 tags of the strands. Fast where they are of like length.
     fn authenticate(self, strands: &Strands<'_>) -> Blocks;
-
-    /// Overwrites what was secret, in a manner that is not optimised away.
-    fn wipe_lanes(self, lanes: &mut Lanes);
-
-    /// As [`Self::wipe_lanes`].
-    fn wipe_rows(self, rows: &mut Rows);
 }
 
 /// A set of packets of a batch, a bit for each.
@@ -297,9 +291,9 @@ fn mac_blocks(packet: &Packet<'_>) -> usize {
 impl<K: Kernel> Drop for Work<K> {
     fn drop(&mut self) {
         for (lanes, _) in &mut self.passes {
-            self.kernel.wipe_lanes(lanes);
+            lanes.wipe();
         }
-        self.kernel.wipe_rows(&mut self.rows);
+        self.rows.wipe();
         for key in &mut self.keys {
             key.zeroize();
         }

@@ -29,6 +29,12 @@ impl Lanes {
         }
     }
 
+    /// Overwrites keys, nonces and counters, in a manner that is not optimised away.
+    pub(crate) fn wipe(&mut self) {
+        self.words = [[0; LANES_MAX]; 12];
+        zeroize::optimization_barrier(self);
+    }
+
     /// Fills the first lanes with `units`; the others keep what they have.
     #[inline]
     pub(crate) fn fill(&mut self, packets: &[Packet<'_>], units: &[Unit]) {
@@ -68,5 +74,13 @@ impl Lanes {
                 }
             }
         }
+    }
+}
+
+impl Rows {
+    /// Overwrites the keystream, in a manner that is not optimised away.
+    pub(crate) fn wipe(&mut self) {
+        self.0 = [[0; BLOCK]; LANES_MAX];
+        zeroize::optimization_barrier(self);
     }
 }

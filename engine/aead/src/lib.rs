@@ -69,10 +69,9 @@ fn expand(octets: &[u8; 32]) -> LessSafeKey {
 impl Drop for Key {
     fn drop(&mut self) {
         self.words.zeroize();
-        // `ring` wipes nothing: another key is put over this one, where it is seen to be looked at
-        // and so is not left out.
+        // `ring` wipes nothing: another key is put over this one.
         self.portable = expand(&[0; 32]);
-        core::hint::black_box(&self.portable);
+        zeroize::optimization_barrier(&self.portable);
     }
 }
 

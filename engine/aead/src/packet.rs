@@ -121,12 +121,35 @@ impl<'a> Packet<'a> {
     pub(crate) fn xor_block(&mut self, block: usize, keystream: &[u8; BLOCK]) {
         let (at, len) = (block * BLOCK, self.block_len(block));
         let mut text = [0; BLOCK];
-        text[..len].copy_from_slice(&self.buffer[self.from + at..][..len]);
+        copy_short(&mut text, &self.buffer[self.from + at..][..len]);
         for (text, key) in text.iter_mut().zip(keystream) {
             *text ^= key;
         }
-        self.buffer[self.to + at..][..len].copy_from_slice(&text[..len]);
+        copy_short(&mut self.buffer[self.to + at..][..len], &text[..len]);
     }
+}
+
+/// Copies up to a block of octets to the start of `to`, in at most seven steps of a fixed length:
+/// a copy of any length is a call that takes longer.
+#[inline]
+pub(crate) fn copy_short(to: &mut [u8], from: &[u8]) {
+    fn step<const LEN: usize>(to: &mut &mut [u8], from: &mut &[u8]) {
+        if from.len() & LEN != 0
+            && let Some((head, rest)) = from.split_first_chunk::<LEN>()
+            && let Some((place, behind)) = core::mem::take(to).split_first_chunk_mut::<LEN>()
+        {
+            *place = *head;
+            (*from, *to) = (rest, behind);
+        }
+    }
+    let (mut to, mut from) = (to, from);
+    step::<64>(&mut to, &mut from);
+    step::<32>(&mut to, &mut from);
+    step::<16>(&mut to, &mut from);
+    step::<8>(&mut to, &mut from);
+    step::<4>(&mut to, &mut from);
+    step::<2>(&mut to, &mut from);
+    step::<1>(&mut to, &mut from);
 }
 
 /// One ChaCha20 block of one packet: what one lane of a pass works out.

@@ -1,4 +1,5 @@
 //! ChaCha20 (RFC 8439 s.2.3), 8 blocks at once, one in each lane of 16 registers.
+#![forbid(unsafe_code)]
 
 use core::arch::x86_64::{
     __m256i, _mm256_add_epi32, _mm256_or_si256, _mm256_permute2x128_si256, _mm256_set1_epi32,
@@ -10,7 +11,7 @@ use core::arch::x86_64::{
 use super::{load_block, load_words, store_block, zero};
 use crate::drive::SIGMA;
 use crate::lanes::{Lanes, Rows};
-use crate::packet::{BLOCK, Packet, Unit};
+use crate::packet::{BLOCK, Packet, Unit, copy_short};
 
 /// A row of the state: four words, each of all lanes.
 type Row = [__m256i; 4];
@@ -56,9 +57,15 @@ fn xor_block(packet: &mut Packet<'_>, block: usize, keystream: [__m256i; 2]) {
         }
         return;
     }
-    let mut octets = [0; BLOCK];
-    store_block(&mut octets, keystream);
-    packet.xor_block(block, &octets);
+    let mut text = [0; BLOCK];
+    copy_short(&mut text, &packet.buffer[packet.from + at..][..len]);
+    let [low, high] = load_block(&text);
+    let both = [
+        _mm256_xor_si256(low, keystream[0]),
+        _mm256_xor_si256(high, keystream[1]),
+    ];
+    store_block(&mut text, both);
+    copy_short(&mut packet.buffer[packet.to + at..][..len], &text[..len]);
 }
 
 #[inline]

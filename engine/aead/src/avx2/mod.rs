@@ -51,16 +51,6 @@ impl Kernel for Avx2 {
         // SAFETY: `self` says that the CPU has AVX2.
         unsafe { poly::authenticate(strands) }
     }
-
-    fn wipe_lanes(self, lanes: &mut Lanes) {
-        lanes.words = [[0; 16]; 12];
-        core::hint::black_box(lanes);
-    }
-
-    fn wipe_rows(self, rows: &mut Rows) {
-        rows.0 = [[0; 64]; 16];
-        core::hint::black_box(rows);
-    }
 }
 
 #[inline]

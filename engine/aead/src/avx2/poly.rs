@@ -3,6 +3,12 @@
 //! The multiplier takes 32 bits and gives 64. Four blocks are taken in at a time:
 //! `h = (h + m0) r^4 + m1 r^3 + m2 r^2 + m3 r`. Limbs stay below 2^28, and what they are multiplied
 //! with below 2^30; the sum of a limb's 20 products is below 2^63.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "limbs have numbers in all formulae, and closures may not be inlined into iterators, \
+              which are compiled without the vector instructions"
+)]
 
 use core::arch::x86_64::{
     __m256i, _mm256_add_epi64, _mm256_and_si256, _mm256_andnot_si256, _mm256_blendv_epi8,
@@ -13,7 +19,7 @@ use core::arch::x86_64::{
 
 use super::{load_block, load_quads, store_quads, zero};
 use crate::drive::STEP;
-use crate::packet::{BLOCK, Blocks, STRANDS, Strands};
+use crate::packet::{BLOCK, Blocks, STRANDS, Strands, copy_short};
 
 /// Strands that are worked on at once.
 const LANES: usize = 4;
@@ -261,7 +267,7 @@ fn part_of_block(data: &[u8], at: usize) -> [__m256i; 2] {
         Some(whole) => load_block(whole),
         None => {
             let mut block = [0; BLOCK];
-            block[..octets.len()].copy_from_slice(octets);
+            copy_short(&mut block, octets);
             load_block(&block)
         }
     }

@@ -1,4 +1,5 @@
 //! ChaCha20 (RFC 8439 s.2.3), 16 blocks at once, one in each lane of 16 registers.
+#![forbid(unsafe_code)]
 
 use core::arch::x86_64::{
     __m512i, _mm512_add_epi32, _mm512_rol_epi32, _mm512_set1_epi32, _mm512_setr_epi32,

@@ -9,7 +9,7 @@ mod poly;
 
 use core::arch::x86_64::{
     __m512i, _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8,
-    _mm512_setzero_si512, _mm512_storeu_si512,
+    _mm512_storeu_si512,
 };
 
 use crate::drive::Kernel;
@@ -64,16 +64,6 @@ impl Kernel for Avx512 {
     fn authenticate(self, strands: &Strands<'_>) -> Blocks {
         // SAFETY: `self` says that the CPU has the features.
         unsafe { poly::authenticate(strands) }
-    }
-
-    fn wipe_lanes(self, lanes: &mut Lanes) {
-        // SAFETY: `self` says that the CPU has the features.
-        unsafe { wipe(lanes.words.as_flattened_mut()) }
-    }
-
-    fn wipe_rows(self, rows: &mut Rows) {
-        // SAFETY: `self` says that the CPU has the features.
-        unsafe { wipe(rows.0.as_flattened_mut()) }
     }
 }
 
@@ -139,23 +129,3 @@ fn store_quads(quads: &mut [u64; 8], value: __m512i) {
     // SAFETY: there are 8 words of 8 octets behind the reference; any alignment will do.
     unsafe { _mm512_storeu_si512(quads.as_mut_ptr().cast(), value) }
 }
-
-/// Overwrites keys and keystream, in a manner that is not optimised away. Leaves out what does not
-/// fill a vector: there is nothing like that.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
-fn wipe<T: Plain>(secret: &mut [T]) {
-    const { assert!(64 % size_of::<T>() == 0) };
-    for part in secret.chunks_exact_mut(64 / size_of::<T>()) {
-        let part = part.as_mut_ptr().cast::<__m512i>();
-        // SAFETY: the part is 64 octets of plain numbers, to which any value may be written.
-        unsafe { _mm512_storeu_si512(part, _mm512_setzero_si512()) }
-    }
-    // Seen by something unknown, so the stores are not dead.
-    core::hint::black_box(secret);
-}
-
-/// Numbers, of which every value is one.
-trait Plain {}
-
-impl Plain for u8 {}
-impl Plain for u32 {}

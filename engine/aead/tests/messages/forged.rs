@@ -1,9 +1,7 @@
 //! What did not come from the peer: refused, alone, and never decrypted.
 
-mod support;
-
+use crate::support::{HEADER, Noise, Plain, kernels, keys, open, seal};
 use omni_aead::{BATCH_MAX, Backend};
-use support::{HEADER, Noise, Plain, kernels, keys, open, seal};
 
 /// Windows of plaintext that are looked for in what a failed job leaves.
 const WINDOW: usize = 8;

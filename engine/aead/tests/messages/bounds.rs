@@ -1,14 +1,12 @@
 //! Nothing is read or written outside a job's slice: there are pages without access on both sides.
-#![cfg(target_os = "linux")]
-
-mod support;
+#![allow(unsafe_code)]
 
 use std::ffi::c_void;
 use std::ptr::null_mut;
 
+use crate::support::{HEADER, Noise, kernels};
 use omni_aead::{Key, OpenJob, SealJob, open_batch_with, seal_batch_with};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
-use support::{HEADER, Noise, kernels};
 
 /// Octets of a page, at most.
 const PAGE: usize = 1 << 16;

@@ -1,11 +1,9 @@
 //! Every back-end against `ring`: all lengths, any batches, a million messages.
 
-mod support;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::support::{HEADER, Noise, Plain, kernels, keys, open, seal};
 use omni_aead::{BATCH_MAX, Backend, Key, SealJob, open_batch, seal_batch, seal_batch_with};
-use support::{HEADER, Noise, Plain, kernels, keys, open, seal};
 
 /// The longest payload that is tried; the longest frame that is carried is shorter.
 const LONGEST: usize = 9100;

@@ -1,12 +1,14 @@
 //! Messages to seal and open, the back-ends of this CPU, and noise that is the same each time.
 
+use std::io::Write;
+
 use omni_aead::{Backend, Key, OpenJob, SealJob, open_batch_with, seal_batch_with};
 
 /// Octets of the header before a sealed payload.
-pub const HEADER: usize = 32;
+pub(crate) const HEADER: usize = 32;
 
 /// Every back-end but `ring` that this CPU is able to, by name. Says which it is not.
-pub fn kernels() -> Vec<(&'static str, Backend)> {
+pub(crate) fn kernels() -> Vec<(&'static str, Backend)> {
     let all = Backend::NAMES.iter().filter(|name| **name != "ring");
     let mut found = Vec::new();
     let mut skipped = 0;
@@ -15,20 +17,30 @@ pub fn kernels() -> Vec<(&'static str, Backend)> {
             Some(backend) => found.push((*name, backend)),
             None => {
                 skipped += 1;
-                eprintln!("SKIPPED: this CPU is not able to {name}");
+                report(&format!("SKIPPED: this CPU is not able to {name}"));
             }
         }
     }
-    eprintln!("back-ends: {} run, {skipped} skipped", found.len());
+    if skipped > 0 {
+        report(&format!(
+            "back-ends: {} run, {skipped} skipped",
+            found.len()
+        ));
+    }
     found
 }
 
+/// Says so also where the test succeeds, whose output is not shown.
+fn report(line: &str) {
+    writeln!(std::io::stderr(), "{line}").expect("standard error");
+}
+
 /// Numbers that look random (xorshift64*).
-pub struct Noise(pub u64);
+pub(crate) struct Noise(pub(crate) u64);
 
 impl Noise {
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -36,12 +48,12 @@ impl Noise {
     }
 
     /// One below `end`.
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
     /// So many octets.
-    pub fn octets(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn octets(&mut self, len: usize) -> Vec<u8> {
         let mut octets = Vec::with_capacity(len + 8);
         while octets.len() < len {
             octets.extend_from_slice(&self.next().to_le_bytes());
@@ -53,18 +65,18 @@ impl Noise {
 
 /// A message to seal.
 #[derive(Clone)]
-pub struct Plain {
+pub(crate) struct Plain {
     /// Which key seals it.
-    pub key: usize,
+    pub(crate) key: usize,
     /// Header and plaintext, with `shift` octets between them.
-    pub message: Vec<u8>,
+    pub(crate) message: Vec<u8>,
     /// How far the plaintext moves.
-    pub shift: usize,
+    pub(crate) shift: usize,
 }
 
 impl Plain {
     /// Noise under any of the keys.
-    pub fn new(noise: &mut Noise, keys: usize, len: usize, shift: usize) -> Self {
+    pub(crate) fn new(noise: &mut Noise, keys: usize, len: usize, shift: usize) -> Self {
         Self {
             key: noise.below(keys),
             message: noise.octets(HEADER + shift + len),
@@ -73,13 +85,13 @@ impl Plain {
     }
 
     /// What is to be sealed.
-    pub fn payload(&self) -> &[u8] {
+    pub(crate) fn payload(&self) -> &[u8] {
         &self.message[HEADER + self.shift..]
     }
 }
 
 /// The sealed messages.
-pub fn seal(backend: Backend, keys: &[Key], plains: &[Plain]) -> Vec<Vec<u8>> {
+pub(crate) fn seal(backend: Backend, keys: &[Key], plains: &[Plain]) -> Vec<Vec<u8>> {
     let mut messages: Vec<Vec<u8>> = plains.iter().map(|plain| plain.message.clone()).collect();
     let mut jobs: Vec<SealJob<'_>> = plains
         .iter()
@@ -98,7 +110,7 @@ pub fn seal(backend: Backend, keys: &[Key], plains: &[Plain]) -> Vec<Vec<u8>> {
 }
 
 /// Opens messages `outer` octets into their frames: which verified, and the frames.
-pub fn open(
+pub(crate) fn open(
     backend: Backend,
     keys: &[Key],
     plains: &[Plain],
@@ -123,6 +135,6 @@ pub fn open(
 }
 
 /// Keys that differ.
-pub fn keys(count: u8) -> Vec<Key> {
+pub(crate) fn keys(count: u8) -> Vec<Key> {
     (0..count).map(|i| Key::new(&[i; 32])).collect()
 }
