@@ -31,7 +31,7 @@ impl Lanes {
 
     /// Overwrites keys, nonces and counters, in a manner that is not optimised away.
     pub(crate) fn wipe(&mut self) {
-        self.words = [[0; LANES_MAX]; 12];
+        self.words.as_flattened_mut().fill(0);
         zeroize::optimization_barrier(self);
     }
 
@@ -80,7 +80,7 @@ impl Lanes {
 impl Rows {
     /// Overwrites the keystream, in a manner that is not optimised away.
     pub(crate) fn wipe(&mut self) {
-        self.0 = [[0; BLOCK]; LANES_MAX];
+        self.0.as_flattened_mut().fill(0);
         zeroize::optimization_barrier(self);
     }
 }

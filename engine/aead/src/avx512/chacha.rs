@@ -29,6 +29,21 @@ pub(super) fn keystream(lanes: &Lanes, rows: &mut Rows) {
 /// Applies the keystream of each lane to its unit's block.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 pub(super) fn xor_units(lanes: &Lanes, packets: &mut [Packet<'_>], units: &[Unit]) {
+    let is_whole = |unit: &Unit| packets[unit.packet()].block_len(unit.block()) == BLOCK;
+    if let Some(units) = units.first_chunk::<16>()
+        && units.iter().all(is_whole)
+    {
+        return pass(initial(lanes), |lane, keystream| {
+            let packet = &mut packets[units[lane].packet()];
+            let at = units[lane].block() * BLOCK;
+            if let Some(text) = packet.buffer[packet.from + at..].first_chunk() {
+                let text = _mm512_xor_si512(load(text), keystream);
+                if let Some(octets) = packet.buffer[packet.to + at..].first_chunk_mut() {
+                    store(octets, text);
+                }
+            }
+        });
+    }
     pass(initial(lanes), |lane, keystream| {
         if let Some(unit) = units.get(lane) {
             xor_block(&mut packets[unit.packet()], unit.block(), keystream);

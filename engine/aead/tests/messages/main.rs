@@ -6,3 +6,4 @@ mod batches;
 mod bounds;
 mod forged;
 mod support;
+mod wiping;
