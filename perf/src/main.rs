@@ -2,9 +2,9 @@
 //!
 //! On a shared machine absolute times say little. Every figure here is a ratio between things that
 //! ran in turn, in one go: the bare AEAD of `ring`, and the whole way of a frame through the data
-//! path in memory; or `ring` and the AEAD's back-ends; or what a frame of nobody's costs where the driver drops it, and where a worker
-//! does; or the replay window with and without atomics. The median over many short rounds is
-//! printed, and the spread beside it.
+//! path in memory; or `ring` and the AEAD's back-ends; or what a frame of nobody's costs where the
+//! driver drops it, and where a worker does; or the replay window with and without atomics. The
+//! median over many short rounds is printed, and the spread beside it.
 //!
 //! `flood`, `record`, `connect` and `drop` are the tools of `lab/attack.py`, which measures in the
 //! same manner what a node under attack still carries.
@@ -46,8 +46,9 @@ enum What {
         #[arg(long, default_value_t = 200, value_parser = parse_rounds)]
         rounds: u32,
     },
-    /// Nanoseconds a message of each AEAD back-end that this CPU is able to, over sizes and batches,
-    /// beside `ring`; fails when what the product chooses is slower, or AVX-512 misses its targets.
+    /// Nanoseconds a message of each AEAD back-end that this CPU is able to, over sizes and
+    /// batches, beside `ring`; fails when what the product chooses is slower, or AVX-512 misses
+    /// its targets.
     Aead(aead::Arguments),
     /// A flood of data that belongs to no session: CPU time a frame where the XDP program drops it
     /// and where a worker does, between namespaces made for it, and nanoseconds a verdict. Needs
