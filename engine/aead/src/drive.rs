@@ -82,8 +82,9 @@ pub(crate) fn open(kernel: impl Kernel, packets: &mut [Packet<'_>]) -> Set {
     work.derive_keys(packets);
     let mut verified = 0;
     work.authenticate(packets, |i, packet, tag| {
-        let is_same = tag.as_slice().ct_eq(packet.tag().as_slice());
-        verified |= Set::from(is_same.unwrap_u8()) << i;
+        let [low, high] = packet.tag();
+        let differs = (tag[0] ^ low) | (tag[1] ^ high);
+        verified |= Set::from(differs.ct_eq(&0).unwrap_u8()) << i;
     });
     work.apply_keystream(packets, verified);
     verified

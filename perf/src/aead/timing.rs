@@ -20,8 +20,8 @@ use serde::Serialize;
 
 use crate::Failure;
 
-/// Beyond this dudect calls a difference certain enough to look for its cause.
-const T_LIMIT: f64 = 10.0;
+/// Beyond 4.5 a difference is customarily called one. A little more, as the machine may be shared.
+const T_LIMIT: f64 = 5.0;
 /// Messages of a measured call.
 const BATCH: usize = 8;
 /// Octets of their payloads.
@@ -142,15 +142,16 @@ fn prepare(
     noise: &mut Noise,
     frames: &mut [Vec<u8>],
 ) -> Key {
+    // Noise is made either way and masked away, so that what comes before is the same.
     let is_random = class == 1 && matches!(pair, Pair::Seal | Pair::Open);
+    let mask = std::hint::black_box(if is_random { 0xff } else { 0 });
     let mut octets = [0; 32];
-    noise.fill(&mut octets);
-    let key = Key::new(if is_random { &octets } else { &[0x5a; 32] });
+    noise.fill(&mut octets, mask);
+    let key = Key::new(&octets);
     for frame in &mut *frames {
-        noise.fill(frame);
-        if !is_random {
-            frame[HEADER..].fill(0x33);
-        }
+        let (header, payload) = frame.split_at_mut(HEADER);
+        noise.fill(header, 0xff);
+        noise.fill(payload, mask);
     }
     if pair == Pair::Seal {
         return key;
@@ -233,10 +234,13 @@ impl Noise {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn fill(&mut self, octets: &mut [u8]) {
+    /// Noise where the mask has ones, else a pattern.
+    fn fill(&mut self, octets: &mut [u8], mask: u8) {
         for octets in octets.chunks_mut(8) {
-            let word = self.next().to_le_bytes();
-            octets.copy_from_slice(&word[..octets.len()]);
+            let noise = self.next().to_le_bytes();
+            for (octet, noise) in octets.iter_mut().zip(noise) {
+                *octet = noise & mask | 0x5a & !mask;
+            }
         }
     }
 }

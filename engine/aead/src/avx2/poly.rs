@@ -193,8 +193,8 @@ impl<'a> Half<'a, '_> {
     #[target_feature(enable = "avx2")]
     fn finish(self, h: Limbs) -> [__m256i; 2] {
         let mask_26 = splat(MASK_26);
-        // Only the second limb was beyond its bounds, by one bit at most. If this goes all around,
-        // it leaves next to nothing in the lowest.
+        // Only the second limb was beyond its bounds, by less than 2^14. What goes all around finds
+        // room in the lowest, or next to nothing left in the second.
         let Limbs(h) = carried(h.0);
         // g = h + 5 - 2^130: what is left if that does not borrow.
         let mut g = h;

@@ -332,8 +332,8 @@ fn words(blocks: &Blocks) -> [__m512i; 2] {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn finish(h: Limbs, strands: &Strands<'_>) -> Blocks {
     let (mask_44, mask_42) = (splat(MASK_44), splat(MASK_42));
-    // Only the lowest limb was beyond its bounds, by less than 2^20, or all are sums of two. If
-    // this goes all around, it leaves next to nothing in the lowest.
+    // Only the lowest limb was beyond its bounds, by less than 2^20. What goes all around finds
+    // next to nothing left there.
     let [h0, h1, h2] = h.carried_once().0;
     // g = h + 5 - 2^130: what is left if that does not borrow.
     let g0 = _mm512_add_epi64(h0, splat(5));
