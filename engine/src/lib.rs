@@ -11,7 +11,7 @@
 //! between them; [`runtime`] is the control thread. Unsafe code is allowed in `io::xsk` alone.
 #![deny(unsafe_code)]
 
-pub mod aead;
+pub use omni_aead as aead;
 pub mod control_plane;
 pub mod cores;
 pub mod datapath;

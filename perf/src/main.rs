@@ -5,11 +5,15 @@
 //! path in memory; or what a frame of nobody's costs where the driver drops it, and where a worker
 //! does; or the replay window with and without atomics; or what is done with super-frames, and a
 //! copy of them. The median over many short rounds is printed, and the spread beside it.
+//! path in memory; or `ring` and the AEAD's back-ends; or what a frame of nobody's costs where the
+//! driver drops it, and where a worker does; or the replay window with and without atomics. The
+//! median over many short rounds is printed, and the spread beside it.
 //!
 //! `flood`, `record`, `connect` and `drop` are the tools of `lab/attack.py`, which measures in the
 //! same manner what a node under attack still carries.
 #![forbid(unsafe_code)]
 
+mod aead;
 mod connect;
 mod datapath;
 mod drop;
@@ -47,6 +51,10 @@ enum What {
         #[arg(long, default_value_t = 200, value_parser = parse_rounds)]
         rounds: u32,
     },
+    /// Nanoseconds a message of each AEAD back-end that this CPU is able to, over sizes and
+    /// batches, beside `ring`; fails when what the product chooses is slower, or AVX-512 misses
+    /// its targets.
+    Aead(aead::Arguments),
     /// A flood of data that belongs to no session: CPU time a frame where the XDP program drops it
     /// and where a worker does, between namespaces made for it, and nanoseconds a verdict. Needs
     /// root.
@@ -106,6 +114,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         What::Offload { rounds, most } => offload::run(rounds, most),
+        What::Aead(arguments) => aead::run(&arguments),
         What::Steering { rounds } => steering::run(rounds),
         What::Flood(arguments) => flood::run(&arguments),
         What::Record(arguments) => record::run(&arguments),
