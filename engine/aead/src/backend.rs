@@ -13,16 +13,15 @@ use crate::drive::{self, Kernel};
 use crate::packet::Packet;
 use crate::{BATCH_MAX, OpenJob, SealJob, portable};
 
-/// Jobs from which on AVX-512 is faster than `ring` whatever their lengths: measured, 1.04 to 5
+/// Jobs from which on AVX-512 is faster than `ring` whatever their lengths: measured, 1.01 to 5
 /// times as fast. With fewer most lanes are idle, while a pass takes as long.
 #[cfg(target_arch = "x86_64")]
-const AVX512_JOBS: usize = 4;
+const AVX512_JOBS: usize = 3;
 
-/// Octets in all, headers included, from which on AVX-512 is faster with fewer jobs as well, since
-/// their blocks fill the lanes: 1.09 to 1.5 times as fast as `ring`. From 1500 on it is for one
-/// job or two, but not for three of equal length.
+/// Octets in all, headers included, from which on AVX-512 is faster with one job or two as well,
+/// since their blocks fill the lanes: 1.05 to 1.8 times as fast as `ring`.
 #[cfg(target_arch = "x86_64")]
-const AVX512_OCTETS: usize = 2600;
+const AVX512_OCTETS: usize = 1400;
 
 /// The most octets of a job, headers included, with which AVX2 is faster than `ring`: measured,
 /// equal at about 900. Longer ones have passes of their own in either, and `ring` hides the tag's

@@ -71,8 +71,17 @@ impl<'a> Half<'a, '_> {
         set >> (LANES * self.half) & 0xf
     }
 
+    /// The data of all lanes. Those that no strand is in work on another's, for nothing: so they
+    /// keep no other lane from taking in whole blocks.
     fn data(self) -> [&'a [u8]; LANES] {
-        self.strands.data.as_chunks().0[self.half]
+        let mut data = self.strands.data.as_chunks().0[self.half];
+        let used = self.has(self.strands.has_first | self.strands.has_last);
+        for lane in 1..LANES {
+            if used >> lane & 1 == 0 && data[lane].is_empty() {
+                data[lane] = data[lane - 1];
+            }
+        }
+        data
     }
 
     #[inline]

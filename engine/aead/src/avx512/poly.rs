@@ -67,7 +67,7 @@ pub(super) fn authenticate(strands: &Strands<'_>) -> Blocks {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn absorb(strands: &Strands<'_>) -> Limbs {
-    let data = &strands.data;
+    let data = &occupied(strands);
     let r = clamped(&strands.r);
     let r1 = r.factor();
     let first = block(words(&strands.first), strands.has_first);
@@ -104,7 +104,7 @@ fn absorb(strands: &Strands<'_>) -> Limbs {
     if behind == 0 {
         h = last_only(h, strands, &r1);
     } else {
-        h = tail(h, strands, &powers);
+        h = tail(h, data, strands, &powers);
     }
     if strands.split > 1 {
         h = join(h, strands, &powers);
@@ -160,6 +160,22 @@ fn power(powers: &[Factor; 4], exponents: &[usize; LANES]) -> Limbs {
     power
 }
 
+/// The data of all lanes. Those that no strand is in work on another's, for nothing: so they keep
+/// no other lane from taking in whole blocks.
+#[inline]
+fn occupied<'a>(strands: &Strands<'a>) -> [&'a [u8]; LANES] {
+    let mut data = strands.data;
+    let used = strands.has_first | strands.has_last;
+    if used != ALL {
+        for lane in 1..LANES {
+            if used >> lane & 1 == 0 && data[lane].is_empty() {
+                data[lane] = data[lane - 1];
+            }
+        }
+    }
+    data
+}
+
 /// How often four blocks are taken in: data of 49 to 63 octets is four blocks as well.
 #[inline]
 fn fours(data: &[u8]) -> usize {
@@ -200,13 +216,13 @@ fn four(h: Limbs, rows: [__m512i; LANES], powers: &[Factor; 4]) -> Limbs {
 /// Takes in what is behind the last four blocks: up to three, and the last.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
-fn tail(h: Limbs, strands: &Strands<'_>, powers: &[Factor; 4]) -> Limbs {
+fn tail(h: Limbs, data: &[&[u8]; LANES], strands: &Strands<'_>, powers: &[Factor; 4]) -> Limbs {
     let mut rows = [zero(); LANES];
-    for (row, data) in rows.iter_mut().zip(&strands.data) {
+    for (row, data) in rows.iter_mut().zip(data) {
         *row = part_of_block(data, fours(data));
     }
     let transposed = transpose(rows);
-    let behind = strands.data.map(blocks_behind);
+    let behind = data.map(blocks_behind);
     let rest: [usize; LANES] =
         core::array::from_fn(|i| behind[i] + usize::from(strands.has_last >> i & 1));
     let last = words(&strands.last);
