@@ -135,15 +135,14 @@ impl Node {
         credentials: Credentials,
         done: &mut Vec<String>,
     ) {
-        let config = self.config.clone();
         if change.endpoints {
-            let endpoints = config.underlay.endpoints.iter();
+            let endpoints = self.config.underlay.endpoints.iter();
             let endpoints: Vec<String> = endpoints.map(ToString::to_string).collect();
             done.push(format!("underlay.endpoints: {}", listed(&endpoints)));
             self.look_after_members();
         }
         if change.nucleus {
-            let nuclei = config.nucleus.iter();
+            let nuclei = self.config.nucleus.iter();
             let nuclei: Vec<String> = nuclei.map(|it| it.endpoint.to_string()).collect();
             done.push(format!("nucleus: {}", listed(&nuclei)));
         }
@@ -155,7 +154,7 @@ impl Node {
         // Peers of the configuration are members without a certificate.
         let others = !(change.added.is_empty() && change.removed.is_empty());
         if change.nucleus || is_other || others && before.is_some() {
-            self.restart_rendezvous(&config, credentials);
+            self.restart_rendezvous(credentials);
         }
     }
 

@@ -351,39 +351,31 @@ impl Node {
 
     /// Goes on with another certificate, authority or list of Nuclei, and with what is known. Who
     /// is no member by them is no peer any more.
-    pub(super) fn restart_rendezvous(&mut self, config: &Config, credentials: Credentials) {
+    pub(super) fn restart_rendezvous(&mut self, credentials: Credentials) {
         let before = self.rendezvous.take();
         let (known, members) = before.map_or_else(Default::default, |before| {
             (Some(before.agent.cache()), before.members)
         });
-        let size = self.rendezvous_size();
-        let started = Rendezvous::start(config, credentials, size, clock::now(), known.as_deref());
+        let size = (self.mailbox.workers() as u16, self.ports.max_frame() as u16);
+        let now = clock::now();
+        let started = Rendezvous::start(&self.config, credentials, size, now, known.as_deref());
         self.rendezvous = started.unwrap_or_else(|error| {
             error!(%error, "no Nucleus is called");
             None
         });
-        let left: Vec<(PublicKey, PeerId)> = match &mut self.rendezvous {
-            Some(rendezvous) => {
-                let is_left = |key: &PublicKey| !rendezvous.agent.is_member(key);
-                let (left, stay) = members.into_iter().partition(|(key, _)| is_left(key));
-                rendezvous.members = stay;
-                BTreeMap::into_iter(left).collect()
-            }
-            None => members.into_iter().collect(),
-        };
-        for (_, id) in left {
-            warn!(
-                member = self.peer_name(id),
-                "no member of the fabric any more"
-            );
+        let agent = self.rendezvous.as_ref().map(|rendezvous| &rendezvous.agent);
+        let stays = |key: &PublicKey| agent.is_some_and(|agent| agent.is_member(key));
+        let left = members.iter().filter(|(key, _)| !stays(key));
+        let left: Vec<PeerId> = left.map(|(_, &id)| id).collect();
+        if let Some(rendezvous) = &mut self.rendezvous {
+            rendezvous.members = members;
+        }
+        for id in left {
+            let member = self.peer_name(id);
+            warn!(member, "no member of the fabric any more");
             self.remove_peer(id);
         }
         self.meet_members();
-    }
-
-    /// How many lanes and how long frames this node registers.
-    pub(super) fn rendezvous_size(&self) -> (u16, u16) {
-        (self.mailbox.workers() as u16, self.ports.max_frame() as u16)
     }
 
     /// Members known from before are peers from the start.

@@ -140,7 +140,7 @@ impl Switch {
         self.follow_directory(key, before);
         self.inherit_host(now, key);
         if let Some(ip) = ip {
-            self.inherit_address(now, (key.vlan, ip), key.mac, said);
+            self.inherit_address(now, (key.vlan, ip), said);
             self.tell_binding(now, (key.vlan, ip), key.mac, said);
         }
     }
@@ -207,7 +207,7 @@ impl Switch {
             .filter(|(key, ..)| its.contains(key))
             .collect();
         for (key, mac, said) in told {
-            self.inherit_address(now, key, mac, said);
+            self.inherit_address(now, key, said);
             self.tell_binding(now, key, mac, said);
         }
     }
@@ -248,14 +248,12 @@ impl Switch {
     }
 
     /// A silent peer loses an IP address that the rendezvous says is somebody else's.
-    fn inherit_address(&mut self, now: Instant, key: BindKey, mac: MacAddr, said: Said) {
+    fn inherit_address(&mut self, now: Instant, key: BindKey, said: Said) {
         let Some(held) = self.bindings.get(key) else {
             return;
         };
-        let word = held.word;
-        let heir = Owner::Peer(said.peer);
-        let differs = (word.owner, word.mac) != (heir, mac);
-        if differs && word.owner != heir && !held.is_static() && self.is_silent(word.owner) {
+        let owner = held.word.owner;
+        if owner != Owner::Peer(said.peer) && !held.is_static() && self.is_silent(owner) {
             self.unbind(now, key, false);
         }
     }

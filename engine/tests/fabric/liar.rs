@@ -4,12 +4,10 @@
 use std::fs;
 use std::time::Duration;
 
-use omni_membership::Grants;
-
 use crate::support::lab::{Lab, Plan, Side};
 use crate::support::liar::{Liar, Mood};
 use crate::support::node::Node;
-use crate::support::nucleus::{MEET, certify, nucleus_of, start};
+use crate::support::nucleus::{MEET, meet, nucleus_of, start};
 use crate::support::tools::{ping, reaches, resumes};
 use crate::support::{seconds, wait_until};
 
@@ -19,16 +17,6 @@ const RECOVERS: Duration = seconds(10);
 const LIE: Duration = Duration::from_millis(1300);
 /// Pings at 20 ms, for all lies and a second more.
 const PINGS: u32 = 650;
-
-fn meet(lab: &Lab) -> (Liar, Node, Node) {
-    for side in [Side::A, Side::B] {
-        certify(lab, side, Grants::default());
-    }
-    let liar = Liar::start(lab);
-    let (a, b) = (start(lab, Side::A), start(lab, Side::B));
-    resumes(&lab.b, Side::A.inner_v4().into(), MEET);
-    (liar, a, b)
-}
 
 /// The MAC address and owner of node a's address, as node b has them.
 fn place(b: &Node) -> Option<(String, String)> {
@@ -41,7 +29,7 @@ fn place(b: &Node) -> Option<(String, String)> {
 #[test]
 fn no_lie_of_a_nucleus_costs_a_frame_between_nodes_that_know_each_other() {
     let lab = Lab::new(Plan::default());
-    let (liar, _a, b) = meet(&lab);
+    let (liar, _a, b) = meet(&lab, Liar::start);
     wait_until("the address is known", MEET, || place(&b).is_some());
     let before = place(&b);
     let (received, report) = std::thread::scope(|scope| {
@@ -64,7 +52,7 @@ fn no_lie_of_a_nucleus_costs_a_frame_between_nodes_that_know_each_other() {
 #[test]
 fn a_node_that_knows_nobody_meets_the_others_once_the_nucleus_is_honest() {
     let lab = Lab::new(Plan::default());
-    let (liar, _a, mut b) = meet(&lab);
+    let (liar, _a, mut b) = meet(&lab, Liar::start);
     for lie in [Mood::WrongEndpoints, Mood::Garbage, Mood::Trickling] {
         b.kill();
         liar.turn(lie);

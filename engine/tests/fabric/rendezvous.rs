@@ -13,8 +13,8 @@ use crate::reload::{refused, reloaded};
 use crate::support::lab::{Lab, PORT, Plan, Side};
 use crate::support::node::PROGRAM;
 use crate::support::nucleus::{
-    MEET, Nucleus, authority, certify, certify_as, endpoint, fabric, nucleus_of, registered, start,
-    wait_until_some, yaml,
+    MEET, Nucleus, authority, certify, certify_as, endpoint, fabric, meet, nucleus_of, registered,
+    start, wait_until_some, yaml,
 };
 use crate::support::tools::{ping, ping_all, reaches, resumes};
 use crate::support::{seconds, wait_until};
@@ -25,13 +25,7 @@ const CUT: Duration = seconds(5);
 #[test]
 fn nodes_without_a_list_of_peers_meet_through_a_nucleus_and_need_it_no_more() {
     let lab = Lab::new(Plan::default());
-    for side in [Side::A, Side::B] {
-        certify(&lab, side, Grants::default());
-    }
-    let nucleus = Nucleus::start(&lab);
-    let (a, b) = (start(&lab, Side::A), start(&lab, Side::B));
-    let took = resumes(&lab.a, Side::B.inner_v4().into(), MEET);
-    println!("met after {took:.0?}");
+    let (nucleus, a, b) = meet(&lab, Nucleus::start);
     assert!(reaches(&lab.b, Side::A.inner_v6().into()));
     for (node, other) in [(&a, "node-b"), (&b, "node-a")] {
         registered(node);
@@ -70,12 +64,7 @@ fn nodes_without_a_list_of_peers_meet_through_a_nucleus_and_need_it_no_more() {
 #[test]
 fn a_certificate_is_renewed_and_nuclei_are_changed_while_the_node_runs() {
     let lab = Lab::new(Plan::default());
-    for side in [Side::A, Side::B] {
-        certify(&lab, side, Grants::default());
-    }
-    let _nucleus = Nucleus::start(&lab);
-    let (a, b) = (start(&lab, Side::A), start(&lab, Side::B));
-    resumes(&lab.a, Side::B.inner_v4().into(), MEET);
+    let (_nucleus, a, b) = meet(&lab, Nucleus::start);
     let spec = lab.spec(Side::B);
     let file = spec.folder.join("b.yaml");
     let good = yaml(&lab, Side::B, endpoint(&lab));
@@ -118,12 +107,7 @@ fn a_certificate_is_renewed_and_nuclei_are_changed_while_the_node_runs() {
 #[test]
 fn a_revoked_member_is_cut_off_everywhere() {
     let lab = Lab::new(Plan::default());
-    for side in [Side::A, Side::B] {
-        certify(&lab, side, Grants::default());
-    }
-    let _nucleus = Nucleus::start(&lab);
-    let (a, b) = (start(&lab, Side::A), start(&lab, Side::B));
-    resumes(&lab.a, Side::B.inner_v4().into(), MEET);
+    let (_nucleus, a, b) = meet(&lab, Nucleus::start);
     let revocation = Revocation {
         public_key: PublicKey::from_private(&lab.spec(Side::B).private_key),
         serial: 1,

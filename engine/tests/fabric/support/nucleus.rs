@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::lab::{Lab, Side};
 use super::netns::Namespace;
 use super::node::{Node, PROGRAM};
+use super::tools::resumes;
 use super::{seconds, wait_until};
 
 /// How soon nodes that were started without knowing each other reach each other.
@@ -158,6 +159,18 @@ pub(crate) fn yaml(lab: &Lab, side: Side, at: SocketAddr) -> String {
 
 pub(crate) fn start(lab: &Lab, side: Side) -> Node {
     lab.spec(side).start_with(&yaml(lab, side, endpoint(lab)))
+}
+
+/// Two nodes, certified for everything, that have met through what `begin` starts.
+pub(crate) fn meet<N>(lab: &Lab, begin: impl FnOnce(&Lab) -> N) -> (N, Node, Node) {
+    for side in [Side::A, Side::B] {
+        certify(lab, side, Grants::default());
+    }
+    let nucleus = begin(lab);
+    let (a, b) = (start(lab, Side::A), start(lab, Side::B));
+    let took = resumes(&lab.a, Side::B.inner_v4().into(), MEET);
+    println!("met after {took:.0?}");
+    (nucleus, a, b)
 }
 
 pub(crate) fn nucleus_of(node: &Node) -> NucleusView {
