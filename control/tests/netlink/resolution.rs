@@ -29,9 +29,10 @@ async fn resolve(netlink: &Netlink, endpoint: &str) -> Resolution {
         .expect("an answer")
 }
 
-/// Resolves again at every event about the next hop, as an engine does, until the way is known.
+/// Resolves again at every event about the next hop, as an engine does, until the way is known: that
+/// it did not answer is such an event, and has the kernel ask again.
 async fn ready(netlink: &Netlink, endpoint: &str) -> (Path, u32, String) {
-    loop {
+    for _ in 0..5 {
         match resolve(netlink, endpoint).await {
             Resolution::Ready {
                 path,
@@ -46,7 +47,6 @@ async fn ready(netlink: &Netlink, endpoint: &str) -> (Path, u32, String) {
                     KernelEvent::NeighborChanged {
                         ifindex: at,
                         address,
-                        usable: true,
                         ..
                     } => (*at == ifindex && *address == next_hop).then_some(()),
                     _ => None,
@@ -56,6 +56,7 @@ async fn ready(netlink: &Netlink, endpoint: &str) -> (Path, u32, String) {
             Resolution::Unresolvable { why } => panic!("{endpoint}: {why}"),
         }
     }
+    panic!("{endpoint}: its next hop does not answer");
 }
 
 async fn why_not(netlink: &Netlink, endpoint: &str) -> String {
