@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`datapath`] is pure; [`io`] is where frames come from and go to; [`worker`] is the loop
-//! between them; [`runtime`] is the control thread. Unsafe code is allowed in `io::xsk` alone.
+//! between them; [`runtime`] is the control thread. Unsafe code is allowed in `io::kernel` alone.
 #![deny(unsafe_code)]
 
 pub use omni_aead as aead;

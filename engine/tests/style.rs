@@ -14,7 +14,7 @@ const NO_SOURCES: [&str; 2] = ["target", "__pycache__"];
 /// The places of the product with unsafe code: memory that the kernel shares, and what is compiled
 /// for vector instructions.
 const UNSAFE: [&str; 3] = [
-    "engine/src/io/xsk",
+    "engine/src/io/kernel",
     "engine/aead/src/avx2/mod.rs",
     "engine/aead/src/avx512/mod.rs",
 ];

@@ -70,7 +70,7 @@ fn port(
     };
     Ok(Access {
         interface,
-        driver: driver(fields.optional("driver"))?,
+        driver: choice(fields.optional("driver"), AccessDriver::Auto, DRIVERS)?,
         addresses,
         mtu,
         vlans: port_vlans(&fields)?,
@@ -78,13 +78,6 @@ fn port(
         guard: guard(fields.optional("guard"))?,
         bum_pps: bum_pps(fields.optional("bum_pps"))?,
     })
-}
-
-fn driver(field: Option<Field<'_>>) -> Result<AccessDriver, Problem> {
-    match (choice(field, AccessDriver::Auto, DRIVERS)?, field) {
-        (AccessDriver::Tap, Some(field)) => Err(field.wrong("this version has no tap driver yet")),
-        _ => Ok(AccessDriver::Xdp),
-    }
 }
 
 fn addresses(field: &Field<'_>) -> Result<Vec<IpNet>, Problem> {

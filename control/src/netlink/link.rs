@@ -58,10 +58,11 @@ impl Link {
         self.up && self.carrier
     }
 
-    /// Whether this is a side of an access port that an engine made.
+    /// Whether this is an access port that an engine made, or a side of one.
     #[must_use]
     pub fn is_access_port(&self) -> bool {
-        self.alias.as_deref() == Some(port::ALIAS) && self.kind.as_deref() == Some("veth")
+        self.alias.as_deref() == Some(port::ALIAS)
+            && matches!(self.kind.as_deref(), Some("veth" | "tun"))
     }
 }
 

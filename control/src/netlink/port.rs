@@ -128,6 +128,45 @@ impl Netlink {
         }
     }
 
+    /// Deletes what an earlier engine left of an access port of that name that was a veth pair.
+    /// One that was a tap goes by itself.
+    ///
+    /// # Errors
+    /// [`NetlinkError::NotOurs`] when the name is another interface's; what the kernel refuses.
+    pub async fn clear_access_port(&self, spec: &AccessPortSpec) -> Result<(), NetlinkError> {
+        check_name(&spec.name)?;
+        match self.link(&spec.name).await? {
+            Some(link) if !link.is_access_port() => {
+                return Err(NetlinkError::NotOurs {
+                    name: spec.name.clone(),
+                });
+            }
+            Some(link) if link.peer_index.is_some() => self.delete_link(link.index).await?,
+            _ => {}
+        }
+        self.clear_unfinished(spec).await
+    }
+
+    /// Makes the tap of that name, which was just opened, the access port: alias, MTU, MAC address
+    /// and addresses. Its super-frames have as many segments as one sending takes. It stays off.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub async fn set_up_tap(&self, spec: &AccessPortSpec) -> Result<Link, NetlinkError> {
+        let action = format!("set up the access port {}", spec.name);
+        let gone = || NetlinkError::malformed(&action);
+        let tap = self.link(&spec.name).await?.ok_or_else(gone)?;
+        let attributes = [
+            LinkAttribute::IfAlias(ALIAS.to_owned()),
+            LinkAttribute::Mtu(spec.mtu),
+            LinkAttribute::Address(spec.mac.0.to_vec()),
+            LinkAttribute::GsoMaxSize(super_frame_max(spec.mtu)),
+        ];
+        set_link(&action, tap.index, attributes).await?;
+        set_addresses(spec, tap.index).await?;
+        self.link_by_index(tap.index).await?.ok_or_else(gone)
+    }
+
     /// The indices of both sides of a usable port that was left behind. An unusable one is
     /// deleted.
     async fn left_behind(&self, spec: &AccessPortSpec) -> Result<Option<(u32, u32)>, NetlinkError> {
@@ -249,6 +288,17 @@ impl Netlink {
             tracing::warn!(%error, "an unfinished access port stays");
         }
     }
+}
+
+/// The longest packet that the host may leave to be cut, in octets: its segments, each of them in a
+/// message, are sent by one call (a UDP datagram that is cut has 65,507 octets at most).
+fn super_frame_max(mtu: u32) -> u32 {
+    /// A message has so many octets beyond the packet in it: its header, Ethernet, and a tag.
+    const BEYOND: u32 = 32 + 14 + 4;
+    /// IP and TCP headers at the least, which all segments have and the packet has once.
+    const HEADERS: u32 = 40;
+    let segments = (65_507 / (mtu + BEYOND)).max(1);
+    segments * mtu.saturating_sub(HEADERS) + HEADERS
 }
 
 /// The request that makes both sides, still under a name of no meaning.

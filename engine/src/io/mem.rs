@@ -159,6 +159,8 @@ impl MemIo {
 impl FramePool for MemIo {
     type Frame = MemFrame;
 
+    const LONGEST: usize = CAPACITY;
+
     fn alloc(&mut self, len: usize) -> Option<MemFrame> {
         (self.waiting() + self.held < self.total && len <= CAPACITY).then(|| {
             self.held += 1;

@@ -4,8 +4,8 @@
 //! takes back those to send, and owns every frame in between: a frame is in exactly one place
 //! (pool, fill ring, received, to be sent, completing), and [`Census`] counts them all.
 
+pub mod kernel;
 pub mod mem;
-pub mod xsk;
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -57,10 +57,19 @@ pub trait Frame {
     fn queue(&self) -> usize;
 }
 
+/// A frame that is filled by copying into it.
+pub trait Received: Frame {
+    /// Notes how its octets came: behind so many unused ones, when, and on which queue.
+    fn note_arrival(&mut self, room: usize, arrived: Instant, queue: usize);
+}
+
 /// Where empty frames come from, for copies and for messages made here.
 pub trait FramePool {
     /// What it hands out.
     type Frame: Frame;
+
+    /// The longest frame it ever has, in octets.
+    const LONGEST: usize;
 
     /// A frame of `len` octets with undefined contents and no room, or `None` when none is free.
     fn alloc(&mut self, len: usize) -> Option<Self::Frame>;

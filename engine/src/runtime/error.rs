@@ -7,7 +7,7 @@ use omni_control::netlink::NetlinkError;
 use omni_xdp_redirect::RedirectError;
 
 use crate::cores::CoreError;
-use crate::io::xsk::XskError;
+use crate::io::kernel::KernelIoError;
 
 /// Why a node does not start, or cannot go on. Each text names the thing and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +69,18 @@ pub enum EngineError {
          transmit checksums, segmentation and VLAN tags must be done in software"
     )]
     Offload {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A tap cannot be had.
+    #[error(
+        "cannot open the tap {interface}: {source}; it takes /dev/net/tun and CAP_NET_ADMIN, and \
+         one that exists must be made by `ip tuntap add {interface} mode tap vnet_hdr` (with \
+         `multi_queue` for several workers) and be nobody else's"
+    )]
+    Tap {
         /// The interface.
         interface: String,
         /// What the kernel said.
@@ -136,7 +148,7 @@ pub enum EngineError {
     Netlink(#[from] NetlinkError),
     /// From AF_XDP.
     #[error(transparent)]
-    Xsk(#[from] XskError),
+    Xsk(#[from] KernelIoError),
     /// From the XDP programs.
     #[error(transparent)]
     Redirect(#[from] RedirectError),

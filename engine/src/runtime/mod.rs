@@ -51,7 +51,7 @@ use crate::cores;
 use crate::datapath::policy::PeerPolicy;
 use crate::datapath::session::SharedSession;
 use crate::datapath::{DatapathConfig, TableCommand};
-use crate::io::xsk::{self, XskIo};
+use crate::io::kernel::{self, KernelIo};
 use crate::mailbox::{ControlMailbox, Order, WorkerMailbox, mailboxes};
 use crate::random::SystemRandom;
 use crate::stats::WorkerReport;
@@ -135,7 +135,7 @@ impl Node {
         let udp = UdpSockets::bind(config.underlay.port)?;
         let cores = cores::choose(&config.workers.cores)?;
         let mut ports = Ports::open(&netlink, &config, &public_key, cores.len()).await?;
-        let started = match Self::start_workers(&config, &public_key, &ports, &cores) {
+        let started = match Self::start_workers(&config, &public_key, &mut ports, &cores) {
             Ok(started) => started,
             Err(error) => {
                 ports.close(&netlink).await;
@@ -217,17 +217,12 @@ impl Node {
     fn start_workers(
         config: &Config,
         public_key: &PublicKey,
-        ports: &Ports,
+        ports: &mut Ports,
         cores: &[usize],
     ) -> Result<Started, EngineError> {
         let count = ports.workers();
         let staged = staged_max(config);
-        let (ios, bound) = xsk::open(
-            &ports.underlay_queues(),
-            &ports.access_queues(),
-            count,
-            staged,
-        )?;
+        let (ios, bound) = kernel::open(ports.drivers(), count, staged, ports.room())?;
         let (mailbox, ends) = mailboxes(count).map_err(|source| EngineError::System {
             what: "make the mailboxes",
             source,
@@ -240,7 +235,7 @@ impl Node {
             let datapath = DatapathConfig {
                 worker: index as u16,
                 max_frame: ports.max_frame(),
-                complete_checksums: !ports.access_ids().all(|port| ports.is_made(port)),
+                complete_checksums: ports.has_partial_checksums(),
                 staged_max: staged,
                 spread_ports: config.underlay.source_ports == SourcePorts::PerLane,
                 policy: Arc::clone(&policy),
@@ -633,7 +628,7 @@ fn staged_max(config: &Config) -> usize {
 struct Started {
     mailbox: ControlMailbox,
     workers: Vec<JoinHandle<()>>,
-    bound: Vec<xsk::BoundQueue>,
+    bound: Vec<kernel::BoundQueue>,
 }
 
 /// How a worker's thread runs.
@@ -645,7 +640,7 @@ struct HowToRun {
 }
 
 fn spawn_worker(
-    io: XskIo,
+    io: KernelIo,
     mailbox: WorkerMailbox,
     config: DatapathConfig,
     how: HowToRun,

@@ -140,6 +140,8 @@ drop_reasons! {
     RxKernel = "rx_kernel",
     /// Kernel refused a transmit descriptor (counted by the kernel).
     TxInvalid = "tx_invalid",
+    /// Kernel handed over a frame to be cut, or a checksum to be done, that makes no sense.
+    OffloadInvalid = "offload_invalid",
     /// XDP program had no socket for the receive queue (counted in the driver).
     NoSocket = "no_socket",
     /// XDP program found no headroom before the frame (counted in the driver).

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use omni_config::{Poll, ZeroCopy};
 use omni_engine::datapath::DatapathConfig;
 use omni_engine::datapath::policy::SwitchPolicy;
-use omni_engine::io::xsk::{self, BoundQueue, XskIo, XskPort};
+use omni_engine::io::kernel::{self, BoundQueue, KernelIo, XskPort};
 use omni_engine::mailbox::{ControlMailbox, Order, WorkerMailbox, mailboxes};
 use omni_engine::worker::Worker;
 use omni_wire::DropReason;
@@ -283,7 +283,7 @@ impl Running {
 }
 
 /// The loop of an engine's worker, as the engine runs it by default.
-fn serve(io: XskIo, mailbox: WorkerMailbox) {
+fn serve(io: KernelIo, mailbox: WorkerMailbox) {
     let config = DatapathConfig {
         worker: 0,
         max_frame: 1500,

@@ -5,7 +5,7 @@
 //! costs is seen where there is no socket and the frame passes instead, and what steering costs
 //! in single runs, which include the kernel's two looks at the clock and cold caches.
 
-use omni_engine::io::xsk::BoundQueue;
+use omni_engine::io::kernel::BoundQueue;
 use omni_wire::MacAddr;
 use omni_wire::header::{DataHeader, DataKind};
 use omni_wire::limits::{AAD_LEN, DEFAULT_PORT, HEADER_LEN};

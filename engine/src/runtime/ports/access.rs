@@ -1,11 +1,15 @@
 //! An access port: made by the engine, or an existing interface that it borrows.
 //!
 //! ```text
-//!  made       hosts -- omni0 ==veth== omni0-xdp -- program, sockets
+//!  made, tap  hosts -- omni0 ===================== queues of a tap
+//!  made, xdp  hosts -- omni0 ==veth== omni0-xdp -- program, sockets
 //!  borrowed   hosts ----------------- eth1 ------- program, sockets
 //! ```
 
-use omni_config::{Access, XdpMode, ZeroCopy};
+use std::io;
+use std::time::{Duration, Instant};
+
+use omni_config::{Access, AccessDriver, XdpMode, ZeroCopy};
 use omni_control::PublicKey;
 use omni_control::netlink::{AccessPortSpec, Link, Netlink, engine_side_name};
 use omni_wire::MacAddr;
@@ -15,11 +19,14 @@ use tracing::{error, info, warn};
 
 use super::mtu::Wish;
 use super::program::Attached;
-use crate::io::xsk::{
-    BoundQueue, Promiscuous, SwitchedOff, XskPort, disable_receive_vlan_offload,
-    disable_transmit_offloads, receive_queues,
+use crate::io::kernel::{
+    BoundQueue, PortDriver, Promiscuous, SwitchedOff, TapDevice, XskPort,
+    disable_receive_vlan_offload, disable_transmit_offloads, receive_queues,
 };
 use crate::runtime::EngineError;
+
+/// How long to wait for a killed engine's tap to go away.
+const TAP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is to become an access port. Nothing is changed yet.
 pub(super) struct Plan<'a> {
@@ -41,16 +48,24 @@ impl<'a> Plan<'a> {
     /// The names that its interfaces will have.
     pub(super) fn names(&self) -> impl Iterator<Item = String> {
         let name = &self.spec.interface;
-        let made = self.existing.is_none();
+        let pair = self.existing.is_none() && !self.is_tap();
         [name.clone()]
             .into_iter()
-            .chain(made.then(|| engine_side_name(name)))
+            .chain(pair.then(|| engine_side_name(name)))
     }
 
     /// How many receive queues there are; `None` = as many as are wanted.
     pub(super) fn queues(&self) -> Option<usize> {
-        let existing = self.existing.as_ref();
+        let existing = self.existing.as_ref().filter(|_| !self.is_tap());
         existing.map(|link| receive_queues(&link.name) as usize)
+    }
+
+    fn is_tap(&self) -> bool {
+        match self.spec.driver {
+            AccessDriver::Tap => true,
+            AccessDriver::Xdp => false,
+            AccessDriver::Auto => self.existing.is_none(),
+        }
     }
 
     /// Makes the port with so many queues and this MTU, or borrows the interface as it is.
@@ -61,28 +76,45 @@ impl<'a> Plan<'a> {
         queues: usize,
         mtu: u32,
     ) -> Result<AccessPort, EngineError> {
+        let is_tap = self.is_tap();
         let Self { spec, existing } = self;
-        let (link, origin) = match existing {
+        let addresses = spec.addresses.iter().map(|a| (a.address, a.prefix));
+        let wanted = AccessPortSpec {
+            name: spec.interface.clone(),
+            queues: queues as u32,
+            mtu,
+            mac: host_mac(public_key, &spec.interface),
+            addresses: addresses.collect(),
+        };
+        let made = existing.is_none();
+        let (link, origin, tap) = match existing {
+            Some(link) if is_tap => {
+                let tap = TapDevice::borrow(&link.name, queues);
+                let tap = tap.map_err(|source| tap_error(&link.name, source))?;
+                (link, Origin::BorrowedTap, Some(tap))
+            }
             Some(link) => {
                 let borrowed = Borrowed::new(&link)?;
-                (link, Origin::Borrowed(borrowed))
+                (link, Origin::Borrowed(borrowed), None)
+            }
+            None if is_tap => {
+                let (link, tap) = make_tap(netlink, &wanted).await?;
+                (link, Origin::MadeTap, Some(tap))
             }
             None => {
-                let addresses = spec.addresses.iter().map(|a| (a.address, a.prefix));
-                let wanted = AccessPortSpec {
-                    name: spec.interface.clone(),
-                    queues: queues as u32,
-                    mtu,
-                    mac: host_mac(public_key, &spec.interface),
-                    addresses: addresses.collect(),
-                };
-                make(netlink, &wanted).await?
+                let (link, origin) = make(netlink, &wanted).await?;
+                (link, origin, None)
             }
         };
+        if made && let Some(tap) = &tap {
+            let (interface, mtu, udp) = (&link.name, link.mtu, tap.cuts_udp());
+            info!(interface, mtu, queues, udp, "access port made, a tap");
+        }
         let mut port = AccessPort {
             link,
             origin,
             queues: Vec::new(),
+            tap,
             wish: Wish::new(spec),
             attached: None,
         };
@@ -95,6 +127,10 @@ impl<'a> Plan<'a> {
 enum Origin {
     /// The engine made it, with a side of its own.
     Made { engine_side: Link },
+    /// The engine made it, and is its other side.
+    MadeTap,
+    /// Somebody else made it for the engine to be its other side.
+    BorrowedTap,
     /// It existed before.
     Borrowed(#[expect(dead_code, reason = "dropped, it gives the interface back")] Borrowed),
 }
@@ -105,6 +141,8 @@ pub(super) struct AccessPort {
     pub(super) link: Link,
     origin: Origin,
     queues: Vec<u32>,
+    /// Its queues, until a worker has them.
+    tap: Option<TapDevice>,
     /// What its MTU is to be.
     pub(super) wish: Wish,
     attached: Option<Attached>,
@@ -113,14 +151,19 @@ pub(super) struct AccessPort {
 impl AccessPort {
     /// Whether the engine made it.
     pub(super) fn is_made(&self) -> bool {
-        matches!(self.origin, Origin::Made { .. })
+        matches!(self.origin, Origin::Made { .. } | Origin::MadeTap)
+    }
+
+    /// Whether it is a tap.
+    pub(super) fn is_tap(&self) -> bool {
+        matches!(self.origin, Origin::MadeTap | Origin::BorrowedTap)
     }
 
     /// The interface that the engine receives from and sends to.
     pub(super) fn engine_side(&self) -> &Link {
         match &self.origin {
             Origin::Made { engine_side } => engine_side,
-            Origin::Borrowed(_) => &self.link,
+            Origin::MadeTap | Origin::BorrowedTap | Origin::Borrowed(_) => &self.link,
         }
     }
 
@@ -128,7 +171,7 @@ impl AccessPort {
     pub(super) fn links(&self) -> impl Iterator<Item = &Link> {
         let other = match &self.origin {
             Origin::Made { engine_side } => Some(engine_side),
-            Origin::Borrowed(_) => None,
+            Origin::MadeTap | Origin::BorrowedTap | Origin::Borrowed(_) => None,
         };
         [&self.link].into_iter().chain(other)
     }
@@ -137,14 +180,17 @@ impl AccessPort {
     pub(super) fn links_mut(&mut self) -> impl Iterator<Item = &mut Link> {
         let other = match &mut self.origin {
             Origin::Made { engine_side } => Some(engine_side),
-            Origin::Borrowed(_) => None,
+            Origin::MadeTap | Origin::BorrowedTap | Origin::Borrowed(_) => None,
         };
         [&mut self.link].into_iter().chain(other)
     }
 
-    /// Its queues, for the sockets.
-    pub(super) fn xsk_port(&self, zero_copy: ZeroCopy) -> XskPort {
-        XskPort {
+    /// Its queues, for the workers. Those of a tap can be had once.
+    pub(super) fn driver(&mut self, zero_copy: ZeroCopy) -> PortDriver {
+        if let Some(tap) = self.tap.take() {
+            return PortDriver::Tap(tap);
+        }
+        PortDriver::Xsk(XskPort {
             interface: self.engine_side().name.clone(),
             queues: self.queues.clone(),
             // No veth can do without copies, and asking costs a failed bind for each queue.
@@ -153,7 +199,7 @@ impl AccessPort {
             } else {
                 zero_copy
             },
-        }
+        })
     }
 
     /// Loads and attaches its program and gives it its sockets.
@@ -163,6 +209,9 @@ impl AccessPort {
         room: u16,
         sockets: impl Iterator<Item = &'q BoundQueue>,
     ) -> Result<(), RedirectError> {
+        if self.is_tap() {
+            return Ok(());
+        }
         let mut program = Redirect::load(Kind::Access)?;
         program.set_room(room)?;
         for queue in sockets {
@@ -189,8 +238,10 @@ impl AccessPort {
     /// Switches on what was made. Only once it is served: what a host sends before anybody
     /// receives it would be lost uncounted.
     pub(super) async fn set_up(&self, netlink: &Netlink) -> Result<(), EngineError> {
+        if let Origin::Made { engine_side } = &self.origin {
+            netlink.set_up(engine_side.index).await?;
+        }
         if self.is_made() {
-            netlink.set_up(self.engine_side().index).await?;
             netlink.set_up(self.link.index).await?;
         }
         Ok(())
@@ -276,6 +327,37 @@ async fn make(netlink: &Netlink, spec: &AccessPortSpec) -> Result<(Link, Origin)
     info!(interface, mtu, taken_over, "access port made");
     let engine_side = port.engine;
     Ok((port.user, Origin::Made { engine_side }))
+}
+
+/// Makes an access port that is a tap.
+async fn make_tap(
+    netlink: &Netlink,
+    spec: &AccessPortSpec,
+) -> Result<(Link, TapDevice), EngineError> {
+    netlink.clear_access_port(spec).await?;
+    let deadline = Instant::now() + TAP_PATIENCE;
+    let tap = loop {
+        match TapDevice::make(&spec.name, spec.queues as usize) {
+            Ok(tap) => break tap,
+            // A killed engine's tap goes a moment after it.
+            Err(error)
+                if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline =>
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(source) => return Err(tap_error(&spec.name, source)),
+        }
+    };
+    // Should this fail, the tap goes with its queues.
+    let link = netlink.set_up_tap(spec).await?;
+    Ok((link, tap))
+}
+
+fn tap_error(interface: &str, source: io::Error) -> EngineError {
+    EngineError::Tap {
+        interface: interface.to_owned(),
+        source,
+    }
 }
 
 /// A MAC address for the host's side that stays the same over restarts, so that what others

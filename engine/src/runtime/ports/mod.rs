@@ -7,6 +7,8 @@ mod program;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use omni_config::{Config, Queues, XdpMode, ZeroCopy};
 use omni_control::PublicKey;
@@ -19,7 +21,7 @@ use tracing::{info, warn};
 use super::EngineError;
 use super::filter::Filter;
 use crate::io::Port;
-use crate::io::xsk::{BoundQueue, XskPort, receive_queues};
+use crate::io::kernel::{BoundQueue, PortDriver, XskPort, receive_queues};
 pub(super) use access::engine_mac;
 use access::{AccessPort, Plan};
 use mtu::Wish;
@@ -34,8 +36,9 @@ pub(super) struct Ports {
     /// By [`PortId`], in the order of the configuration.
     access: Vec<AccessPort>,
     ipv6: bool,
-    /// Octets that the programs make free before each frame from a host.
-    room: u16,
+    /// Octets that are made free before each frame from a host: by the programs, and by workers
+    /// that read taps.
+    room: Arc<AtomicU16>,
     workers: usize,
     xdp: XdpMode,
     zero_copy: ZeroCopy,
@@ -62,7 +65,7 @@ impl Ports {
             port: config.underlay.port,
             access: Vec::new(),
             ipv6,
-            room: mtu::first_room(ipv6),
+            room: Arc::new(AtomicU16::new(mtu::first_room(ipv6))),
             workers: 0,
             xdp: config.underlay.xdp,
             zero_copy: config.underlay.zero_copy,
@@ -129,30 +132,37 @@ impl Ports {
             .map_or("?", |port| port.link.name.as_str())
     }
 
-    /// Whether an access port is the engine's own.
-    pub(super) fn is_made(&self, port: PortId) -> bool {
-        self.access_port(port).is_some_and(AccessPort::is_made)
-    }
-
     /// The address of the host itself on an access port that the engine made.
     pub(super) fn host_mac(&self, port: PortId) -> Option<MacAddr> {
         let made = self.access_port(port).filter(|port| port.is_made());
         made.map(|port| port.link.mac)
     }
 
-    pub(super) fn underlay_queues(&self) -> XskPort {
-        let (interface, queues) = (self.underlay.name.clone(), self.underlay_queues.clone());
-        XskPort {
-            interface,
-            queues,
-            zero_copy: self.zero_copy,
-        }
+    /// Whether frames of hosts may come with checksums that are left to do.
+    pub(super) fn has_partial_checksums(&self) -> bool {
+        let mut ports = self.access.iter();
+        ports.any(|port| !port.is_made() && !port.is_tap())
     }
 
-    /// Every access port's queues, in order.
-    pub(super) fn access_queues(&self) -> Vec<XskPort> {
-        let ports = self.access.iter();
-        ports.map(|port| port.xsk_port(self.zero_copy)).collect()
+    /// Octets before each frame from a host, as they are from now on.
+    pub(super) fn room(&self) -> &Arc<AtomicU16> {
+        &self.room
+    }
+
+    /// Every port's queues, the underlay's first. Those of taps can be had once.
+    pub(super) fn drivers(&mut self) -> Vec<(Port, PortDriver)> {
+        let underlay = PortDriver::Xsk(XskPort {
+            interface: self.underlay.name.clone(),
+            queues: self.underlay_queues.clone(),
+            zero_copy: self.zero_copy,
+        });
+        let zero_copy = self.zero_copy;
+        let access = self.access_ids().zip(&mut self.access);
+        let access = access.map(|(id, port)| (Port::Access(id), port.driver(zero_copy)));
+        [(Port::Underlay, underlay)]
+            .into_iter()
+            .chain(access)
+            .collect()
     }
 
     /// Loads and attaches all programs and gives them their sockets and the sessions to let
@@ -172,7 +182,8 @@ impl Ports {
         filter.prepare(&mut underlay)?;
         self.underlay_xdp = Some(Attached::new(underlay, &self.underlay.name, self.xdp)?);
         for (id, port) in self.access_ids().zip(&mut self.access) {
-            port.attach(self.xdp, self.room, sockets(Port::Access(id)))?;
+            let room = self.room.load(Ordering::Relaxed);
+            port.attach(self.xdp, room, sockets(Port::Access(id)))?;
         }
         self.follow_addresses(netlink).await;
         for port in &self.access {
@@ -325,9 +336,12 @@ impl Ports {
         };
         let (mut received, mut sent) = (0, since(&self.underlay).await);
         for port in &self.access {
-            sent += since(port.engine_side()).await;
-            if port.is_made() {
+            // What hosts send is received here, and the other way round.
+            if port.is_made() || port.is_tap() {
                 received += since(&port.link).await;
+            }
+            if !port.is_tap() {
+                sent += since(port.engine_side()).await;
             }
         }
         (received, sent)
@@ -350,10 +364,14 @@ impl Ports {
     }
 
     pub(super) fn mode_of(&self, port: Port) -> &'static str {
-        Attached::mode_name(match port {
-            Port::Underlay => self.underlay_xdp.as_ref(),
-            Port::Access(id) => self.access_port(id).and_then(AccessPort::attached),
-        })
+        let port = match port {
+            Port::Underlay => return Attached::mode_name(self.underlay_xdp.as_ref()),
+            Port::Access(id) => self.access_port(id),
+        };
+        match port {
+            Some(port) if port.is_tap() => "tap",
+            _ => Attached::mode_name(port.and_then(AccessPort::attached)),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What fits: the MTU of the access ports, the longest frame, and the room before frames.
 
+use std::sync::atomic::Ordering;
+
 use omni_config::{Access, Mtu, PortVlans};
 use omni_control::netlink::{Link, Netlink};
 use omni_wire::limits::{
@@ -93,11 +95,11 @@ impl Ports {
     pub(in crate::runtime) fn make_room_for(&mut self, path: &Path) -> Result<(), RedirectError> {
         let encap = Template::new(path).map_or(0, |template| template.len() + HEADER_LEN);
         let needed = room_for(encap);
-        if needed > self.room {
+        if needed > self.room.load(Ordering::Relaxed) {
             for port in &mut self.access {
                 port.set_room(needed)?;
             }
-            self.room = needed;
+            self.room.store(needed, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use omni_xdp_redirect::META_LEN;
 use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 use xsk_rs::{FrameDesc, Umem};
 
-use super::XskError;
+use super::KernelIoError;
 
 /// Octets of a chunk.
 pub(super) const CHUNK: usize = 4096;
@@ -36,15 +36,15 @@ pub(super) struct Area {
 
 impl Area {
     /// Maps `chunks` chunks and hands out their descriptors.
-    pub(super) fn new(chunks: u32) -> Result<(Self, Vec<FrameDesc>), XskError> {
+    pub(super) fn new(chunks: u32) -> Result<(Self, Vec<FrameDesc>), KernelIoError> {
         let config = UmemConfig::builder()
-            .frame_size(FrameSize::new(CHUNK as u32).map_err(XskError::setup)?)
-            .fill_queue_size(QueueSize::new(RING).map_err(XskError::setup)?)
-            .comp_queue_size(QueueSize::new(RING).map_err(XskError::setup)?)
+            .frame_size(FrameSize::new(CHUNK as u32).map_err(KernelIoError::setup)?)
+            .fill_queue_size(QueueSize::new(RING).map_err(KernelIoError::setup)?)
+            .comp_queue_size(QueueSize::new(RING).map_err(KernelIoError::setup)?)
             .build()
-            .map_err(XskError::setup)?;
-        let count = NonZeroU32::new(chunks).ok_or_else(|| XskError::setup("no chunks"))?;
-        let (umem, descs) = Umem::new(config, count, false).map_err(XskError::umem)?;
+            .map_err(KernelIoError::setup)?;
+        let count = NonZeroU32::new(chunks).ok_or_else(|| KernelIoError::setup("no chunks"))?;
+        let (umem, descs) = Umem::new(config, count, false).map_err(KernelIoError::umem)?;
         // SAFETY: the default descriptor is address 0 with no length: an empty slice at the
         // area's start. Nothing is read through it; only where the area begins is wanted.
         let start = unsafe { umem.data(&FrameDesc::default()) };

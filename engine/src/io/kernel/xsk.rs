@@ -9,7 +9,7 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue};
 
 use super::frame::Parts;
 use super::umem::Area;
-use super::{XskError, sys};
+use super::{KernelIoError, sys};
 
 /// Entries of the transmit ring: what may wait there before frames are dropped.
 const TX_RING: u32 = 1024;
@@ -55,7 +55,7 @@ pub(super) struct XskSocket {
 }
 
 impl XskSocket {
-    pub(super) fn bind(area: &Area, binding: &Binding<'_>) -> Result<Self, XskError> {
+    pub(super) fn bind(area: &Area, binding: &Binding<'_>) -> Result<Self, KernelIoError> {
         let copies: &[BindFlags] = match binding.zero_copy {
             ZeroCopy::Auto => &[BindFlags::XDP_ZEROCOPY, BindFlags::XDP_COPY],
             ZeroCopy::On => &[BindFlags::XDP_ZEROCOPY],
@@ -79,7 +79,7 @@ impl XskSocket {
                 }
             }
             let Some(error) = last else {
-                return Err(XskError::setup("no mode to bind in"));
+                return Err(KernelIoError::setup("no mode to bind in"));
             };
             // A killed process's queue is given free a moment after it is gone.
             if error.raw_os_error() != Some(libc::EBUSY) || Clock::now() > deadline {
@@ -89,20 +89,24 @@ impl XskSocket {
         }
     }
 
-    fn try_bind(area: &Area, binding: &Binding<'_>, mode: BindFlags) -> Result<Self, XskError> {
+    fn try_bind(
+        area: &Area,
+        binding: &Binding<'_>,
+        mode: BindFlags,
+    ) -> Result<Self, KernelIoError> {
         let config = SocketConfig::builder()
-            .rx_queue_size(QueueSize::new(RX_RING).map_err(XskError::setup)?)
-            .tx_queue_size(QueueSize::new(TX_RING).map_err(XskError::setup)?)
+            .rx_queue_size(QueueSize::new(RX_RING).map_err(KernelIoError::setup)?)
+            .tx_queue_size(QueueSize::new(TX_RING).map_err(KernelIoError::setup)?)
             .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
             .bind_flags(mode | BindFlags::XDP_USE_NEED_WAKEUP)
             .build();
-        let interface: Interface = binding.interface.parse().map_err(XskError::setup)?;
+        let interface: Interface = binding.interface.parse().map_err(KernelIoError::setup)?;
         // SAFETY: the UMEM is the engine's own, and each (interface, queue) is bound once, so
         // each socket gets rings of its own and no other socket touches them.
         let made = unsafe { Socket::new(config, area.umem(), &interface, binding.queue) };
-        let (tx, rx, rings) = made.map_err(|error| XskError::bind(binding, &error))?;
+        let (tx, rx, rings) = made.map_err(|error| KernelIoError::bind(binding, &error))?;
         let Some((fill, completion)) = rings else {
-            return Err(XskError::setup("the queue is bound twice"));
+            return Err(KernelIoError::setup("the queue is bound twice"));
         };
         let fd = tx.fd().as_raw_fd();
         sys::set_tx_budget(fd, TX_BUDGET);

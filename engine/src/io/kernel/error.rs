@@ -2,11 +2,11 @@
 
 use std::io;
 
-use super::socket::Binding;
+use super::xsk::Binding;
 
 /// Why the engine could not set up its sockets.
 #[derive(Debug, thiserror::Error)]
-pub enum XskError {
+pub enum KernelIoError {
     /// The UMEM could not be made.
     #[error(
         "cannot map packet memory: {0}; without CAP_IPC_LOCK raise the memlock limit (ulimit -l)"
@@ -29,7 +29,7 @@ pub enum XskError {
     Setup(String),
 }
 
-impl XskError {
+impl KernelIoError {
     pub(super) fn setup(why: impl ToString) -> Self {
         Self::Setup(why.to_string())
     }

@@ -7,7 +7,7 @@ use xsk_rs::FrameDesc;
 
 use super::umem::{CHUNK_FRAME_MAX, HEADROOM};
 use crate::datapath::OVERHEAD_MAX;
-use crate::io::Frame;
+use crate::io::{Frame, Received};
 
 /// The most octets that are made free before a frame: for the headers that will carry it, and for a
 /// VLAN tag that it may get on the way.
@@ -59,7 +59,7 @@ pub(super) enum Store {
 /// A frame that the worker holds. Whoever has it owns its chunks: their descriptors are in no
 /// ring and in no pool.
 #[derive(Debug)]
-pub struct XskFrame {
+pub struct KernelFrame {
     pub(super) store: Store,
     pub(super) len: usize,
     pub(super) room: usize,
@@ -67,7 +67,7 @@ pub struct XskFrame {
     pub(super) queue: usize,
 }
 
-impl Frame for XskFrame {
+impl Frame for KernelFrame {
     #[inline]
     fn bytes(&self) -> &[u8] {
         match &self.store {
@@ -117,5 +117,11 @@ impl Frame for XskFrame {
 
     fn queue(&self) -> usize {
         self.queue
+    }
+}
+
+impl Received for KernelFrame {
+    fn note_arrival(&mut self, room: usize, arrived: Instant, queue: usize) {
+        (self.room, self.arrived, self.queue) = (room, Some(arrived), queue);
     }
 }

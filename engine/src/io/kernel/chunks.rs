@@ -1,0 +1,202 @@
+//! The chunks of one worker: where empty ones are, and how frames are made of them.
+
+use omni_wire::Instant;
+use omni_xdp_redirect::Meta;
+use xsk_rs::FrameDesc;
+
+use super::frame::{JOINED_MAX, Joined, KernelFrame, PARTS_MAX, Parts, Store};
+use super::umem::{Area, CHUNK_FRAME_MAX};
+use super::xsk::scatter;
+use crate::io::FramePool;
+
+/// Joining buffers a worker may hold.
+const JOINED_FRAMES_MAX: usize = 256;
+
+/// What is free, and how much is handed out.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    pub(super) area: Area,
+    /// Last in, first out: what was used last is in the cache.
+    pub(super) pool: Vec<FrameDesc>,
+    /// All there are.
+    pub(super) total: usize,
+    /// Those of frames that are handed out.
+    pub(super) held: usize,
+    #[expect(
+        clippy::vec_box,
+        reason = "frames hold the box: it moves without being made anew"
+    )]
+    joined: Vec<Box<Joined>>,
+    joined_made: usize,
+}
+
+impl Chunks {
+    pub(super) fn new(area: Area, pool: Vec<FrameDesc>) -> Self {
+        Self {
+            area,
+            total: pool.len(),
+            pool,
+            held: 0,
+            joined: Vec::new(),
+            joined_made: 0,
+        }
+    }
+
+    fn take_joined(&mut self) -> Option<Box<Joined>> {
+        self.joined.pop().or_else(|| {
+            (self.joined_made < JOINED_FRAMES_MAX).then(|| {
+                self.joined_made += 1;
+                Joined::new()
+            })
+        })
+    }
+
+    /// A frame's chunks go back to the pool.
+    pub(super) fn put_back(&mut self, frame: KernelFrame) {
+        match frame.store {
+            Store::Chunk { desc, .. } => {
+                self.pool.push(desc);
+                self.held -= 1;
+            }
+            Store::Joined(mut joined) => {
+                self.held -= joined.parts.len();
+                self.pool.extend(joined.parts.drain(..));
+                self.joined.push(joined);
+            }
+        }
+    }
+
+    /// Makes a frame of a descriptor that was received.
+    pub(super) fn adopt(&mut self, desc: FrameDesc, queue: usize) -> KernelFrame {
+        let meta = Meta::parse(&self.area.metadata(&desc));
+        let frame = self.whole(desc, desc.lengths().data());
+        KernelFrame {
+            room: usize::from(meta.room),
+            arrived: arrival(meta),
+            queue,
+            ..frame
+        }
+    }
+
+    /// Makes a frame of one chunk.
+    fn whole(&mut self, desc: FrameDesc, len: usize) -> KernelFrame {
+        let (data, capacity) = self.area.locate(&desc);
+        self.held += 1;
+        let store = Store::Chunk {
+            desc,
+            data,
+            capacity,
+        };
+        KernelFrame {
+            store,
+            len: len.min(capacity),
+            room: 0,
+            arrived: None,
+            queue: 0,
+        }
+    }
+
+    /// Joins the chunks of a frame that did not fit one.
+    pub(super) fn join(&mut self, parts: Parts, queue: usize) -> Option<KernelFrame> {
+        let len: usize = parts.iter().map(|desc| desc.lengths().data()).sum();
+        let buffer = if len <= JOINED_MAX {
+            self.take_joined()
+        } else {
+            None
+        };
+        let Some(mut joined) = buffer else {
+            self.pool.extend(parts);
+            return None;
+        };
+        let meta = Meta::parse(&self.area.metadata(&parts[0]));
+        let mut at = 0;
+        joined.capacity = 0;
+        for desc in &parts {
+            let len = desc.lengths().data();
+            let (data, capacity) = self.area.locate(desc);
+            // SAFETY: `data` points to `capacity` octets of a chunk that was just received, so
+            // its only owner is this function.
+            let octets = unsafe { core::slice::from_raw_parts(data, len.min(capacity)) };
+            joined.buffer[at..at + octets.len()].copy_from_slice(octets);
+            at += octets.len();
+            joined.capacity += capacity;
+        }
+        self.held += parts.len();
+        joined.parts = parts;
+        Some(KernelFrame {
+            store: Store::Joined(joined),
+            len: at,
+            room: usize::from(meta.room),
+            arrived: arrival(meta),
+            queue,
+        })
+    }
+
+    /// Makes a frame ready to be sent: its chunks have its octets, and say how many. Those that it
+    /// does not need are free.
+    pub(super) fn settle(&mut self, frame: &mut KernelFrame) {
+        match &mut frame.store {
+            Store::Chunk { desc, .. } => {
+                self.area.set_len(desc, frame.len);
+                desc.set_options(0);
+            }
+            Store::Joined(joined) => {
+                let before = joined.parts.len();
+                let octets = &joined.buffer[..frame.len];
+                scatter(&self.area, octets, &mut joined.parts, &mut self.pool);
+                self.held -= before - joined.parts.len();
+            }
+        }
+    }
+
+    /// Lets go of a frame whose chunks were given to a ring.
+    pub(super) fn give_away(&mut self, frame: KernelFrame) {
+        match frame.store {
+            Store::Chunk { .. } => self.held -= 1,
+            Store::Joined(mut joined) => {
+                self.held -= joined.parts.len();
+                joined.parts.clear();
+                self.joined.push(joined);
+            }
+        }
+    }
+}
+
+/// When the XDP program saw a frame.
+fn arrival(meta: Meta) -> Option<Instant> {
+    (meta.stamp_ns != 0).then_some(Instant(meta.stamp_ns))
+}
+
+impl FramePool for Chunks {
+    type Frame = KernelFrame;
+
+    const LONGEST: usize = JOINED_MAX;
+
+    fn alloc(&mut self, len: usize) -> Option<KernelFrame> {
+        if len <= CHUNK_FRAME_MAX {
+            let desc = self.pool.pop()?;
+            return Some(self.whole(desc, len));
+        }
+        let count = len.div_ceil(CHUNK_FRAME_MAX);
+        if count > PARTS_MAX || self.pool.len() < count {
+            return None;
+        }
+        let mut joined = self.take_joined()?;
+        joined
+            .parts
+            .extend(self.pool.drain(self.pool.len() - count..));
+        joined.capacity = joined
+            .parts
+            .iter()
+            .map(|desc| self.area.locate(desc).1)
+            .sum();
+        self.held += count;
+        Some(KernelFrame {
+            store: Store::Joined(joined),
+            len,
+            room: 0,
+            arrived: None,
+            queue: 0,
+        })
+    }
+}

@@ -1,0 +1,436 @@
+//! The kernel's ways for frames to a process and back: AF_XDP sockets, taps, UDP sockets.
+//!
+//! ```text
+//!  underlay      xsk: rings over the UMEM                       udp: UDP_SEGMENT, UDP_GRO
+//!  access port   xsk: likewise, one to the other without copy   tap: super-frames
+//! ```
+//!
+//! All unsafe code of the engine is in here. Its one rule: a chunk of the UMEM has one owner, which
+//! is a ring (fill, receive, transmit, completion), the pool, or a [`KernelFrame`]; descriptors
+//! move between these and are never copied.
+#![allow(unsafe_code)]
+
+mod chunks;
+mod device;
+mod error;
+mod ethtool;
+mod frame;
+mod lane;
+mod sys;
+mod tap;
+mod umem;
+mod xsk;
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
+use std::time::Duration;
+
+use omni_config::ZeroCopy;
+use omni_control::message::PortId;
+use omni_wire::DropReason;
+use xsk_rs::FrameDesc;
+
+pub use device::TapDevice;
+pub use error::KernelIoError;
+pub use ethtool::{
+    SwitchedOff, disable_receive_vlan_offload, disable_transmit_offloads, receive_queues,
+};
+pub use frame::{JOINED_MAX, KernelFrame};
+pub use sys::Promiscuous;
+pub use umem::CHUNK_FRAME_MAX;
+
+use super::{Census, FrameIo, FramePool, Pending, Port, QueueCounters};
+use crate::datapath::BURST_MAX;
+use chunks::Chunks;
+use lane::XskLane;
+use sys::PollSet;
+use tap::TapQueue;
+use umem::Area;
+use xsk::{Binding, CHUNKS_PER_SOCKET, XskSocket};
+
+/// Chunks a worker has beyond those its sockets can have under way, and its staged frames.
+const SPARE_CHUNKS: usize = 256;
+/// Chunks for what a tap's queue has read and the underlay has not sent yet.
+const CHUNKS_PER_TAP: usize = 512;
+/// An interface whose queues are to be bound.
+#[derive(Clone, Debug)]
+pub struct XskPort {
+    /// Its name.
+    pub interface: String,
+    /// Its queues that are served.
+    pub queues: Vec<u32>,
+    /// How to bind them.
+    pub zero_copy: ZeroCopy,
+}
+
+/// How a port's frames come and go.
+#[derive(Debug)]
+pub enum PortDriver {
+    /// AF_XDP sockets.
+    Xsk(XskPort),
+    /// A tap, with a queue for each worker.
+    Tap(TapDevice),
+}
+
+/// A queue of a port and the worker that serves it, for the XDP program's map.
+#[derive(Clone, Copy, Debug)]
+pub struct BoundQueue {
+    /// Which side.
+    pub port: Port,
+    /// Queue of the port's interface.
+    pub queue: u32,
+    /// The worker that serves it.
+    pub worker: usize,
+    /// Whether the driver writes into the UMEM itself.
+    pub zero_copy: bool,
+    fd: RawFd,
+}
+
+impl AsRawFd for BoundQueue {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd
+    }
+}
+
+/// One worker's queues and chunks.
+#[derive(Debug)]
+pub struct KernelIo {
+    chunks: Chunks,
+    /// Port by port, as in `ports`: a frame's queue is a place in here.
+    lanes: Vec<Lane>,
+    /// The underlay, then the access ports in order.
+    ports: Vec<PortLanes>,
+    poll: PollSet,
+}
+
+/// Which lanes are a port's.
+#[derive(Clone, Copy, Debug, Default)]
+struct PortLanes {
+    first: usize,
+    count: usize,
+    /// Which of them is the first to be received from: none may keep the others waiting.
+    turn: usize,
+}
+
+/// Where a port is in [`KernelIo::ports`].
+fn place(port: Port) -> usize {
+    match port {
+        Port::Underlay => 0,
+        Port::Access(PortId(n)) => 1 + usize::from(n),
+    }
+}
+
+/// A queue of a port.
+#[derive(Debug)]
+struct Lane {
+    port: Port,
+    /// Its number on the port's interface.
+    queue: u32,
+    driver: Driver,
+}
+
+#[derive(Debug)]
+enum Driver {
+    Xsk(Box<XskLane>),
+    Tap(TapQueue),
+}
+
+/// What becomes a lane.
+enum Source<'a> {
+    Binding(Binding<'a>),
+    Tap(OwnedFd, bool),
+}
+
+impl PortDriver {
+    /// Its queues, with their numbers.
+    fn sources(&mut self) -> Vec<(u32, Source<'_>)> {
+        match self {
+            Self::Xsk(port) => {
+                let bindings = port.queues.iter().map(|&queue| Binding {
+                    interface: &port.interface,
+                    queue,
+                    zero_copy: port.zero_copy,
+                });
+                let sources = bindings.map(|binding| (binding.queue, Source::Binding(binding)));
+                sources.collect()
+            }
+            Self::Tap(device) => {
+                let udp = device.cuts_udp;
+                let queues = device.queues.drain(..);
+                (0..).zip(queues.map(|fd| Source::Tap(fd, udp))).collect()
+            }
+        }
+    }
+}
+
+/// Opens every queue of all ports and deals them to `workers` workers in turn. Each gets `staged`
+/// frames more than its queues can have under way. `room` is what frames of taps get before them,
+/// in octets, and may change.
+///
+/// A worker sends to every port of which it has a queue: a port needs as many as there are workers.
+///
+/// # Errors
+/// When memory or a queue cannot be had.
+pub fn open(
+    mut ports: Vec<(Port, PortDriver)>,
+    workers: usize,
+    staged: usize,
+    room: &Arc<AtomicU16>,
+) -> Result<(Vec<KernelIo>, Vec<BoundQueue>), KernelIoError> {
+    let sources = ports.iter_mut().flat_map(|(port, driver)| {
+        let port = *port;
+        driver
+            .sources()
+            .into_iter()
+            .map(move |(queue, source)| (port, queue, source))
+    });
+    let sources: Vec<(Port, u32, Source<'_>)> = sources.collect();
+    let mut chunks = vec![SPARE_CHUNKS + staged; workers];
+    for (n, (_, _, source)) in sources.iter().enumerate() {
+        chunks[n % workers] += match source {
+            Source::Binding(_) => CHUNKS_PER_SOCKET,
+            Source::Tap(..) => CHUNKS_PER_TAP,
+        };
+    }
+    let all = u32::try_from(chunks.iter().sum::<usize>()).map_err(KernelIoError::setup)?;
+    let (area, mut descs) = Area::new(all)?;
+    let mut ios: Vec<KernelIo> = chunks
+        .iter()
+        .map(|count| KernelIo::new(area.clone(), descs.split_off(descs.len() - count)))
+        .collect();
+    let mut bound = Vec::new();
+    for (n, (port, queue, source)) in sources.into_iter().enumerate() {
+        let worker = n % workers;
+        let io = &mut ios[worker];
+        match source {
+            Source::Binding(binding) => {
+                let socket = XskSocket::bind(&area, &binding)?;
+                let (zero_copy, fd) = (socket.is_zero_copy(), socket.fd());
+                bound.push(BoundQueue {
+                    port,
+                    queue,
+                    worker,
+                    zero_copy,
+                    fd,
+                });
+                let driver = Driver::Xsk(Box::new(XskLane::new(socket)));
+                io.add(port, queue, fd, driver);
+            }
+            Source::Tap(fd, udp) => {
+                let raw = fd.as_raw_fd();
+                let tap = TapQueue::new(fd, udp, Arc::clone(room));
+                io.add(port, queue, raw, Driver::Tap(tap));
+            }
+        }
+    }
+    for io in &mut ios {
+        io.refill();
+    }
+    Ok((ios, bound))
+}
+
+impl KernelIo {
+    fn new(area: Area, pool: Vec<FrameDesc>) -> Self {
+        Self {
+            chunks: Chunks::new(area, pool),
+            lanes: Vec::new(),
+            ports: Vec::new(),
+            poll: PollSet::new(),
+        }
+    }
+
+    /// Takes a queue over. Those of one port come together, and ports in order.
+    fn add(&mut self, port: Port, queue: u32, fd: RawFd, driver: Driver) {
+        let (place, first) = (place(port), self.lanes.len());
+        while self.ports.len() <= place {
+            self.ports.push(PortLanes {
+                first,
+                ..PortLanes::default()
+            });
+        }
+        self.ports[place].count += 1;
+        self.poll.add(fd);
+        self.lanes.push(Lane {
+            port,
+            queue,
+            driver,
+        });
+    }
+
+    /// A port's lanes: none when this worker has no queue of it.
+    fn lanes_of(&self, port: Port) -> PortLanes {
+        self.ports.get(place(port)).copied().unwrap_or_default()
+    }
+
+    /// The AF_XDP sockets.
+    fn sockets(&self) -> impl Iterator<Item = &XskLane> {
+        self.lanes.iter().filter_map(|lane| match &lane.driver {
+            Driver::Xsk(lane) => Some(&**lane),
+            Driver::Tap(_) => None,
+        })
+    }
+
+    fn refill(&mut self) {
+        for lane in &mut self.lanes {
+            if let Driver::Xsk(lane) = &mut lane.driver {
+                lane.socket.refill(&mut self.chunks.pool);
+            }
+        }
+    }
+}
+
+impl FramePool for KernelIo {
+    type Frame = KernelFrame;
+
+    const LONGEST: usize = Chunks::LONGEST;
+
+    fn alloc(&mut self, len: usize) -> Option<KernelFrame> {
+        self.chunks.alloc(len)
+    }
+}
+
+impl FrameIo for KernelIo {
+    fn receive(&mut self, port: Port, burst: &mut Vec<KernelFrame>, max: usize) -> usize {
+        let before = burst.len();
+        let PortLanes { first, count, turn } = self.lanes_of(port);
+        for n in turn..turn + count {
+            let lane = first + n % count;
+            let room = max.saturating_sub(burst.len() - before).min(BURST_MAX);
+            let received = match &mut self.lanes[lane].driver {
+                Driver::Xsk(xsk) => xsk.receive(&mut self.chunks, lane, burst, room),
+                Driver::Tap(tap) => tap.receive(&mut self.chunks, lane, burst, room),
+            };
+            if received == room {
+                // There may be more, and the next lane's turn comes before that.
+                self.ports[place(port)].turn = (n + 1) % count;
+                break;
+            }
+        }
+        burst.len() - before
+    }
+
+    fn transmit(&mut self, port: Port, frames: &mut Vec<KernelFrame>) -> usize {
+        let PortLanes { first, count, .. } = self.lanes_of(port);
+        let lane = self.lanes[first..first + count].first_mut();
+        let mut refused = 0;
+        match lane.map(|lane| &mut lane.driver) {
+            Some(Driver::Xsk(lane)) => {
+                for frame in frames.drain(..) {
+                    refused += usize::from(!lane.send(&mut self.chunks, frame));
+                }
+            }
+            Some(Driver::Tap(tap)) => {
+                refused = tap.transmit(frames);
+                self.free(frames);
+            }
+            None => {
+                refused = frames.len();
+                self.free(frames);
+            }
+        }
+        refused
+    }
+
+    fn free(&mut self, frames: &mut Vec<KernelFrame>) {
+        for frame in frames.drain(..) {
+            self.chunks.put_back(frame);
+        }
+    }
+
+    fn flush(&mut self) {
+        for lane in &mut self.lanes {
+            if let Driver::Xsk(lane) = &mut lane.driver {
+                lane.socket.kick();
+            }
+        }
+        for lane in &mut self.lanes {
+            if let Driver::Xsk(lane) = &mut lane.driver {
+                lane.socket.reclaim(&mut self.chunks.pool);
+            }
+        }
+        self.refill();
+    }
+
+    fn pending(&self) -> Pending {
+        let kick = self.sockets().any(|lane| lane.socket.kick);
+        let sending = self.sockets().any(|lane| lane.socket.sending > 0);
+        let dry = self.chunks.pool.is_empty() && sending;
+        match (kick || dry, sending) {
+            (true, _) => Pending::Stalled,
+            (false, true) => Pending::Completions,
+            (false, false) => Pending::Nothing,
+        }
+    }
+
+    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
+        let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        self.poll.wait(wake.as_raw_fd(), timeout)
+    }
+
+    fn queues(&self) -> Vec<QueueCounters> {
+        let counters = |lane: &Lane| {
+            let (zero_copy, rx_frames, tx_frames) = match &lane.driver {
+                Driver::Xsk(lane) => {
+                    let socket = &lane.socket;
+                    (socket.is_zero_copy(), socket.rx_frames, socket.tx_frames)
+                }
+                Driver::Tap(tap) => (false, tap.rx_frames, tap.tx_frames),
+            };
+            QueueCounters {
+                port: lane.port,
+                queue: lane.queue,
+                zero_copy,
+                rx_frames,
+                tx_frames,
+            }
+        };
+        self.lanes.iter().map(counters).collect()
+    }
+
+    fn kernel_drops(&self) -> Vec<(DropReason, u64)> {
+        let mut sums = [0; 4];
+        for lane in self.sockets() {
+            for (sum, count) in sums.iter_mut().zip(lane.socket.kernel_drops()) {
+                *sum += count;
+            }
+        }
+        let reasons = [
+            DropReason::RxRingFull,
+            DropReason::FillRingEmpty,
+            DropReason::RxKernel,
+            DropReason::TxInvalid,
+        ];
+        let unjoined = self.sockets().map(|lane| lane.unjoined).sum();
+        let refused = self.lanes.iter().map(|lane| match &lane.driver {
+            Driver::Xsk(_) => 0,
+            Driver::Tap(tap) => tap.refused,
+        });
+        let others = [
+            (DropReason::TooManyBuffers, unjoined),
+            (DropReason::OffloadInvalid, refused.sum()),
+        ];
+        reasons.into_iter().zip(sums).chain(others).collect()
+    }
+
+    fn census(&self) -> Census {
+        Census {
+            total: self.chunks.total as u64,
+            free: self.chunks.pool.len() as u64,
+            receiving: self.sockets().map(XskLane::receiving).sum::<usize>() as u64,
+            sending: self
+                .sockets()
+                .map(|lane| lane.socket.sending)
+                .sum::<usize>() as u64,
+            held: self.chunks.held as u64,
+        }
+    }
+}
+
+// A worker's queues and chunks are its own: they may move to its thread, and nothing of them
+// stays behind. Frames hold pointers and stay with the worker; the set-up holds none.
+const _: () = {
+    const fn sendable<T: Send>() {}
+    sendable::<KernelIo>();
+};
