@@ -191,6 +191,7 @@ impl Config {
             port,
             queues,
             driver,
+            send,
             xdp,
             zero_copy,
             filter: _,
@@ -209,6 +210,7 @@ impl Config {
             (*port == next.underlay.port, "underlay.port"),
             (*queues == next.underlay.queues, "underlay.queues"),
             (*driver == next.underlay.driver, "underlay.driver"),
+            (*send == next.underlay.send, "underlay.send"),
             (*xdp == next.underlay.xdp, "underlay.xdp"),
             (*zero_copy == next.underlay.zero_copy, "underlay.zero_copy"),
             (

@@ -112,12 +112,14 @@ fn underlay(field: &Field<'_>) -> Result<Underlay, Problem> {
         .optional("port")
         .map(|field| octets16(&field, 1..=65535))
         .transpose()?;
+    let driver = choice(fields.optional("driver"), Driver::Afxdp, DRIVERS)?;
     Ok(Underlay {
         interface: value(&fields.required("interface")?, values::interface)?,
         port: port.unwrap_or(DEFAULT_PORT),
         queues: numbers(fields.optional("queues"), |n| n as u32)?
             .map_or(Queues::Auto, Queues::List),
-        driver: underlay_driver(fields.optional("driver"))?,
+        driver,
+        send: choice(fields.optional("send"), driver, DRIVERS)?,
         xdp: choice(fields.optional("xdp"), XdpMode::Auto, XDP_MODES)?,
         zero_copy: choice(fields.optional("zero_copy"), ZeroCopy::Auto, ZERO_COPY)?,
         filter: choice(fields.optional("filter"), true, ON_OFF)?,
@@ -162,13 +164,6 @@ const POLLS: &[(&str, Poll)] = &[
     ("adaptive", Poll::Adaptive),
     ("sleep", Poll::Sleep),
 ];
-
-fn underlay_driver(field: Option<Field<'_>>) -> Result<Driver, Problem> {
-    match (choice(field, Driver::Auto, DRIVERS)?, field) {
-        (Driver::Udp, Some(field)) => Err(field.wrong("this version has no udp driver yet")),
-        _ => Ok(Driver::Afxdp),
-    }
-}
 
 fn workers(field: Option<Field<'_>>) -> Result<Workers, Problem> {
     let Some(field) = field else {

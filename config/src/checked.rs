@@ -57,8 +57,10 @@ pub struct Underlay {
     pub port: u16,
     /// Which receive queues have a worker.
     pub queues: Queues,
-    /// How frames are received and sent. Loading resolves `auto` to [`Driver::Afxdp`].
+    /// How messages are received, and sent unless `send` says otherwise.
     pub driver: Driver,
+    /// How messages are sent.
+    pub send: Driver,
     /// How the XDP program is attached, here and on the access ports.
     pub xdp: XdpMode,
     /// Whether the driver's buffers are shared with the engine.
@@ -85,10 +87,9 @@ pub enum Queues {
 pub enum Driver {
     /// AF_XDP sockets.
     Afxdp,
-    /// A UDP socket with segmentation offload. This version refuses it.
+    /// UDP sockets with segmentation offload.
     Udp,
-    /// The driver that serves the device best. Loading resolves it, so a loaded
-    /// [`Config`] never holds it.
+    /// The driver that serves the device best.
     Auto,
 }
 
@@ -187,12 +188,11 @@ pub struct Guard {
 /// How an access port receives and sends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AccessDriver {
-    /// The driver that serves the port best. Loading resolves it, so a loaded [`Config`]
-    /// never holds it.
+    /// A tap where the engine makes the interface, else AF_XDP.
     Auto,
     /// AF_XDP on the far end of a veth pair, or on an existing interface.
     Xdp,
-    /// A tap with virtio-net header. This version refuses it.
+    /// A tap with virtio-net header: one that the engine makes, or an existing one.
     Tap,
 }
 

@@ -161,8 +161,13 @@ pub(crate) const UNDERLAY: Section = Section {
         },
         Key {
             name: "driver",
-            default: "auto",
-            allowed: "auto or afxdp",
+            default: "afxdp",
+            allowed: "auto, afxdp or udp",
+        },
+        Key {
+            name: "send",
+            default: "as driver",
+            allowed: "auto, afxdp or udp",
         },
         Key {
             name: "xdp",
@@ -203,7 +208,7 @@ pub(crate) const ACCESS: Section = Section {
         Key {
             name: "driver",
             default: "auto",
-            allowed: "auto or xdp",
+            allowed: "auto, xdp or tap",
         },
         Key {
             name: "addresses",

@@ -236,10 +236,9 @@ fn the_least_example_has_the_documented_defaults() {
         (underlay.xdp, underlay.zero_copy),
         (XdpMode::Auto, ZeroCopy::Auto)
     );
-    // `auto` is resolved, so that nobody downstream has to.
     assert_eq!(
-        (underlay.driver, config.access[0].driver),
-        (Driver::Afxdp, AccessDriver::Xdp)
+        (underlay.driver, underlay.send, config.access[0].driver),
+        (Driver::Afxdp, Driver::Afxdp, AccessDriver::Auto)
     );
     assert_eq!(
         (config.access[0].mtu, config.access[0].addresses.len()),

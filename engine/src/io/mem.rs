@@ -8,7 +8,7 @@ use std::time::Duration;
 use omni_control::message::PortId;
 use omni_wire::{DropReason, Instant};
 
-use super::{Census, Frame, FrameIo, FramePool, Pending, Port, QueueCounters};
+use super::{Census, Frame, FrameIo, FramePool, Pending, Port, QueueCounters, Received};
 
 /// The longest frame in memory: room, jumbo frame and headers.
 const CAPACITY: usize = 10 * 1024;
@@ -83,6 +83,12 @@ impl Frame for MemFrame {
 
     fn queue(&self) -> usize {
         self.queue
+    }
+}
+
+impl Received for MemFrame {
+    fn note_arrival(&mut self, room: usize, arrived: Instant, queue: usize) {
+        (self.room, self.arrived, self.queue) = (room, Some(arrived), queue);
     }
 }
 

@@ -77,7 +77,7 @@ pub enum EngineError {
     /// A tap cannot be had.
     #[error(
         "cannot open the tap {interface}: {source}; it takes /dev/net/tun and CAP_NET_ADMIN, and \
-         one that exists must be made by `ip tuntap add {interface} mode tap vnet_hdr` (with \
+         one that exists must be made by `ip tuntap add {interface} mode tap` (with \
          `multi_queue` for several workers) and be nobody else's"
     )]
     Tap {

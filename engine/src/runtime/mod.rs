@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use omni_config::{Config, Poll, SourcePorts};
+use omni_config::{Config, Driver, Poll, SourcePorts};
 use omni_control::message::{Command, FdbKey, Owner, PeerId};
 use omni_control::netlink::{KernelEvent, Netlink};
 use omni_control::service::notify;
@@ -132,10 +132,13 @@ impl Node {
         let public_key = PublicKey::from_private(&private_key);
         let netlink = Netlink::connect()?;
         let (control, requests) = ControlSocket::bind(&config.control.socket)?;
-        let udp = UdpSockets::bind(config.underlay.port)?;
+        let udp = UdpSockets::bind(
+            config.underlay.port,
+            config.underlay.driver != Driver::Afxdp,
+        )?;
         let cores = cores::choose(&config.workers.cores)?;
         let mut ports = Ports::open(&netlink, &config, &public_key, cores.len()).await?;
-        let started = match Self::start_workers(&config, &public_key, &mut ports, &cores) {
+        let started = match Self::start_workers(&config, &public_key, &mut ports, &udp, &cores) {
             Ok(started) => started,
             Err(error) => {
                 ports.close(&netlink).await;
@@ -218,11 +221,18 @@ impl Node {
         config: &Config,
         public_key: &PublicKey,
         ports: &mut Ports,
+        udp: &UdpSockets,
         cores: &[usize],
     ) -> Result<Started, EngineError> {
         let count = ports.workers();
         let staged = staged_max(config);
-        let (ios, bound) = kernel::open(ports.drivers(), count, staged, ports.room())?;
+        let (ios, bound) = kernel::open(
+            ports.drivers(udp)?,
+            count,
+            staged,
+            ports.room(),
+            ports.senders(udp)?,
+        )?;
         let (mailbox, ends) = mailboxes(count).map_err(|source| EngineError::System {
             what: "make the mailboxes",
             source,

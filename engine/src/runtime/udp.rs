@@ -10,7 +10,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::cmsg_space;
@@ -22,6 +22,7 @@ use nix::sys::socket::{
 };
 use rustix::net::sockopt::{
     set_ipv6_v6only, set_socket_recv_buffer_size, set_socket_recv_buffer_size_force,
+    set_socket_reuseport,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 use tokio::io::Interest;
@@ -29,6 +30,7 @@ use tokio::net::UdpSocket;
 use tracing::debug;
 
 use super::EngineError;
+use crate::io::kernel::UdpPair;
 
 /// Datagrams taken from a socket before the loop looks at the rest again: one system call's.
 const RECEIVE_MAX: usize = 64;
@@ -50,11 +52,14 @@ pub(super) struct UdpSockets {
 }
 
 impl UdpSockets {
-    /// Binds the port on all addresses.
-    pub(super) fn bind(port: u16) -> Result<Self, EngineError> {
+    /// Binds the port on all addresses, `shared` with the workers' sockets where they receive by
+    /// such.
+    pub(super) fn bind(port: u16, shared: bool) -> Result<Self, EngineError> {
         let failed = |source| EngineError::UdpPort { port, source };
-        let ipv4 = Socket::open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).map_err(failed)?;
-        let ipv6 = match Socket::open(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))) {
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let ipv4 = Socket::open(any, shared).map_err(failed)?;
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let ipv6 = match Socket::open(any, shared) {
             Ok(socket) => Some(socket),
             Err(source) if is_no_ipv6(&source) => None,
             Err(source) => return Err(failed(source)),
@@ -64,6 +69,21 @@ impl UdpSockets {
             ipv6,
             buffers: Box::new([[0; DATAGRAM_MAX]; RECEIVE_MAX]),
         })
+    }
+
+    /// Whether the host has IPv6.
+    pub(super) fn has_ipv6(&self) -> bool {
+        self.ipv6.is_some()
+    }
+
+    /// The same sockets again, for a worker to send by.
+    pub(super) fn for_sending(&self) -> io::Result<UdpPair> {
+        let again = |socket: &UdpSocket| -> io::Result<std::net::UdpSocket> {
+            Ok(socket.as_fd().try_clone_to_owned()?.into())
+        };
+        let ipv6 = self.ipv6.as_ref();
+        let ipv6 = ipv6.map(|ipv6| again(&ipv6.socket)).transpose()?;
+        UdpPair::for_sending(again(&self.ipv4.socket)?, ipv6)
     }
 
     /// Waits until a datagram can be received.
@@ -135,9 +155,9 @@ struct Socket<S> {
 }
 
 impl<S: SockaddrLike + Copy + Into<SocketAddr>> Socket<S> {
-    fn open(address: SocketAddr) -> io::Result<Self> {
+    fn open(address: SocketAddr, shared: bool) -> io::Result<Self> {
         Ok(Self {
-            socket: open(address)?,
+            socket: open(address, shared)?,
             // Room for the larger of both families' packet information.
             headers: MultiHeaders::preallocate(RECEIVE_MAX, Some(cmsg_space!(in6_pktinfo))),
         })
@@ -234,7 +254,7 @@ fn send_message<S: SockaddrLike>(
     sendmsg(descriptor, &parts, control, flags, Some(destination)).map(drop)
 }
 
-fn open(address: SocketAddr) -> io::Result<UdpSocket> {
+fn open(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     let family = if address.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -242,6 +262,7 @@ fn open(address: SocketAddr) -> io::Result<UdpSocket> {
     };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(family, SocketType::DGRAM, flags, None)?;
+    set_socket_reuseport(&socket, shared)?;
     // Before the first datagram can arrive: every one has its information.
     if address.is_ipv6() {
         set_ipv6_v6only(&socket, true)?;
@@ -317,7 +338,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_address_that_a_datagram_was_sent_to_is_told() {
-        let mut ours = UdpSockets::bind(0).expect("sockets");
+        let mut ours = UdpSockets::bind(0, false).expect("sockets");
         let other = other("127.0.0.1");
         let from = other.local_addr().expect("bound");
         for target in ["127.0.0.1", "127.0.0.2"] {
@@ -332,7 +353,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_address_is_told_over_ipv6_too_where_the_machine_has_it() {
-        let mut ours = UdpSockets::bind(0).expect("sockets");
+        let mut ours = UdpSockets::bind(0, false).expect("sockets");
         let Some(port) = port_v6(&ours) else { return };
         let other = other("::1");
         let from = other.local_addr().expect("bound");
@@ -343,7 +364,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_datagram_leaves_from_the_address_asked_for() {
-        let ours = UdpSockets::bind(0).expect("sockets");
+        let ours = UdpSockets::bind(0, false).expect("sockets");
         let other = other("127.0.0.1");
         let (destination, mut buffer) = (other.local_addr().expect("bound"), [0; 16]);
         for source in ["127.0.0.2", "127.0.0.3"] {
@@ -356,7 +377,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_source_that_is_not_ours_or_of_the_other_family_gives_way_to_the_kernels_choice() {
-        let ours = UdpSockets::bind(0).expect("sockets");
+        let ours = UdpSockets::bind(0, false).expect("sockets");
         let mut cases = vec![("127.0.0.1", port_v4(&ours))];
         cases.extend(port_v6(&ours).map(|port| ("::1", port)));
         for (ip, port) in cases {
@@ -377,7 +398,7 @@ mod tests {
     #[tokio::test]
     async fn a_flood_is_taken_in_turns_and_in_order() {
         const FLOOD: usize = 300;
-        let mut ours = UdpSockets::bind(0).expect("sockets");
+        let mut ours = UdpSockets::bind(0, false).expect("sockets");
         let other = other("127.0.0.1");
         let target = (address("127.0.0.1"), port_v4(&ours));
         for number in 0..FLOOD {
@@ -399,7 +420,7 @@ mod tests {
 
     #[tokio::test]
     async fn datagrams_without_octets_and_too_long_ones_do_no_harm() {
-        let mut ours = UdpSockets::bind(0).expect("sockets");
+        let mut ours = UdpSockets::bind(0, false).expect("sockets");
         let other = other("127.0.0.1");
         let target = (address("127.0.0.1"), port_v4(&ours));
         for len in [0, 1, DATAGRAM_MAX, DATAGRAM_MAX + 1, 9000, 3] {
@@ -411,7 +432,7 @@ mod tests {
 
     #[tokio::test]
     async fn sending_where_nobody_listens_keeps_nothing_from_arriving() {
-        let mut ours = UdpSockets::bind(0).expect("sockets");
+        let mut ours = UdpSockets::bind(0, false).expect("sockets");
         let nobody = other("127.0.0.1").local_addr().expect("bound");
         for _ in 0..3 {
             ours.send(nobody, None, b"hello?");

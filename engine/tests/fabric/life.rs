@@ -29,7 +29,7 @@ fn has_program(namespace: &Namespace, interface: &str) -> bool {
 
 #[test]
 fn a_killed_node_leaves_no_program_and_takes_its_access_port_over() {
-    let lab = Lab::new(Plan::default());
+    let lab = Lab::new(Plan::xdp());
     let (a, b) = lab.start();
     ping_all(&lab.a, inner_b(), "");
     assert!(has_program(&lab.a, "ua"), "steering is by a program");
@@ -66,7 +66,7 @@ fn a_killed_node_is_reached_again_by_its_peer() {
 
 #[test]
 fn a_stopped_node_leaves_everything_as_it_was() {
-    let lab = Lab::new(Plan::default());
+    let lab = Lab::new(Plan::xdp());
     let before = lab.a.inventory();
     let (a, b) = lab.start();
     ping_all(&lab.a, inner_b(), "");

@@ -29,9 +29,23 @@ fn nothing_is_lost_while_nodes_start() {
     }
 }
 
+/// Access ports of either kind, and messages either way.
+fn every_kind() -> impl Iterator<Item = Plan> {
+    let kinds = [("xdp", "afxdp"), ("tap", "afxdp"), ("tap", "udp")];
+    kinds.into_iter().map(|(access, underlay)| Plan {
+        access,
+        underlay,
+        ..Plan::default()
+    })
+}
+
 #[test]
 fn tcp_both_ways_and_every_loss_has_a_name() {
-    let lab = Lab::new(Plan::default());
+    every_kind().for_each(assert_tcp_balances);
+}
+
+fn assert_tcp_balances(plan: Plan) {
+    let lab = Lab::new(plan);
     let (a, b) = lab.start();
     let ledger = Ledger::from_now(&lab, &a, &b);
     for target in [Side::B.inner_v4().into(), Side::B.inner_v6().into()] {
@@ -47,12 +61,16 @@ fn tcp_both_ways_and_every_loss_has_a_name() {
 
 #[test]
 fn udp_in_full_frames_and_every_loss_has_a_name() {
-    let lab = Lab::new(Plan::default());
+    every_kind().for_each(assert_udp_balances);
+}
+
+fn assert_udp_balances(plan: Plan) {
+    let lab = Lab::new(plan);
     let (a, b) = lab.start();
     let ledger = Ledger::from_now(&lab, &a, &b);
     let target = Side::B.inner_v4().into();
     // 1426 octets less 20 of IP and 8 of UDP.
-    let report = iperf(&lab.a, (&lab.b, target), "-u -b 200M -l 1398 -t 2");
+    let report = iperf(&lab.a, (&lab.b, target), "-u -b 200M -l 1398 -t 1");
     let rate = udp_rate(&report);
     assert!(rate > FLOOR, "{rate} Mb/s");
     ledger.assert_balanced();
@@ -61,12 +79,16 @@ fn udp_in_full_frames_and_every_loss_has_a_name() {
 
 #[test]
 fn an_overload_of_small_datagrams_is_dropped_by_name() {
-    let lab = Lab::new(Plan::default());
+    every_kind().for_each(assert_overload_balances);
+}
+
+fn assert_overload_balances(plan: Plan) {
+    let lab = Lab::new(plan);
     let (a, b) = lab.start();
     let ledger = Ledger::from_now(&lab, &a, &b);
     // As fast as the sender can: more than anything behind it takes.
     let target = Side::B.inner_v4().into();
-    iperf(&lab.a, (&lab.b, target), "-u -b 0 -l 16 -t 2");
+    iperf(&lab.a, (&lab.b, target), "-u -b 0 -l 16 -t 1");
     ledger.assert_balanced();
     assert_memory_idle(&a, &b);
 }

@@ -29,5 +29,6 @@ mod sizes;
 mod support;
 mod suppression;
 mod switching;
+mod taps;
 mod translation;
 mod underlay;

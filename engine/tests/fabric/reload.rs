@@ -178,7 +178,7 @@ fn a_file_that_is_wrong_changes_nothing_and_says_why() {
         "endpoint: \"nowhere\"",
     );
     let why = refused(&spec);
-    assert!(why.contains("a.yaml:10: peers[0].endpoint:"), "{why}");
+    assert!(why.contains("a.yaml:15: peers[0].endpoint:"), "{why}");
     rewrite(&spec, "interface: ua", "interface: ub");
     let why = refused(&spec);
     assert!(

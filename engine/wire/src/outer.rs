@@ -398,5 +398,76 @@ impl Outer {
     }
 }
 
+/// Outer headers of datagrams that came by a socket, which keeps the real ones to itself: what
+/// [`Outer::parse`] reads is in them, and all else is zero. Never sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StandIn {
+    octets: [u8; OUTER_MAX],
+    len: usize,
+    is_ipv6: bool,
+}
+
+impl StandIn {
+    /// Headers from `source` to `destination`; `None` when they are not of one family.
+    #[must_use]
+    pub fn new(source: SocketAddr, destination: SocketAddr, ds_field: u8) -> Option<Self> {
+        let path = Path {
+            source_mac: MacAddr::ZERO,
+            next_hop_mac: MacAddr::ZERO,
+            vlan: None,
+            source: source.ip(),
+            source_port: source.port(),
+            endpoint: destination,
+        };
+        let template = Template::new(&path)?;
+        let (mut octets, len) = (template.octets, template.len);
+        let is_ipv6 = source.is_ipv6();
+        let udp = len - UDP_LEN;
+        octets[udp..udp + 2].copy_from_slice(&source.port().to_be_bytes());
+        if is_ipv6 {
+            let ip = udp - IPV6_LEN;
+            octets[ip] |= ds_field >> 4;
+            octets[ip + 1] |= ds_field << 4;
+        } else {
+            octets[udp - IPV4_LEN + IPV4_DS_FIELD] = ds_field;
+        }
+        Some(Self {
+            octets,
+            len,
+            is_ipv6,
+        })
+    }
+
+    /// Octets of the headers.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "headers are never empty")]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Writes the headers and a message behind them to `frame`, which must have as many octets as
+    /// both together and is longer than IP can say only when the message was.
+    ///
+    /// # Panics
+    /// When `frame` is of another length.
+    #[inline]
+    pub fn emit(&self, message: &[u8], frame: &mut [u8]) {
+        let (headers, payload) = frame.split_at_mut(self.len);
+        headers.copy_from_slice(&self.octets[..self.len]);
+        payload.copy_from_slice(message);
+        let udp = self.len - UDP_LEN;
+        let udp_len = (UDP_LEN + message.len()) as u16;
+        headers[udp + 4..udp + 6].copy_from_slice(&udp_len.to_be_bytes());
+        let (field, value) = if self.is_ipv6 {
+            (udp - IPV6_LEN + IPV6_PAYLOAD_LEN, udp_len)
+        } else {
+            let total_len = udp_len.wrapping_add(IPV4_LEN as u16);
+            (udp - IPV4_LEN + IPV4_TOTAL_LEN, total_len)
+        };
+        headers[field..field + 2].copy_from_slice(&value.to_be_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,7 @@
-//! The chunks of one worker: where empty ones are, and how frames are made of them.
+//! The memory of one worker: where empty chunks are, and how frames are made of them.
+//!
+//! Chunks are of the UMEM where there is any AF_XDP socket. Where there is none, as in a container
+//! that may not have them, they are ordinary buffers.
 
 use omni_wire::Instant;
 use omni_xdp_redirect::Meta;
@@ -15,9 +18,12 @@ const JOINED_FRAMES_MAX: usize = 256;
 /// What is free, and how much is handed out.
 #[derive(Debug)]
 pub(super) struct Chunks {
-    pub(super) area: Area,
+    /// The UMEM; `None` = ordinary buffers.
+    area: Option<Area>,
     /// Last in, first out: what was used last is in the cache.
     pub(super) pool: Vec<FrameDesc>,
+    /// Ordinary buffers that are free.
+    buffers: Vec<Box<[u8]>>,
     /// All there are.
     pub(super) total: usize,
     /// Those of frames that are handed out.
@@ -31,14 +37,34 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
+    /// Chunks of the UMEM.
     pub(super) fn new(area: Area, pool: Vec<FrameDesc>) -> Self {
         Self {
-            area,
+            area: Some(area),
             total: pool.len(),
             pool,
+            ..Self::ordinary(0)
+        }
+    }
+
+    /// So many ordinary buffers, which are made when they are first needed.
+    pub(super) fn ordinary(total: usize) -> Self {
+        Self {
+            area: None,
+            pool: Vec::new(),
+            buffers: Vec::new(),
+            total,
             held: 0,
             joined: Vec::new(),
             joined_made: 0,
+        }
+    }
+
+    /// Those that are free.
+    pub(super) fn free(&self) -> usize {
+        match self.area {
+            Some(_) => self.pool.len(),
+            None => self.total - self.held,
         }
     }
 
@@ -63,37 +89,47 @@ impl Chunks {
                 self.pool.extend(joined.parts.drain(..));
                 self.joined.push(joined);
             }
+            Store::Buffer(buffer) => {
+                self.held -= 1;
+                self.buffers.push(buffer);
+            }
         }
     }
 
-    /// Makes a frame of a descriptor that was received.
-    pub(super) fn adopt(&mut self, desc: FrameDesc, queue: usize) -> KernelFrame {
-        let meta = Meta::parse(&self.area.metadata(&desc));
-        let frame = self.whole(desc, desc.lengths().data());
-        KernelFrame {
+    /// Makes a frame of a descriptor that was received. `None` when there is no UMEM, where nobody
+    /// receives any.
+    pub(super) fn adopt(&mut self, desc: FrameDesc, queue: usize) -> Option<KernelFrame> {
+        let meta = Meta::parse(&self.area.as_ref()?.metadata(&desc));
+        let frame = self.whole(desc, desc.lengths().data())?;
+        Some(KernelFrame {
             room: usize::from(meta.room),
             arrived: arrival(meta),
             queue,
             ..frame
-        }
+        })
     }
 
     /// Makes a frame of one chunk.
-    fn whole(&mut self, desc: FrameDesc, len: usize) -> KernelFrame {
-        let (data, capacity) = self.area.locate(&desc);
+    fn whole(&mut self, desc: FrameDesc, len: usize) -> Option<KernelFrame> {
+        let (data, capacity) = self.area.as_ref()?.locate(&desc);
         self.held += 1;
         let store = Store::Chunk {
             desc,
             data,
             capacity,
         };
-        KernelFrame {
-            store,
-            len: len.min(capacity),
-            room: 0,
-            arrived: None,
-            queue: 0,
+        Some(KernelFrame::new(store, len.min(capacity)))
+    }
+
+    /// Makes a frame of an ordinary buffer.
+    fn ordinary_frame(&mut self, len: usize) -> Option<KernelFrame> {
+        if self.held == self.total || len > JOINED_MAX {
+            return None;
         }
+        let buffer = self.buffers.pop();
+        let buffer = buffer.unwrap_or_else(|| vec![0; JOINED_MAX].into_boxed_slice());
+        self.held += 1;
+        Some(KernelFrame::new(Store::Buffer(buffer), len))
     }
 
     /// Joins the chunks of a frame that did not fit one.
@@ -104,16 +140,16 @@ impl Chunks {
         } else {
             None
         };
-        let Some(mut joined) = buffer else {
+        let (Some(mut joined), Some(area)) = (buffer, &self.area) else {
             self.pool.extend(parts);
             return None;
         };
-        let meta = Meta::parse(&self.area.metadata(&parts[0]));
+        let meta = Meta::parse(&area.metadata(&parts[0]));
         let mut at = 0;
         joined.capacity = 0;
         for desc in &parts {
             let len = desc.lengths().data();
-            let (data, capacity) = self.area.locate(desc);
+            let (data, capacity) = area.locate(desc);
             // SAFETY: `data` points to `capacity` octets of a chunk that was just received, so
             // its only owner is this function.
             let octets = unsafe { core::slice::from_raw_parts(data, len.min(capacity)) };
@@ -124,28 +160,31 @@ impl Chunks {
         self.held += parts.len();
         joined.parts = parts;
         Some(KernelFrame {
-            store: Store::Joined(joined),
-            len: at,
             room: usize::from(meta.room),
             arrived: arrival(meta),
             queue,
+            ..KernelFrame::new(Store::Joined(joined), at)
         })
     }
 
     /// Makes a frame ready to be sent: its chunks have its octets, and say how many. Those that it
     /// does not need are free.
     pub(super) fn settle(&mut self, frame: &mut KernelFrame) {
+        let Some(area) = &self.area else {
+            return;
+        };
         match &mut frame.store {
             Store::Chunk { desc, .. } => {
-                self.area.set_len(desc, frame.len);
+                area.set_len(desc, frame.len);
                 desc.set_options(0);
             }
             Store::Joined(joined) => {
                 let before = joined.parts.len();
                 let octets = &joined.buffer[..frame.len];
-                scatter(&self.area, octets, &mut joined.parts, &mut self.pool);
+                scatter(area, octets, &mut joined.parts, &mut self.pool);
                 self.held -= before - joined.parts.len();
             }
+            Store::Buffer(_) => {}
         }
     }
 
@@ -158,6 +197,7 @@ impl Chunks {
                 joined.parts.clear();
                 self.joined.push(joined);
             }
+            Store::Buffer(_) => self.put_back(frame),
         }
     }
 }
@@ -173,30 +213,24 @@ impl FramePool for Chunks {
     const LONGEST: usize = JOINED_MAX;
 
     fn alloc(&mut self, len: usize) -> Option<KernelFrame> {
+        let Some(area) = &self.area else {
+            return self.ordinary_frame(len);
+        };
         if len <= CHUNK_FRAME_MAX {
             let desc = self.pool.pop()?;
-            return Some(self.whole(desc, len));
+            return self.whole(desc, len);
         }
         let count = len.div_ceil(CHUNK_FRAME_MAX);
         if count > PARTS_MAX || self.pool.len() < count {
             return None;
         }
+        let area = area.clone();
         let mut joined = self.take_joined()?;
-        joined
-            .parts
-            .extend(self.pool.drain(self.pool.len() - count..));
-        joined.capacity = joined
-            .parts
-            .iter()
-            .map(|desc| self.area.locate(desc).1)
-            .sum();
+        let taken = self.pool.drain(self.pool.len() - count..);
+        joined.parts.extend(taken);
+        let parts = joined.parts.iter();
+        joined.capacity = parts.map(|desc| area.locate(desc).1).sum();
         self.held += count;
-        Some(KernelFrame {
-            store: Store::Joined(joined),
-            len,
-            room: 0,
-            arrived: None,
-            queue: 0,
-        })
+        Some(KernelFrame::new(Store::Joined(joined), len))
     }
 }

@@ -47,7 +47,7 @@ impl TapDevice {
     }
 
     /// Opens the tap `name`, which is there and waits for who opens it: one made by
-    /// `ip tuntap add mode tap vnet_hdr`, with `multi_queue` for more than one queue.
+    /// `ip tuntap add mode tap`, with `multi_queue` for more than one queue.
     ///
     /// # Errors
     /// What the kernel refuses: `EINVAL` when it is no tap or was made otherwise, `EBUSY` when

@@ -199,7 +199,7 @@ fn switch_off(interface: &str, unwanted: fn(&str) -> bool) -> io::Result<Option<
 }
 
 /// The bits of the features whose names are `wanted`, and how many blocks the kernel has.
-fn feature_mask(interface: &str, wanted: fn(&str) -> bool) -> io::Result<(Features, u32)> {
+fn feature_mask(interface: &str, wanted: impl Fn(&str) -> bool) -> io::Result<(Features, u32)> {
     let mut info = EthtoolSsetInfo {
         cmd: ETHTOOL_GSSET_INFO,
         sset_mask: 1 << ETH_SS_FEATURES,
@@ -224,7 +224,7 @@ fn feature_mask(interface: &str, wanted: fn(&str) -> bool) -> io::Result<(Featur
             .iter()
             .position(|&octet| octet == 0)
             .unwrap_or(ETH_GSTRING_LEN);
-        if std::str::from_utf8(&name[..len]).is_ok_and(wanted) {
+        if std::str::from_utf8(&name[..len]).is_ok_and(&wanted) {
             mask[bit / 32] |= 1 << (bit % 32);
         }
     }
@@ -243,6 +243,19 @@ fn active_features(interface: &str, size: u32) -> io::Result<Features> {
     Ok(features
         .blocks
         .map(|[_available, _requested, active, _never_changed]| active))
+}
+
+/// Whether a feature of an interface is on, by ethtool's name of it. No where nobody can say.
+#[must_use]
+pub fn has_feature(interface: &str, name: &'static str) -> bool {
+    let on = |mask: Features, size| {
+        let active = active_features(interface, size)?;
+        let mut both = active.iter().zip(&mask);
+        io::Result::Ok(both.any(|(active, wanted)| active & wanted != 0))
+    };
+    let mask = feature_mask(interface, |feature| feature == name);
+    mask.and_then(|(mask, size)| on(mask, size))
+        .unwrap_or(false)
 }
 
 /// How many receive queues an interface uses; 1 where the driver cannot say.

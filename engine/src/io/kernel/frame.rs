@@ -54,6 +54,8 @@ pub(super) enum Store {
         capacity: usize,
     },
     Joined(Box<Joined>),
+    /// Memory of no UMEM.
+    Buffer(Box<[u8]>),
 }
 
 /// A frame that the worker holds. Whoever has it owns its chunks: their descriptors are in no
@@ -67,6 +69,19 @@ pub struct KernelFrame {
     pub(super) queue: usize,
 }
 
+impl KernelFrame {
+    /// A frame of `len` octets, no room, that came from nowhere.
+    pub(super) fn new(store: Store, len: usize) -> Self {
+        Self {
+            store,
+            len,
+            room: 0,
+            arrived: None,
+            queue: 0,
+        }
+    }
+}
+
 impl Frame for KernelFrame {
     #[inline]
     fn bytes(&self) -> &[u8] {
@@ -76,6 +91,7 @@ impl Frame for KernelFrame {
             // area that is never unmapped; the borrow of the frame is the borrow of the chunk.
             Store::Chunk { data, .. } => unsafe { core::slice::from_raw_parts(*data, self.len) },
             Store::Joined(joined) => &joined.buffer[..self.len],
+            Store::Buffer(buffer) => &buffer[..self.len],
         }
     }
 
@@ -87,6 +103,7 @@ impl Frame for KernelFrame {
                 core::slice::from_raw_parts_mut(*data, self.len)
             },
             Store::Joined(joined) => &mut joined.buffer[..self.len],
+            Store::Buffer(buffer) => &mut buffer[..self.len],
         }
     }
 
@@ -94,6 +111,7 @@ impl Frame for KernelFrame {
         match &self.store {
             Store::Chunk { capacity, .. } => *capacity,
             Store::Joined(joined) => joined.capacity.min(joined.buffer.len()),
+            Store::Buffer(buffer) => buffer.len(),
         }
     }
 

@@ -61,7 +61,7 @@ impl XskLane {
         let last = !desc.has_more_frames();
         self.socket.rx_frames += u64::from(last);
         if self.partial.is_empty() && !self.skipping && last {
-            burst.push(chunks.adopt(desc, queue));
+            burst.extend(chunks.adopt(desc, queue));
             return;
         }
         if self.skipping || self.partial.is_full() {
@@ -86,6 +86,7 @@ impl XskLane {
         let parts = match &frame.store {
             Store::Chunk { desc, .. } => slice::from_ref(desc),
             Store::Joined(joined) => &joined.parts,
+            Store::Buffer(_) => &[],
         };
         let sent = self.socket.send(parts);
         if sent {

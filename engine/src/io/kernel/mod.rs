@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 mod chunks;
+mod datagrams;
 mod device;
 mod error;
 mod ethtool;
@@ -18,6 +19,7 @@ mod frame;
 mod lane;
 mod sys;
 mod tap;
+mod udp;
 mod umem;
 mod xsk;
 
@@ -30,15 +32,16 @@ use std::time::Duration;
 use omni_config::ZeroCopy;
 use omni_control::message::PortId;
 use omni_wire::DropReason;
-use xsk_rs::FrameDesc;
 
 pub use device::TapDevice;
 pub use error::KernelIoError;
 pub use ethtool::{
-    SwitchedOff, disable_receive_vlan_offload, disable_transmit_offloads, receive_queues,
+    SwitchedOff, disable_receive_vlan_offload, disable_transmit_offloads, has_feature,
+    receive_queues,
 };
 pub use frame::{JOINED_MAX, KernelFrame};
-pub use sys::Promiscuous;
+pub use sys::{Promiscuous, afxdp_is_there};
+pub use udp::UdpPair;
 pub use umem::CHUNK_FRAME_MAX;
 
 use super::{Census, FrameIo, FramePool, Pending, Port, QueueCounters};
@@ -47,13 +50,14 @@ use chunks::Chunks;
 use lane::XskLane;
 use sys::PollSet;
 use tap::TapQueue;
+use udp::{UdpReceiver, UdpSender};
 use umem::Area;
 use xsk::{Binding, CHUNKS_PER_SOCKET, XskSocket};
 
 /// Chunks a worker has beyond those its sockets can have under way, and its staged frames.
 const SPARE_CHUNKS: usize = 256;
-/// Chunks for what a tap's queue has read and the underlay has not sent yet.
-const CHUNKS_PER_TAP: usize = 512;
+/// Chunks for what a tap's queue or a UDP socket has read and the other side has not sent yet.
+const CHUNKS_PER_READER: usize = 512;
 /// An interface whose queues are to be bound.
 #[derive(Clone, Debug)]
 pub struct XskPort {
@@ -72,6 +76,8 @@ pub enum PortDriver {
     Xsk(XskPort),
     /// A tap, with a queue for each worker.
     Tap(TapDevice),
+    /// UDP sockets on this port, a pair for each worker. Of the underlay only.
+    Udp(Vec<UdpPair>, u16),
 }
 
 /// A queue of a port and the worker that serves it, for the XDP program's map.
@@ -102,6 +108,8 @@ pub struct KernelIo {
     lanes: Vec<Lane>,
     /// The underlay, then the access ports in order.
     ports: Vec<PortLanes>,
+    /// Sends to the underlay in place of its lane.
+    sender: Option<UdpSender>,
     poll: PollSet,
 }
 
@@ -135,12 +143,14 @@ struct Lane {
 enum Driver {
     Xsk(Box<XskLane>),
     Tap(TapQueue),
+    Udp(Box<UdpReceiver>),
 }
 
 /// What becomes a lane.
 enum Source<'a> {
     Binding(Binding<'a>),
     Tap(OwnedFd, bool),
+    Udp(UdpPair, u16),
 }
 
 impl PortDriver {
@@ -161,13 +171,19 @@ impl PortDriver {
                 let queues = device.queues.drain(..);
                 (0..).zip(queues.map(|fd| Source::Tap(fd, udp))).collect()
             }
+            Self::Udp(pairs, port) => {
+                let port = *port;
+                let pairs = pairs.drain(..).map(|pair| Source::Udp(pair, port));
+                (0..).zip(pairs).collect()
+            }
         }
     }
 }
 
 /// Opens every queue of all ports and deals them to `workers` workers in turn. Each gets `staged`
 /// frames more than its queues can have under way. `room` is what frames of taps get before them,
-/// in octets, and may change.
+/// in octets, and may change. Where there are `senders`, one for each worker, messages leave by
+/// them.
 ///
 /// A worker sends to every port of which it has a queue: a port needs as many as there are workers.
 ///
@@ -178,6 +194,7 @@ pub fn open(
     workers: usize,
     staged: usize,
     room: &Arc<AtomicU16>,
+    senders: Vec<UdpPair>,
 ) -> Result<(Vec<KernelIo>, Vec<BoundQueue>), KernelIoError> {
     let sources = ports.iter_mut().flat_map(|(port, driver)| {
         let port = *port;
@@ -191,22 +208,32 @@ pub fn open(
     for (n, (_, _, source)) in sources.iter().enumerate() {
         chunks[n % workers] += match source {
             Source::Binding(_) => CHUNKS_PER_SOCKET,
-            Source::Tap(..) => CHUNKS_PER_TAP,
+            Source::Tap(..) | Source::Udp(..) => CHUNKS_PER_READER,
         };
     }
-    let all = u32::try_from(chunks.iter().sum::<usize>()).map_err(KernelIoError::setup)?;
-    let (area, mut descs) = Area::new(all)?;
-    let mut ios: Vec<KernelIo> = chunks
-        .iter()
-        .map(|count| KernelIo::new(area.clone(), descs.split_off(descs.len() - count)))
-        .collect();
+    let needs_area = |source: &Source<'_>| matches!(source, Source::Binding(_));
+    let area = if sources.iter().any(|(.., source)| needs_area(source)) {
+        let all = u32::try_from(chunks.iter().sum::<usize>()).map_err(KernelIoError::setup)?;
+        Some(Area::new(all)?)
+    } else {
+        None
+    };
+    let (area, mut descs) = area.map_or((None, Vec::new()), |(area, descs)| (Some(area), descs));
+    let chunks = chunks.into_iter().map(|count| match &area {
+        Some(area) => Chunks::new(area.clone(), descs.split_off(descs.len() - count)),
+        None => Chunks::ordinary(count),
+    });
+    let mut ios: Vec<KernelIo> = chunks.map(KernelIo::new).collect();
     let mut bound = Vec::new();
     for (n, (port, queue, source)) in sources.into_iter().enumerate() {
         let worker = n % workers;
         let io = &mut ios[worker];
         match source {
             Source::Binding(binding) => {
-                let socket = XskSocket::bind(&area, &binding)?;
+                let Some(area) = &area else {
+                    return Err(KernelIoError::setup("no packet memory"));
+                };
+                let socket = XskSocket::bind(area, &binding)?;
                 let (zero_copy, fd) = (socket.is_zero_copy(), socket.fd());
                 bound.push(BoundQueue {
                     port,
@@ -215,15 +242,26 @@ pub fn open(
                     zero_copy,
                     fd,
                 });
+                io.poll.add(fd);
                 let driver = Driver::Xsk(Box::new(XskLane::new(socket)));
-                io.add(port, queue, fd, driver);
+                io.add(port, queue, driver);
             }
             Source::Tap(fd, udp) => {
-                let raw = fd.as_raw_fd();
+                io.poll.add(fd.as_raw_fd());
                 let tap = TapQueue::new(fd, udp, Arc::clone(room));
-                io.add(port, queue, raw, Driver::Tap(tap));
+                io.add(port, queue, Driver::Tap(tap));
+            }
+            Source::Udp(pair, udp_port) => {
+                let receiver = Box::new(UdpReceiver::new(pair, udp_port));
+                for socket in receiver.sockets() {
+                    io.poll.add(socket.as_raw_fd());
+                }
+                io.add(port, queue, Driver::Udp(receiver));
             }
         }
+    }
+    for (io, pair) in ios.iter_mut().zip(senders) {
+        io.sender = Some(UdpSender::new(pair));
     }
     for io in &mut ios {
         io.refill();
@@ -232,17 +270,18 @@ pub fn open(
 }
 
 impl KernelIo {
-    fn new(area: Area, pool: Vec<FrameDesc>) -> Self {
+    fn new(chunks: Chunks) -> Self {
         Self {
-            chunks: Chunks::new(area, pool),
+            chunks,
             lanes: Vec::new(),
             ports: Vec::new(),
+            sender: None,
             poll: PollSet::new(),
         }
     }
 
     /// Takes a queue over. Those of one port come together, and ports in order.
-    fn add(&mut self, port: Port, queue: u32, fd: RawFd, driver: Driver) {
+    fn add(&mut self, port: Port, queue: u32, driver: Driver) {
         let (place, first) = (place(port), self.lanes.len());
         while self.ports.len() <= place {
             self.ports.push(PortLanes {
@@ -251,7 +290,6 @@ impl KernelIo {
             });
         }
         self.ports[place].count += 1;
-        self.poll.add(fd);
         self.lanes.push(Lane {
             port,
             queue,
@@ -268,7 +306,7 @@ impl KernelIo {
     fn sockets(&self) -> impl Iterator<Item = &XskLane> {
         self.lanes.iter().filter_map(|lane| match &lane.driver {
             Driver::Xsk(lane) => Some(&**lane),
-            Driver::Tap(_) => None,
+            Driver::Tap(_) | Driver::Udp(_) => None,
         })
     }
 
@@ -301,6 +339,7 @@ impl FrameIo for KernelIo {
             let received = match &mut self.lanes[lane].driver {
                 Driver::Xsk(xsk) => xsk.receive(&mut self.chunks, lane, burst, room),
                 Driver::Tap(tap) => tap.receive(&mut self.chunks, lane, burst, room),
+                Driver::Udp(udp) => udp.receive(&mut self.chunks, lane, burst, room),
             };
             if received == room {
                 // There may be more, and the next lane's turn comes before that.
@@ -315,6 +354,13 @@ impl FrameIo for KernelIo {
         let PortLanes { first, count, .. } = self.lanes_of(port);
         let lane = self.lanes[first..first + count].first_mut();
         let mut refused = 0;
+        if port == Port::Underlay
+            && let Some(sender) = &mut self.sender
+        {
+            refused = sender.transmit(frames);
+            self.free(frames);
+            return refused;
+        }
         match lane.map(|lane| &mut lane.driver) {
             Some(Driver::Xsk(lane)) => {
                 for frame in frames.drain(..) {
@@ -325,7 +371,7 @@ impl FrameIo for KernelIo {
                 refused = tap.transmit(frames);
                 self.free(frames);
             }
-            None => {
+            Some(Driver::Udp(_)) | None => {
                 refused = frames.len();
                 self.free(frames);
             }
@@ -356,7 +402,7 @@ impl FrameIo for KernelIo {
     fn pending(&self) -> Pending {
         let kick = self.sockets().any(|lane| lane.socket.kick);
         let sending = self.sockets().any(|lane| lane.socket.sending > 0);
-        let dry = self.chunks.pool.is_empty() && sending;
+        let dry = self.chunks.free() == 0 && sending;
         match (kick || dry, sending) {
             (true, _) => Pending::Stalled,
             (false, true) => Pending::Completions,
@@ -370,6 +416,8 @@ impl FrameIo for KernelIo {
     }
 
     fn queues(&self) -> Vec<QueueCounters> {
+        // What a sender sends is counted on the worker's first queue of the underlay.
+        let first = self.lanes.first().map_or(0, |lane| lane.queue);
         let counters = |lane: &Lane| {
             let (zero_copy, rx_frames, tx_frames) = match &lane.driver {
                 Driver::Xsk(lane) => {
@@ -377,7 +425,11 @@ impl FrameIo for KernelIo {
                     (socket.is_zero_copy(), socket.rx_frames, socket.tx_frames)
                 }
                 Driver::Tap(tap) => (false, tap.rx_frames, tap.tx_frames),
+                Driver::Udp(udp) => (false, udp.rx_frames, 0),
             };
+            let sender = self.sender.as_ref();
+            let sender = sender.filter(|_| lane.port == Port::Underlay && lane.queue == first);
+            let tx_frames = sender.map_or(tx_frames, |sender| sender.tx_frames);
             QueueCounters {
                 port: lane.port,
                 queue: lane.queue,
@@ -406,8 +458,14 @@ impl FrameIo for KernelIo {
         let refused = self.lanes.iter().map(|lane| match &lane.driver {
             Driver::Xsk(_) => 0,
             Driver::Tap(tap) => tap.refused,
+            Driver::Udp(udp) => udp.refused,
+        });
+        let dropped = self.lanes.iter().map(|lane| match &lane.driver {
+            Driver::Udp(udp) => udp.dropped(),
+            Driver::Xsk(_) | Driver::Tap(_) => 0,
         });
         let others = [
+            (DropReason::RxRingFull, dropped.sum()),
             (DropReason::TooManyBuffers, unjoined),
             (DropReason::OffloadInvalid, refused.sum()),
         ];
@@ -417,7 +475,7 @@ impl FrameIo for KernelIo {
     fn census(&self) -> Census {
         Census {
             total: self.chunks.total as u64,
-            free: self.chunks.pool.len() as u64,
+            free: self.chunks.free() as u64,
             receiving: self.sockets().map(XskLane::receiving).sum::<usize>() as u64,
             sending: self
                 .sockets()

@@ -32,6 +32,17 @@ pub(super) fn is_zero_copy(fd: RawFd) -> bool {
     result == 0 && flags & XDP_OPTIONS_ZEROCOPY != 0
 }
 
+/// Whether the kernel has AF_XDP and gives this process such sockets.
+pub fn afxdp_is_there() -> bool {
+    socket_with(
+        AddressFamily::XDP,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .is_ok()
+}
+
 /// `poll` takes no notice of it.
 const NO_FD: RawFd = -1;
 

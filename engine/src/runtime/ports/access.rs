@@ -252,9 +252,9 @@ impl AccessPort {
         self.attached = None;
     }
 
-    /// Removes what was made.
+    /// Removes what was made. A tap goes with the last of its queues.
     pub(super) async fn remove(&self, netlink: &Netlink) {
-        if self.is_made()
+        if matches!(self.origin, Origin::Made { .. })
             && let Err(error) = netlink.delete_link(self.link.index).await
         {
             // Whoever deleted it before us did our work.

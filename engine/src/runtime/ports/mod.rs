@@ -4,6 +4,7 @@
 mod access;
 mod mtu;
 mod program;
+mod underlay;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -20,17 +21,20 @@ use tracing::{info, warn};
 
 use super::EngineError;
 use super::filter::Filter;
+use super::udp::UdpSockets;
 use crate::io::Port;
-use crate::io::kernel::{BoundQueue, PortDriver, XskPort, receive_queues};
+use crate::io::kernel::{BoundQueue, PortDriver, UdpPair, XskPort, receive_queues};
 pub(super) use access::engine_mac;
 use access::{AccessPort, Plan};
 use mtu::Wish;
 use program::Attached;
+use underlay::{Way, Ways};
 
 /// All interfaces.
 pub(super) struct Ports {
     underlay: Link,
     underlay_queues: Vec<u32>,
+    ways: Ways,
     /// The fabric's UDP port.
     port: u16,
     /// By [`PortId`], in the order of the configuration.
@@ -60,6 +64,7 @@ impl Ports {
         let mut peers = config.peers.iter();
         let ipv6 = peers.any(|peer| peer.endpoint.is_some_and(|e| e.is_ipv6()));
         let mut ports = Self {
+            ways: Ways::choose(&config.underlay, &underlay),
             underlay,
             underlay_queues,
             port: config.underlay.port,
@@ -149,20 +154,45 @@ impl Ports {
         &self.room
     }
 
-    /// Every port's queues, the underlay's first. Those of taps can be had once.
-    pub(super) fn drivers(&mut self) -> Vec<(Port, PortDriver)> {
-        let underlay = PortDriver::Xsk(XskPort {
-            interface: self.underlay.name.clone(),
-            queues: self.underlay_queues.clone(),
-            zero_copy: self.zero_copy,
-        });
+    /// Every port's queues, the underlay's first. Those of taps can be had once. `udp` are the
+    /// sockets that are bound to the fabric's port.
+    pub(super) fn drivers(
+        &mut self,
+        udp: &UdpSockets,
+    ) -> Result<Vec<(Port, PortDriver)>, EngineError> {
+        let underlay = match self.ways.receive {
+            Way::Afxdp => PortDriver::Xsk(XskPort {
+                interface: self.underlay.name.clone(),
+                queues: self.underlay_queues.clone(),
+                zero_copy: self.zero_copy,
+            }),
+            Way::Udp => {
+                let pairs = UdpPair::for_receiving(self.port, udp.has_ipv6(), self.workers);
+                let port = self.port;
+                let pairs = pairs.map_err(|source| EngineError::UdpPort { port, source })?;
+                PortDriver::Udp(pairs, port)
+            }
+        };
         let zero_copy = self.zero_copy;
         let access = self.access_ids().zip(&mut self.access);
         let access = access.map(|(id, port)| (Port::Access(id), port.driver(zero_copy)));
-        [(Port::Underlay, underlay)]
+        Ok([(Port::Underlay, underlay)]
             .into_iter()
             .chain(access)
-            .collect()
+            .collect())
+    }
+
+    /// What the workers send messages by, each its own, if not by the underlay's queues.
+    pub(super) fn senders(&self, udp: &UdpSockets) -> Result<Vec<UdpPair>, EngineError> {
+        let count = match self.ways.send {
+            Way::Afxdp => 0,
+            Way::Udp => self.workers,
+        };
+        let pairs = (0..count).map(|_| udp.for_sending());
+        let port = self.port;
+        pairs
+            .collect::<Result<_, _>>()
+            .map_err(|source| EngineError::UdpPort { port, source })
     }
 
     /// Loads and attaches all programs and gives them their sockets and the sessions to let
@@ -174,13 +204,15 @@ impl Ports {
         filter: &mut Filter,
     ) -> Result<(), EngineError> {
         let sockets = |port: Port| bound.iter().filter(move |queue| queue.port == port);
-        let mut underlay = Redirect::load(Kind::Underlay)?;
-        underlay.set_port(self.port)?;
-        for queue in sockets(Port::Underlay) {
-            underlay.set_socket(queue.queue, queue)?;
+        if self.ways.receive == Way::Afxdp {
+            let mut underlay = Redirect::load(Kind::Underlay)?;
+            underlay.set_port(self.port)?;
+            for queue in sockets(Port::Underlay) {
+                underlay.set_socket(queue.queue, queue)?;
+            }
+            filter.prepare(&mut underlay)?;
+            self.underlay_xdp = Some(Attached::new(underlay, &self.underlay.name, self.xdp)?);
         }
-        filter.prepare(&mut underlay)?;
-        self.underlay_xdp = Some(Attached::new(underlay, &self.underlay.name, self.xdp)?);
         for (id, port) in self.access_ids().zip(&mut self.access) {
             let room = self.room.load(Ordering::Relaxed);
             port.attach(self.xdp, room, sockets(Port::Access(id)))?;
@@ -222,9 +254,6 @@ impl Ports {
 
     /// Steers messages to the addresses that the underlay has now.
     pub(super) async fn follow_addresses(&mut self, netlink: &Netlink) {
-        let Some(attached) = &mut self.underlay_xdp else {
-            return;
-        };
         let current: BTreeSet<IpAddr> = match netlink.local_addresses(self.underlay.index).await {
             Ok(addresses) => addresses.into_iter().collect(),
             Err(error) => {
@@ -236,11 +265,13 @@ impl Ports {
                 warn!(%address, %error, "cannot steer messages to an address");
             }
         };
-        for address in current.difference(&self.local) {
-            change(attached.program.add_local(*address), address);
-        }
-        for address in self.local.difference(&current) {
-            change(attached.program.remove_local(*address), address);
+        if let Some(attached) = &mut self.underlay_xdp {
+            for address in current.difference(&self.local) {
+                change(attached.program.add_local(*address), address);
+            }
+            for address in self.local.difference(&current) {
+                change(attached.program.remove_local(*address), address);
+            }
         }
         if current.is_empty() && !self.local.is_empty() {
             warn!(
@@ -365,6 +396,7 @@ impl Ports {
 
     pub(super) fn mode_of(&self, port: Port) -> &'static str {
         let port = match port {
+            Port::Underlay if self.ways.receive == Way::Udp => return "udp",
             Port::Underlay => return Attached::mode_name(self.underlay_xdp.as_ref()),
             Port::Access(id) => self.access_port(id),
         };

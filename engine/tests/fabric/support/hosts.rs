@@ -160,6 +160,7 @@ impl Host {
 pub(crate) fn borrowing(lab: &Lab, side: Side) -> NodeSpec {
     NodeSpec {
         access: ACCESS.to_owned(),
+        drivers: ("auto", "afxdp"),
         addresses: Vec::new(),
         ..lab.spec(side)
     }

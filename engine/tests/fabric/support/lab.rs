@@ -36,6 +36,20 @@ pub(crate) struct Plan {
     pub(crate) mtu: u32,
     /// Queues of the underlay, each way.
     pub(crate) queues: u32,
+    /// What access ports that are made are to be.
+    pub(crate) access: &'static str,
+    /// How messages travel.
+    pub(crate) underlay: &'static str,
+}
+
+impl Plan {
+    /// With access ports that are veth pairs.
+    pub(crate) fn xdp() -> Self {
+        Self {
+            access: "xdp",
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Plan {
@@ -44,6 +58,8 @@ impl Default for Plan {
             wire: Wire::Direct,
             mtu: 1500,
             queues: 1,
+            access: "auto",
+            underlay: "afxdp",
         }
     }
 }
@@ -99,6 +115,8 @@ pub(crate) struct Lab {
     /// What is between them, with interfaces `ra` and `rb`.
     pub(crate) middle: Option<Namespace>,
     wire: Wire,
+    /// Of access ports and of the underlay.
+    drivers: (&'static str, &'static str),
     folder: TempDir,
     // The last field: the next test begins when everything of this one is gone.
     _turn: MutexGuard<'static, ()>,
@@ -123,6 +141,7 @@ impl Lab {
             b,
             middle,
             wire: plan.wire,
+            drivers: (plan.access, plan.underlay),
             folder,
             _turn: turn,
         };
@@ -228,6 +247,7 @@ impl Lab {
             peer: (other.name().to_owned(), public_key(other)),
             endpoint: SocketAddr::from((self.outer(other).0, PORT)),
             access: "omni0".to_owned(),
+            drivers: self.drivers,
             addresses: vec![
                 format!("{}/24", side.inner_v4()),
                 format!("{}/64", side.inner_v6()),

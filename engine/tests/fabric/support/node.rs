@@ -49,6 +49,8 @@ pub(crate) struct NodeSpec {
     /// The peer's.
     pub(crate) endpoint: SocketAddr,
     pub(crate) access: String,
+    /// Of the access port and of the underlay.
+    pub(crate) drivers: (&'static str, &'static str),
     pub(crate) addresses: Vec<String>,
     pub(crate) mtu: String,
     pub(crate) cores: String,
@@ -71,6 +73,7 @@ impl NodeSpec {
             cores,
             poll,
             endpoint,
+            drivers: (driver, underlay_driver),
             ..
         } = self;
         let (peer, key) = &self.peer;
@@ -82,8 +85,10 @@ impl NodeSpec {
         format!(
             "fabric: lab\n\
              node: {{ name: {name}, private_key_file: {name}.key, state_file: {name}.state }}\n\
-             underlay: {{ interface: {underlay}, {ports}, filter: {filter} }}\n\
-             access:\n  - interface: {access}\n    mtu: {mtu}\n    addresses: [{addresses}]\n\
+             underlay:\n  interface: {underlay}\n  driver: {underlay_driver}\n\
+             \u{20} {ports}\n  filter: {filter}\n\
+             access:\n  - interface: {access}\n    driver: {driver}\n    mtu: {mtu}\n\
+             \u{20}   addresses: [{addresses}]\n\
              workers: {{ cores: {cores}, poll: {poll} }}\n\
              peers:\n  - {{ name: {peer}, public_key: \"{key}\", endpoint: \"{endpoint}\" }}\n\
              control: {{ socket: {name}.sock }}\n"

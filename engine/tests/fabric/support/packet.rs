@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, Protocol, SendFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
 use super::netns::Namespace;
 
@@ -34,17 +34,16 @@ impl PacketSocket {
     }
 
     fn try_open(interface: &str) -> io::Result<Self> {
-        let all = u32::from((libc::ETH_P_ALL as u16).to_be());
-        let protocol = core::num::NonZeroU32::new(all).map(Protocol::from_raw);
         let family = AddressFamily::PACKET;
         let flags = SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(family, SocketType::RAW, flags, protocol)?;
-        let index = rustix::net::netdevice::name_to_index(&socket, interface)?;
-        bind(&socket, index as i32)?;
+        // Without a protocol it receives nothing, of any interface, until it is bound to one.
+        let socket = rustix::net::socket_with(family, SocketType::RAW, flags, None)?;
         for option in [libc::PACKET_AUXDATA, libc::PACKET_IGNORE_OUTGOING] {
             switch_on(&socket, option)?;
         }
         rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 16 << 20)?;
+        let index = rustix::net::netdevice::name_to_index(&socket, interface)?;
+        bind(&socket, index as i32)?;
         Ok(Self { socket })
     }
 
