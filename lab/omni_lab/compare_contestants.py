@@ -5,6 +5,7 @@ all have in common.
 from __future__ import annotations
 
 import enum
+import os
 import shutil
 import subprocess
 import time
@@ -12,10 +13,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from . import commands, compare_pair, netns
 from .compare_pair import MTU, End, Pair
-from .netns import UNDERLAY
 from .node import Node
 
 # IPv4, UDP and VXLAN headers, and the inner Ethernet header.
@@ -28,8 +29,22 @@ POLL_SECONDS = 0.05
 LOG_TAIL_LINES = 6
 
 
+# Where programs of crates are installed.
+CRATES = Path(__file__).resolve().parents[2] / "target" / "peers"
+# Daemons are not in everybody's path.
+SEARCHED = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", str(CRATES / "bin")])
+
+
 class ContestError(Exception):
     """A contestant does not do what it should. The text says which and what."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """What a program comes with: a Debian package, or a crate."""
+
+    name: str
+    crate: bool = False
 
 
 class Kind(enum.Enum):
@@ -48,8 +63,6 @@ class Link:
 
     left: str
     right: str
-    # The interface that hosts use, at both ends.
-    interface: str
     # Its processes on both hosts; none where it is the kernel's.
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     # Its nodes, where it counts what it drops.
@@ -63,14 +76,14 @@ class Contestant(ABC):
     kind: Kind
     # How it is set up, for who reads the results.
     about: str
-    # Commands that it needs; and the Debian package or crate that each comes from.
-    programs: Mapping[str, str] = {}
+    # Commands that it needs, and what each comes with.
+    programs: Mapping[str, Package] = {}
     # What it does at first is not measured.
     settle_seconds = 0.5
 
     def missing(self) -> str | None:
         """Why it cannot take part, None when it can."""
-        lacking = [each for each in self.programs if shutil.which(each) is None]
+        lacking = [each for each in self.programs if not os.path.isabs(find_program(each))]
         return f"{lacking[0]} is not installed" if lacking else None
 
     def version(self) -> str:
@@ -89,7 +102,7 @@ class Bare(Contestant):
     about = "the underlay itself, no contestant on it"
 
     def up(self, stack: ExitStack, pair: Pair) -> Link:
-        return Link(pair.left.underlay, pair.right.underlay, UNDERLAY)
+        return Link(pair.left.underlay, pair.right.underlay)
 
 
 class Vxlan(Contestant):
@@ -110,7 +123,7 @@ class Vxlan(Contestant):
         if not self.software_gso:
             for end in pair.ends:
                 compare_pair.set_offloads(end.namespace, "vxlan0", pair.wire)
-        return Link(pair.left.overlay, pair.right.overlay, "vxlan0")
+        return Link(pair.left.overlay, pair.right.overlay)
 
 
 def add_vxlan(pair: Pair, outer: Mapping[str, str], mtu: int) -> None:
@@ -126,7 +139,7 @@ def add_vxlan(pair: Pair, outer: Mapping[str, str], mtu: int) -> None:
 def configure(end: End, interface: str, mtu: int | None) -> None:
     """Gives an interface the host's address on the overlay, and sets it up."""
     ip = end.namespace.ip
-    commands.run(ip("address", "add", end.overlay_prefix, "dev", interface))
+    commands.run(ip("address", "replace", end.overlay_prefix, "dev", interface))
     size = ("mtu", str(mtu)) if mtu else ()
     commands.run(ip("link", "set", interface, *size, "up"))
 
@@ -191,11 +204,21 @@ def last_words(end: End) -> str:
     return "its last words: " + (" | ".join(lines[-LOG_TAIL_LINES:]) or "none")
 
 
+def find_program(name: str) -> str:
+    """Where a program is; the name itself where it is not found."""
+    return shutil.which(name, path=SEARCHED) or name
+
+
 def first_line(command: Sequence[str]) -> str:
     """The first line that a command says, for its version; empty when it fails."""
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=5, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

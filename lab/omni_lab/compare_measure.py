@@ -29,6 +29,7 @@ BUSY_COLUMNS = (1, 2, 3, 6, 7)
 # Beyond what a tool was told to take.
 PATIENCE_SECONDS = 15.0
 OCTETS_PER_GB = 1e9
+PACKET_THREADS = ("ksoftirqd/", "napi/")
 MIB = 1024
 
 
@@ -37,8 +38,12 @@ class Throughput:
     """A run of iperf3, and the processor time that it took."""
 
     gigabits_per_second: float
-    # All of the machine's, less what it takes idle, and the contestant's processes' alone.
+    # All of the machine's, less what it took idle: right on a machine that does nothing else.
     cpu_seconds_per_gb: float
+    # Of the contestant's processes, iperf3 at both ends and the kernel's threads for packets. What
+    # interrupts take of others' time is missing, but so is what others do.
+    traced_cpu_seconds_per_gb: float
+    # The contestant's processes' alone.
     own_cpu_seconds_per_gb: float
 
 
@@ -92,7 +97,8 @@ class Meter:
 
     def tcp(self, seconds: float, *options: str) -> Throughput:
         """TCP from left to right, or as the options say."""
-        start, busy, own = time.monotonic(), machine_busy(), self.own_cpu()
+        start, busy = time.monotonic(), machine_busy()
+        own, kernel = self.own_cpu(), packet_threads_cpu()
         text = commands.run(
             self.iperf_command(seconds, options),
             timeout=seconds + PATIENCE_SECONDS,
@@ -104,7 +110,9 @@ class Meter:
         if gigabytes <= 0:
             raise ContestError("TCP: nothing arrived")
         spent = max(machine_busy() - busy - self.idle_cpu * wall, 0.0)
-        return Throughput(rate / 1e9, spent / gigabytes, (self.own_cpu() - own) / gigabytes)
+        own = self.own_cpu() - own
+        traced = own + packet_threads_cpu() - kernel + iperf_cpu(text)
+        return Throughput(rate / 1e9, spent / gigabytes, traced / gigabytes, own / gigabytes)
 
     def trips(self, seconds: float, rate: int = 1000) -> RoundTrips:
         """Round trips of small datagrams, at a steady rate."""
@@ -219,6 +227,32 @@ def process_cpu(pid: int) -> float:
         return parse_process_ticks(Path(f"/proc/{pid}/stat").read_text()) / TICKS_PER_SECOND
     except OSError:
         return 0.0
+
+
+def packet_threads_cpu() -> float:
+    """Processor seconds of the kernel's threads that work on packets when interrupts are many."""
+    names = ((path.parent.name, path) for path in Path("/proc").glob("[0-9]*/comm"))
+    found = (int(pid) for pid, path in names if read(path).startswith(PACKET_THREADS))
+    return sum(process_cpu(pid) for pid in found)
+
+
+def read(path: Path) -> str:
+    """A file of /proc, empty when its process is gone."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def iperf_cpu(text: str) -> float:
+    """Processor seconds of iperf3 at both ends, by its client's report."""
+    end = traffic.iperf_end(text)
+    try:
+        used = end["cpu_utilization_percent"]
+        percent = float(used["host_total"]) + float(used["remote_total"])
+        return percent / 100 * float(end["sum_sent"]["seconds"])
+    except (KeyError, TypeError) as error:
+        raise traffic.TrafficError(f"iperf3 left out {error}") from error
 
 
 def parse_process_ticks(text: str) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from . import commands
 from .compare_contestants import ContestError, Contestant, Kind, Link, first_line
 from .compare_pair import Pair
-from .node import ACCESS, Drivers, Identity, Node, NodeError, Programs, render_config
+from .node import Drivers, Identity, Node, NodeError, Programs, render_config
 
 FABRIC = "comparison"
 ACCESS_DRIVERS = ("tap", "xdp", "auto")
@@ -101,7 +101,7 @@ class Omni(Contestant):
             words = " | ".join(line for node in nodes for line in node.log_tail()[-2:])
             raise ContestError(f"{error}: {words}") from error
         processes = [node.running() for node in nodes]
-        return Link(pair.left.overlay, pair.right.overlay, ACCESS, processes, nodes)
+        return Link(pair.left.overlay, pair.right.overlay, processes, nodes)
 
 
 def drops_of(shown: dict[str, Any]) -> dict[str, int]:

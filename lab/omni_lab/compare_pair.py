@@ -100,7 +100,12 @@ def build(stack: ExitStack, wire: Wire) -> Pair:
         commands.run(end.namespace.ip("address", "add", address, "dev", UNDERLAY))
         set_offloads(end.namespace, UNDERLAY, wire)
         commands.run(end.namespace.ip("link", "set", UNDERLAY, "up"))
-    return Pair(left, right, wire)
+    pair = Pair(left, right, wire)
+    for end in pair.ends:
+        # Some programs end when there is no way to the world, whether they need it or not.
+        way = ("route", "add", "default", "via", pair.other(end).underlay)
+        commands.run(end.namespace.ip(*way))
+    return pair
 
 
 def set_offloads(namespace: Namespace, interface: str, wire: Wire) -> None:

@@ -10,13 +10,14 @@ from .compare_stats import Results, Spread
 # Title, and for each column the metric, its heading and the unit.
 TABLES: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (
     (
-        "TCP in Gb/s as received, and processor seconds per GB of the first column",
+        "TCP in Gb/s as received, and processor seconds per GB of one stream",
         (
             ("tcp", "one stream"),
             ("tcp_many", "four"),
             ("tcp_back", "reverse"),
             ("cpu", "CPU, machine"),
-            ("own_cpu", "CPU, its processes"),
+            ("traced_cpu", "traced"),
+            ("own_cpu", "its own"),
         ),
     ),
     (

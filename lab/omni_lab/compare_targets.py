@@ -53,9 +53,9 @@ class Field:
         """The best of a kind on a wire."""
         return self.results.best(self.of(kind), wire, metric, least)
 
-    def ratio(self, one: str | None, other: str | None, wires: tuple[str, str], metric: str) -> (
-        float | None
-    ):
+    def ratio(
+        self, one: str | None, other: str | None, wires: tuple[str, str], metric: str
+    ) -> float | None:
         """One over the other, each on its wire; None where either was not measured."""
         if one is None or other is None:
             return None
@@ -112,10 +112,14 @@ def against(
 
 
 def processor_time(field: Field) -> list[Figure]:
-    """Processor time per GB, all of the machine's."""
-    ours = field.best(Kind.OMNI, WHOLE, "cpu", least=True)
-    peer = field.best(Kind.LAYER2, WHOLE, "cpu", least=True)
-    return [against("CPU per GB", ours, peer, field, "cpu", at_most=CPU_AGAINST_LAYER2)]
+    """Processor time per GB: all of the machine's, and what can be traced."""
+    found = []
+    for what, metric in (("machine", "cpu"), ("traced", "traced_cpu")):
+        ours = field.best(Kind.OMNI, WHOLE, metric, least=True)
+        peer = field.best(Kind.LAYER2, WHOLE, metric, least=True)
+        title = f"CPU per GB ({what})"
+        found.append(against(title, ours, peer, field, metric, at_most=CPU_AGAINST_LAYER2))
+    return found
 
 
 def datagrams(field: Field) -> list[Figure]:
@@ -124,9 +128,7 @@ def datagrams(field: Field) -> list[Figure]:
     peer = field.best(Kind.LAYER2, CUT, "lossless")
     what, metric = "64 octets without loss", "lossless"
     vxlan = VXLAN if VXLAN in field.kinds else None
-    plain = against(
-        what, ours, vxlan, field, metric, wire=CUT, at_least=LOSSLESS_AGAINST_VXLAN
-    )
+    plain = against(what, ours, vxlan, field, metric, wire=CUT, at_least=LOSSLESS_AGAINST_VXLAN)
     sealed = against(what, ours, peer, field, metric, wire=CUT, at_least=LOSSLESS_AGAINST_LAYER2)
     return [plain, sealed]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import commands, compare_measure, compare_pair
-from .compare_contestants import ContestError, Contestant, Link
+from .compare_contestants import ContestError, Contestant, Link, last_words
 from .compare_measure import Meter
 from .compare_omni import drops_of
 from .compare_pair import Pair, Wire
@@ -21,6 +21,8 @@ MEASURES = ("tcp", "trips", "loaded", "datagrams")
 REACH_SECONDS = 20.0
 IDLE_SECONDS = 0.7
 STREAMS = 4
+# Busy cores before a turn up to which the machine's processor time is told.
+QUIET_CORES = 0.2
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,18 @@ def take(contestant: Contestant, wire: Wire, plan: Plan) -> Turn:
             measure_loaded(meter, plan, turn)
         if "datagrams" in plan.measures:
             measure_datagrams(meter, plan, turn)
+        turn.values["background"] = idle
         turn.values["memory"] = meter.memory_mib()
-        dead = [each for each in link.processes if each.poll() is not None]
-        if dead:
-            raise ContestError(f"a process ended with exit status {dead[0].returncode}")
+        check_alive(pair, link)
     return turn
+
+
+def check_alive(pair: Pair, link: Link) -> None:
+    """Raises the error of a contestant whose program ended by itself."""
+    dead = [each for each in link.processes if each.poll() is not None]
+    if dead:
+        said = "; ".join(f"{end.name}: {last_words(end)}" for end in pair.ends)
+        raise ContestError(f"a program ended with exit status {dead[0].returncode}; {said}")
 
 
 def wait_reached(pair: Pair, link: Link) -> None:
@@ -77,6 +86,7 @@ def wait_reached(pair: Pair, link: Link) -> None:
     deadline = time.monotonic() + REACH_SECONDS
     ping = ("ping", "-n", "-c", "1", "-W", "1", link.right)
     while not commands.run(pair.left.namespace.inside(*ping), accept=(0, 1, 2)).count(" 0% packet"):
+        check_alive(pair, link)
         if time.monotonic() > deadline:
             raise ContestError(f"no answer from the other end after {REACH_SECONDS:g} s")
 
@@ -98,9 +108,12 @@ def measure_tcp(meter: Meter, plan: Plan, turn: Turn) -> None:
         "tcp": one.gigabits_per_second,
         "tcp_many": many.gigabits_per_second,
         "tcp_back": back.gigabits_per_second,
-        "cpu": one.cpu_seconds_per_gb,
+        "traced_cpu": one.traced_cpu_seconds_per_gb,
         "own_cpu": one.own_cpu_seconds_per_gb,
     }
+    # What others do at the same time cannot be told from it.
+    if meter.idle_cpu <= QUIET_CORES:
+        turn.values["cpu"] = one.cpu_seconds_per_gb
 
 
 def measure_loaded(meter: Meter, plan: Plan, turn: Turn) -> None:
