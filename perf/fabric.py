@@ -28,6 +28,7 @@ an otherwise idle machine: everything shares its cores.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -39,6 +40,9 @@ from omni_lab.compare_arguments import parse_arguments
 from omni_lab.interrupt import Interrupted, catch_signals, ignore_signals
 from omni_lab.node import Programs
 
+# What every comparison needs beside our own programs.
+TOOLS = ("ip", "ethtool", "iperf3", "ping", "ss")
+
 
 def obstacles(programs: Programs) -> list[str]:
     """What keeps the comparison from running at all."""
@@ -49,6 +53,9 @@ def obstacles(programs: Programs) -> list[str]:
         if not os.access(program, os.X_OK):
             package = "omni-perf" if program.name == "omni-perf" else "omni-engine"
             found.append(f"{program} is not built: cargo build --release -p {package}")
+    for tool in TOOLS:
+        if shutil.which(tool) is None:
+            found.append(f"{tool} is not installed: scripts/install-deps.sh does that")
     return found
 
 

@@ -38,6 +38,14 @@ TABLES: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (
         tuple((f"loaded_{each}", each) for each in ("p50", "p90", "p99", "p99.9")),
     ),
 )
+# What is compared by ratios.
+RATIOS = (
+    ("tcp", "TCP, one stream"),
+    ("traced_cpu", "CPU per GB, traced"),
+    ("lossless", "datagrams without loss"),
+    ("idle_p50", "idle p50"),
+    ("loaded_p99", "p99 under TCP"),
+)
 
 
 def number(value: float) -> str:
@@ -86,6 +94,20 @@ def tables(results: Results, contestants: Sequence[str], wire: str) -> list[str]
             lines += ["", f"Wire {wire}. {title}:", ""]
             lines += markdown(["contestant", *(heading for _, heading in columns)], rows)
     return lines
+
+
+def ratios(results: Results, contestants: Sequence[str], wire: str, base: str) -> list[str]:
+    """Everybody over one of them on the same wire, round by round."""
+    rows = []
+    for name in contestants:
+        pairs = ((name, wire), (base, wire))
+        found = [results.ratio(*pairs, metric) for metric, _ in RATIOS]
+        if name != base and any(found):
+            rows.append([name, *map(cell, found)])
+    if not rows:
+        return []
+    heading = [f"over {base}", *(heading for _, heading in RATIOS)]
+    return ["", f"Wire {wire}. Ratios, round by round:", "", *markdown(heading, rows)]
 
 
 def losses(results: Results, contestants: Sequence[str], wires: Sequence[str]) -> list[str]:

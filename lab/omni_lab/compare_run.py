@@ -122,6 +122,7 @@ def report(comparison: Comparison, told: Mapping[str, str], plan: str) -> tuple[
     lines += [f"- {each.name}: {each.about} {version(each)}" for each in comparison.contestants]
     for wire in comparison.arguments.wires:
         lines += compare_report.tables(results, names, wire)
+        lines += compare_report.ratios(results, names, wire, compare_targets.VXLAN)
     lines += compare_report.losses(results, names, comparison.arguments.wires)
     for name, reason in comparison.absent.items():
         lines.append(f"\nleft out: {name}: {reason}")

@@ -258,6 +258,12 @@ class Report(unittest.TestCase):
         self.assertNotIn("| b ", text)
         self.assertEqual(compare_report.tables(made, ["a"], "whole"), [])
 
+    def test_ratios_leave_out_what_they_are_ratios_to(self) -> None:
+        made = results(tcp={"a": {1: 2.0}, "b": {1: 4.0}})
+        rows = compare_report.ratios(made, ["a", "b"], "cut", "b")[-1:]
+        self.assertEqual([cell.strip() for cell in rows[0].split("|")[1:3]], ["a", "0.50"])
+        self.assertEqual(compare_report.ratios(made, ["b"], "cut", "b"), [])
+
 
 if __name__ == "__main__":
     unittest.main()
