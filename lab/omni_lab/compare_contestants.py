@@ -54,6 +54,7 @@ class Kind(enum.Enum):
     PLAIN = "layer 2 in plaintext"
     OMNI = "omni"
     LAYER2 = "encrypted layer 2"
+    PARTS = "layer 2 out of parts"
     LAYER3 = "encrypted layer 3"
 
 

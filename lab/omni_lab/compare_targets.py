@@ -89,6 +89,10 @@ def throughput(field: Field) -> list[Figure]:
     ours = field.best(Kind.OMNI, WHOLE, "tcp")
     peer = field.best(Kind.LAYER2, WHOLE, "tcp")
     found.append(against("TCP", ours, peer, field, "tcp", at_least=TCP_AGAINST_LAYER2))
+    parts = field.best(Kind.PARTS, WHOLE, "tcp")
+    if parts:
+        # Told without a target: it is not one program, and nobody's layer 2.
+        found.append(against("TCP", ours, parts, field, "tcp"))
     newest = NEWEST_WIREGUARD if NEWEST_WIREGUARD in field.kinds else None
     found.append(against("TCP", ours, newest, field, "tcp", at_least=TCP_AGAINST_WIREGUARD))
     return found

@@ -96,7 +96,7 @@ class Wireguard(Contestant):
 class VxlanOverWireguard(Wireguard):
     """Layer 2 out of parts: the kernel's VXLAN within WireGuard."""
 
-    kind = Kind.LAYER2
+    kind = Kind.PARTS
 
     def __init__(self, name: str, programs: Mapping[str, Package]) -> None:
         super().__init__(name, programs)

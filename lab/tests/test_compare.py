@@ -125,6 +125,16 @@ class Targets(unittest.TestCase):
             self.check(made)["64 octets without loss, omni xdp+afxdp / fast, wire cut"]
         )
 
+    def test_layer_2_out_of_parts_is_told_but_is_no_target(self) -> None:
+        made = Results()
+        for name, value in (("omni xdp+afxdp", 2.0), ("parts", 1.0), ("fast", 0.1)):
+            made.add(name, "whole", 1, {"tcp": value})
+        kinds = {**self.kinds, "parts": Kind.PARTS}
+        found = {each.name: each for each in compare_targets.check(made, kinds)[0]}
+        parts = found["TCP, omni xdp+afxdp / parts, wire whole"]
+        self.assertEqual((parts.target, parts.measured), ("", 2.0))
+        self.assertTrue(found["TCP, omni xdp+afxdp / fast, wire whole"].met)
+
     def test_the_idle_round_trip_is_held_against_vxlan_and_in_every_mode(self) -> None:
         made = results(
             idle_p50={
