@@ -77,9 +77,9 @@ class Meter:
 
     @contextlib.contextmanager
     def iperf_server(self) -> Iterator[None]:
-        """An iperf3 server on the right host."""
+        """An iperf3 server on the right host, for one client: after it, one may be busy ending."""
         right = self.pair.right.namespace
-        command = right.inside("iperf3", "-s", "-B", self.link.right, "--forceflush")
+        command = right.inside("iperf3", "-s", "-1", "-B", self.link.right, "--forceflush")
         silent = subprocess.DEVNULL
         process = subprocess.Popen(
             command, stdin=silent, stdout=silent, stderr=silent, start_new_session=True
@@ -97,21 +97,22 @@ class Meter:
 
     def tcp(self, seconds: float, *options: str) -> Throughput:
         """TCP from left to right, or as the options say."""
-        start, busy = time.monotonic(), machine_busy()
-        own, kernel = self.own_cpu(), packet_threads_cpu()
-        text = commands.run(
-            self.iperf_command(seconds, options),
-            timeout=seconds + PATIENCE_SECONDS,
-            accept=(0, 1),
-        )
-        wall = time.monotonic() - start
+        with self.iperf_server():
+            start, busy = time.monotonic(), machine_busy()
+            own, kernel = self.own_cpu(), packet_threads_cpu()
+            text = commands.run(
+                self.iperf_command(seconds, options),
+                timeout=seconds + PATIENCE_SECONDS,
+                accept=(0, 1),
+            )
+            wall, busy = time.monotonic() - start, machine_busy() - busy
+            own, kernel = self.own_cpu() - own, packet_threads_cpu() - kernel
         rate = traffic.parse_tcp(text).bits_per_second
         gigabytes = received_octets(text) / OCTETS_PER_GB
         if gigabytes <= 0:
             raise ContestError("TCP: nothing arrived")
-        spent = max(machine_busy() - busy - self.idle_cpu * wall, 0.0)
-        own = self.own_cpu() - own
-        traced = own + packet_threads_cpu() - kernel + iperf_cpu(text)
+        spent = max(busy - self.idle_cpu * wall, 0.0)
+        traced = own + kernel + iperf_cpu(text)
         return Throughput(rate / 1e9, spent / gigabytes, traced / gigabytes, own / gigabytes)
 
     def trips(self, seconds: float, rate: int = 1000) -> RoundTrips:
@@ -125,25 +126,33 @@ class Meter:
 
     def trips_under_load(self, seconds: float) -> RoundTrips:
         """The same while TCP takes all that it gets."""
-        # It begins before and ends after the round trips.
-        client = subprocess.Popen(
-            self.iperf_command(seconds + 2, ()),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
+        with self.iperf_server(), self.iperf_client(seconds + 3) as client:
+            # TCP begins before and ends after the round trips.
             time.sleep(1.0)
             trips = self.trips(seconds)
             if client.poll() is not None:
                 raise ContestError("TCP ended before the round trips under it")
-            client.wait(PATIENCE_SECONDS)
+            try:
+                client.wait(PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired as error:
+                raise ContestError("TCP did not end") from error
             return trips
-        except subprocess.TimeoutExpired as error:
-            raise ContestError("TCP did not end") from error
+
+    @contextlib.contextmanager
+    def iperf_client(self, seconds: float) -> Iterator[subprocess.Popen[bytes]]:
+        """An iperf3 client in the background."""
+        silent = subprocess.DEVNULL
+        process = subprocess.Popen(
+            self.iperf_command(seconds, ()),
+            stdin=silent,
+            stdout=silent,
+            stderr=silent,
+            start_new_session=True,
+        )
+        try:
+            yield process
         finally:
-            end(client)
+            end(process)
 
     def datagrams(self, seconds: float, rate: int, octets: int) -> Trial:
         """Datagrams at a steady rate, 0 for as many as leave: how many arrived."""

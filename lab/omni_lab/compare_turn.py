@@ -100,10 +100,9 @@ def measure_trips(meter: Meter, plan: Plan, turn: Turn) -> None:
 
 def measure_tcp(meter: Meter, plan: Plan, turn: Turn) -> None:
     """TCP of one stream, of several, and the other way; processor time of the first."""
-    with meter.iperf_server():
-        one = meter.tcp(plan.seconds)
-        many = meter.tcp(plan.seconds, "-P", str(STREAMS))
-        back = meter.tcp(plan.seconds, "-R")
+    one = meter.tcp(plan.seconds)
+    many = meter.tcp(plan.seconds, "-P", str(STREAMS))
+    back = meter.tcp(plan.seconds, "-R")
     turn.values |= {
         "tcp": one.gigabits_per_second,
         "tcp_many": many.gigabits_per_second,
@@ -118,8 +117,7 @@ def measure_tcp(meter: Meter, plan: Plan, turn: Turn) -> None:
 
 def measure_loaded(meter: Meter, plan: Plan, turn: Turn) -> None:
     """Round trips beside TCP of one stream."""
-    with meter.iperf_server():
-        trips = meter.trips_under_load(plan.seconds)
+    trips = meter.trips_under_load(plan.seconds)
     turn.values |= {f"loaded_{name}": value for name, value in trips.percentiles.items()}
     turn.values["loaded_lost"] = trips.sent - trips.received
 

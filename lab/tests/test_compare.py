@@ -1,4 +1,4 @@
-"""Comparisons say what was measured: searches, medians, ratios, targets, and what programs print."""
+"""Comparisons say what was measured: searches, medians, ratios, targets, and what tools print."""
 
 import unittest
 from pathlib import Path
