@@ -7,6 +7,7 @@ from typing import Any
 
 from .compare_stats import Results, Spread
 
+MEMORY = "memory"
 # Title, and for each column the metric, its heading and the unit.
 TABLES: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (
     (
@@ -26,7 +27,7 @@ TABLES: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (
             ("flood", "received at overload"),
             ("flood_sent", "of sent"),
             ("lossless", "highest without loss"),
-            ("memory", "memory, MiB"),
+            (MEMORY, "memory, MiB"),
         ),
     ),
     (
@@ -87,9 +88,10 @@ def tables(results: Results, contestants: Sequence[str], wire: str) -> list[str]
     for title, columns in TABLES:
         rows = []
         for name in contestants:
-            spreads = [results.spread(name, wire, metric) for metric, _ in columns]
-            if any(spreads):
-                rows.append([name, *map(cell, spreads)])
+            spreads = {metric: results.spread(name, wire, metric) for metric, _ in columns}
+            # Memory is known of everybody, and alone is no row.
+            if any(spreads[metric] for metric in spreads if metric != MEMORY):
+                rows.append([name, *map(cell, spreads.values())])
         if rows:
             lines += ["", f"Wire {wire}. {title}:", ""]
             lines += markdown(["contestant", *(heading for _, heading in columns)], rows)

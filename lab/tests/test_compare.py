@@ -119,6 +119,13 @@ class Targets(unittest.TestCase):
             made = results(tcp={"vxlan": {1: 10.0}, "omni xdp+afxdp": {1: ours}})
             self.assertEqual(self.check(made)[title], met)
 
+    def test_the_best_mode_of_drivers_counts_and_not_other_drivers(self) -> None:
+        spin = "omni xdp+afxdp/spin"
+        tcp = {"vxlan": {1: 10.0}, "omni xdp+afxdp": {1: 3.0}, spin: {1: 5.0}}
+        found = self.check(results(tcp=tcp))
+        self.assertTrue(found[f"TCP, {spin} on wire cut / vxlan on wire cut"])
+        self.assertFalse(any("tap" in name for name in found))
+
     def test_the_best_of_the_peers_counts(self) -> None:
         made = results(lossless={"omni xdp+afxdp": {1: 50.0}, "slow": {1: 1.0}, "fast": {1: 25.0}})
         self.assertFalse(
@@ -262,7 +269,7 @@ class Report(unittest.TestCase):
         self.assertEqual(compare_report.cell(spread([12345.6])), "12,346")
 
     def test_tables_show_who_was_measured_and_only_those(self) -> None:
-        made = results(tcp={"a": {1: 2.0}})
+        made = results(tcp={"a": {1: 2.0}}, memory={"a": {1: 9.0}, "b": {1: 9.0}})
         text = "\n".join(compare_report.tables(made, ["a", "b"], "cut"))
         self.assertIn("| a ", text)
         self.assertNotIn("| b ", text)
