@@ -47,17 +47,26 @@ class Identity:
     public_key: str
 
 
+@dataclass(frozen=True)
+class Drivers:
+    """How a node moves frames: `access[].driver` and `underlay.driver`."""
+
+    access: str = "auto"
+    underlay: str = "auto"
+
+
 def render_config(
     fabric: str,
     me: Identity,
     peers: Sequence[Identity],
     socket: Path,
-    meeting: Sequence[str] = (),
+    more: Sequence[str] = (),
+    drivers: Drivers | None = None,
 ) -> str:
     """A fabric.yaml that says only what must be said: all else is the engine's defaults.
 
     What the node remembers stays beside its key, so that the lab leaves nothing in /var/lib.
-    `meeting` are the lines that lead to the others where `peers` does not.
+    `more` are further lines, such as those that lead to the others where `peers` does not.
     """
     addresses = ", ".join(f'"{address}"' for address in me.access)
     lines = [
@@ -68,10 +77,12 @@ def render_config(
         f"  state_file: {me.name}.state",
         "underlay:",
         f"  interface: {netns.UNDERLAY}",
+        *([f"  driver: {drivers.underlay}"] if drivers else []),
         "access:",
         f"  - interface: {ACCESS}",
+        *([f"    driver: {drivers.access}"] if drivers else []),
         f"    addresses: [{addresses}]",
-        *meeting,
+        *more,
     ]
     if peers:
         lines.append("peers:")

@@ -15,6 +15,7 @@
 
 mod aead;
 mod connect;
+mod datagrams;
 mod datapath;
 mod drop;
 mod flood;
@@ -63,6 +64,9 @@ enum What {
         #[arg(long, default_value_t = 30, value_parser = parse_rounds)]
         rounds: u32,
     },
+    /// Small datagrams between two hosts: how many arrive, and their round trips. Both ends of what
+    /// `perf/fabric.py` measures.
+    Datagrams(datagrams::Arguments),
     /// Sends datagrams at a steady rate, as an attacker of a node does. In laboratories only.
     Flood(flood::Arguments),
     /// Delivers initiations of configured peers once, and records them to be replayed.
@@ -116,6 +120,7 @@ fn main() -> ExitCode {
         What::Offload { rounds, most } => offload::run(rounds, most),
         What::Aead(arguments) => aead::run(&arguments),
         What::Steering { rounds } => steering::run(rounds),
+        What::Datagrams(arguments) => datagrams::run(&arguments),
         What::Flood(arguments) => flood::run(&arguments),
         What::Record(arguments) => record::run(&arguments),
         What::Connect(arguments) => connect::run(&arguments),
