@@ -13,6 +13,7 @@ use super::lab::{Lab, Side};
 use super::netns::{Namespace, ip};
 use super::node::NodeSpec;
 use super::packet::PacketSocket;
+use super::{seconds, wait_until};
 
 /// The engine's end of a segment's cable, which it borrows.
 pub(crate) const ACCESS: &str = "acc";
@@ -55,6 +56,12 @@ impl<'a> Segment<'a> {
         mute(node, &segment.bridge);
         node.ip(&format!("link set {} up", segment.bridge));
         segment.plug(interface);
+        // The bridge carries nothing for a port whose state the kernel has not noted yet, which it
+        // does once a second when there is much to note.
+        wait_until("the bridge's port is up", seconds(3), || {
+            let link = node.link(interface).expect("an interface");
+            link["operstate"] != "DOWN"
+        });
         segment
     }
 
