@@ -21,6 +21,7 @@ pub mod runtime;
 pub mod show;
 pub mod stats;
 pub mod switch;
+pub mod ways;
 pub mod worker;
 
 pub use omni_control::service::{clock, random};

@@ -156,3 +156,41 @@ fn received_by_worker(node: &Node) -> BTreeMap<usize, u64> {
     }
     received
 }
+
+/// More queues than workers, and flows over all of them: none of them is reordered on its way.
+#[test]
+fn flows_over_four_queues_keep_their_order() {
+    for (access, underlay) in [("xdp", "afxdp"), ("tap", "afxdp"), ("tap", "udp")] {
+        let lab = Lab::new(Plan {
+            queues: 4,
+            access,
+            underlay,
+            ..Plan::default()
+        });
+        let start = |side| {
+            NodeSpec {
+                cores: "[0, 1]".to_owned(),
+                spread_ports: true,
+                ..lab.spec(side)
+            }
+            .start()
+        };
+        let (a, b) = (start(Side::A), start(Side::B));
+        let ledger = Ledger::from_now(&lab, &a, &b);
+        let target = Side::B.inner_v4().into();
+        let report = iperf(&lab.a, (&lab.b, target), "-u -b 10M -l 1000 -P 8 -t 2");
+        let streams = report["end"]["streams"].as_array().expect("streams");
+        assert_eq!(streams.len(), 8);
+        for stream in streams {
+            assert!(stream["udp"]["packets"].as_u64() > Some(1000), "{stream}");
+            assert_eq!(stream["udp"]["out_of_order"], 0, "{stream}");
+        }
+        let used = received_by_worker(&b);
+        assert_eq!(used.keys().copied().collect::<Vec<_>>(), [0, 1]);
+        let queues = a.show().queues;
+        let of_underlay = queues.iter().filter(|queue| queue.port == "ua");
+        assert_eq!(of_underlay.count(), if underlay == "udp" { 2 } else { 4 });
+        ledger.assert_balanced();
+        assert_memory_idle(&a, &b);
+    }
+}

@@ -72,3 +72,69 @@ fn jumbo_frames() {
     ledger.assert_balanced();
     assert_memory_idle(&a, &b);
 }
+
+#[test]
+fn both_families_by_udp_sockets() {
+    let plan = Plan {
+        underlay: "udp",
+        ..Plan::default()
+    };
+    let lab = Lab::new(plan);
+    {
+        let (a, b) = lab.start();
+        assert_hosts_reach_each_other(&lab, (&a, &b), 1426);
+    }
+    let (a, b) = lab.start_v6();
+    assert_hosts_reach_each_other(&lab, (&a, &b), 1406);
+    let queues = a.show().queues;
+    let modes = queues.iter().map(|queue| queue.mode.as_str());
+    assert_eq!(modes.collect::<Vec<_>>(), ["udp", "tap"]);
+}
+
+/// A tap and UDP sockets take no AF_XDP socket, no BPF program and no locked memory.
+#[test]
+fn a_node_without_capabilities_for_af_xdp_finds_another_way() {
+    let plan = Plan {
+        underlay: "auto",
+        ..Plan::default()
+    };
+    let lab = Lab::new(plan);
+    let spec = lab.spec(Side::A);
+    let mut a = spec.spawn_without("net_raw,bpf,sys_admin,perfmon,ipc_lock,sys_resource,sys_nice");
+    a.ready();
+    let b = lab.spec(Side::B).start();
+    assert_hosts_reach_each_other(&lab, (&a, &b), 1426);
+    let log = a.log();
+    assert!(log.contains("gets no AF_XDP sockets"), "{log}");
+    assert_eq!(a.show().queues[0].mode, "udp");
+}
+
+#[test]
+fn doctor_says_which_driver_suits_and_why() {
+    let lab = Lab::new(Plan::default());
+    let config = lab.spec(Side::A).write();
+    let doctor = |how: &str| {
+        let output = lab.a.run(
+            env!("CARGO_BIN_EXE_omni"),
+            &format!("doctor --config {} {how}", config.display()),
+        );
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let text = doctor("");
+    assert!(
+        text.starts_with("underlay ua: driver veth, 1 receive"),
+        "{text}"
+    );
+    assert!(text.contains("Set underlay.driver: udp or auto"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&doctor("--json")).expect("JSON");
+    assert_eq!(json["configured"]["receive"]["way"], "afxdp");
+    assert_eq!(json["best"]["receive"]["way"], "udp");
+    lab.a
+        .run("ethtool", "-K ua gro off tx-udp-segmentation off");
+    assert!(
+        doctor("").contains("receiving  afxdp: past"),
+        "{}",
+        doctor("")
+    );
+}

@@ -8,6 +8,7 @@
 mod authority;
 mod client;
 mod dates;
+mod doctor;
 mod keys;
 mod nucleus;
 mod render;
@@ -70,6 +71,9 @@ enum Command {
     /// Make a running engine read its configuration again and follow it
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload(ReloadArguments),
+    /// Say which driver suits the underlay of a configuration, and why
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::Arguments),
     /// Certify who belongs to a fabric, offline: keys, certificates, revocations
     #[command(subcommand, after_help = authority::EXAMPLES)]
     Authority(Box<authority::Command>),
@@ -158,6 +162,8 @@ enum Failure {
     #[error(transparent)]
     Authority(#[from] AuthorityError),
     #[error(transparent)]
+    Doctor(#[from] doctor::DoctorError),
+    #[error(transparent)]
     Nucleus(#[from] NucleusError),
     #[error("cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -192,6 +198,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Genpsk => Ok(keys::genpsk()?),
         Command::Show(how) => show(how, arguments.socket.as_ref()),
         Command::Reload(how) => reload(how, arguments.socket.as_ref()),
+        Command::Doctor(how) => print(&(doctor::run(how)? + "\n")),
         Command::Authority(command) => {
             let done = authority::run(command)?;
             print(&done.text)?;

@@ -375,21 +375,33 @@ const fn instruction(code: u32, jump: [u8; 2], k: u32) -> libc::sock_filter {
 }
 
 /// Deals the datagrams of a group of sockets that share a port (`SO_REUSEPORT`): what belongs to no
-/// session to the first that was bound, which is the control thread's, and the rest by lane to
-/// `workers` others. So what one worker sends is received by one worker, in order.
+/// session to the first that was bound, which is the control thread's, and the rest to `workers`
+/// others by where it comes from. Not by session or lane: datagrams that were put together are dealt
+/// by the first of them, and have nothing in common but their source. So what comes from one port is
+/// received by one worker, in order.
 ///
 /// # Errors
 /// What the kernel refuses.
-pub(super) fn deal_by_lane(socket: BorrowedFd<'_>, workers: u32) -> io::Result<()> {
-    const RETURN_A: u32 = libc::BPF_RET | libc::BPF_A;
+pub(super) fn deal_by_source(socket: BorrowedFd<'_>, ipv6: bool, workers: u32) -> io::Result<()> {
     const WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
     const ALU: u32 = libc::BPF_ALU | libc::BPF_K;
+    const RETURN_A: u32 = libc::BPF_RET | libc::BPF_A;
+    /// Offsets from here on are from the IP header (`SKF_NET_OFF`).
+    const IP: u32 = libc::SKF_NET_OFF as u32;
+    // The last word of the source address, and the source port, behind a header without options.
+    let (address, port) = if ipv6 { (20, 40) } else { (12, 20) };
     let mut program = [
         // The session id. What is too short for it ends here, with 0.
         instruction(WORD, [0, 0], 0),
-        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, [3, 0], 0),
-        instruction(HALF, [0, 0], 6),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, [8, 0], 0),
+        instruction(WORD, [0, 0], IP + address),
+        instruction(libc::BPF_MISC | libc::BPF_TAX, [0, 0], 0),
+        instruction(HALF, [0, 0], IP + port),
+        instruction(libc::BPF_ALU | libc::BPF_XOR | libc::BPF_X, [0, 0], 0),
+        // Knuth's multiplication, whose upper bits depend on all of it.
+        instruction(ALU | libc::BPF_MUL, [0, 0], 0x9e37_79b1),
+        instruction(ALU | libc::BPF_RSH, [0, 0], 16),
         instruction(ALU | libc::BPF_MOD, [0, 0], workers),
         instruction(ALU | libc::BPF_ADD, [0, 0], 1),
         instruction(RETURN_A, [0, 0], 0),

@@ -7,6 +7,7 @@ use std::io;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 
+const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_SFEATURES: u32 = 0x3b;
@@ -71,6 +72,14 @@ struct EthtoolChannels {
     tx_count: u32,
     other_count: u32,
     combined_count: u32,
+}
+
+/// `struct ethtool_drvinfo`: the driver's name, and what nobody here asks for.
+#[repr(C)]
+struct EthtoolDriver {
+    cmd: u32,
+    driver: [u8; 32],
+    others: [u8; 160],
 }
 
 /// Runs an ethtool command on an interface.
@@ -243,6 +252,19 @@ fn active_features(interface: &str, size: u32) -> io::Result<Features> {
     Ok(features
         .blocks
         .map(|[_available, _requested, active, _never_changed]| active))
+}
+
+/// The name of an interface's driver; `None` where it does not tell.
+#[must_use]
+pub fn driver_of(interface: &str) -> Option<String> {
+    let mut told = EthtoolDriver {
+        cmd: ETHTOOL_GDRVINFO,
+        driver: [0; 32],
+        others: [0; 160],
+    };
+    ethtool(interface, &mut told).ok()?;
+    let name = told.driver.split(|&octet| octet == 0).next()?;
+    Some(String::from_utf8_lossy(name).into_owned())
 }
 
 /// Whether a feature of an interface is on, by ethtool's name of it. No where nobody can say.

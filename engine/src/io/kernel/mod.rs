@@ -36,7 +36,7 @@ use omni_wire::DropReason;
 pub use device::TapDevice;
 pub use error::KernelIoError;
 pub use ethtool::{
-    SwitchedOff, disable_receive_vlan_offload, disable_transmit_offloads, has_feature,
+    SwitchedOff, disable_receive_vlan_offload, disable_transmit_offloads, driver_of, has_feature,
     receive_queues,
 };
 pub use frame::{JOINED_MAX, KernelFrame};

@@ -77,7 +77,8 @@ impl UdpPair {
         let pairs = pairs?;
         if let Some(first) = pairs.first() {
             for socket in first.sockets() {
-                datagrams::deal_by_lane(socket.as_fd(), workers as u32)?;
+                let is_ipv6 = socket.local_addr()?.is_ipv6();
+                datagrams::deal_by_source(socket.as_fd(), is_ipv6, workers as u32)?;
             }
         }
         Ok(pairs)

@@ -11,6 +11,7 @@
 use std::num::NonZeroU32;
 
 use omni_xdp_redirect::META_LEN;
+use tracing::info;
 use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 use xsk_rs::{FrameDesc, Umem};
 
@@ -44,7 +45,16 @@ impl Area {
             .build()
             .map_err(KernelIoError::setup)?;
         let count = NonZeroU32::new(chunks).ok_or_else(|| KernelIoError::setup("no chunks"))?;
-        let (umem, descs) = Umem::new(config, count, false).map_err(KernelIoError::umem)?;
+        // Huge pages spare misses of the TLB. They are there if somebody reserved enough of them.
+        let (made, huge_pages) = match Umem::new(config, count, true) {
+            Ok(made) => (made, true),
+            Err(_) => {
+                let made = Umem::new(config, count, false).map_err(KernelIoError::umem)?;
+                (made, false)
+            }
+        };
+        let (umem, descs) = made;
+        info!(chunks, octets = CHUNK, huge_pages, "packet memory");
         // SAFETY: the default descriptor is address 0 with no length: an empty slice at the
         // area's start. Nothing is read through it; only where the area begins is wanted.
         let start = unsafe { umem.data(&FrameDesc::default()) };

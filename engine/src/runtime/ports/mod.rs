@@ -4,7 +4,6 @@
 mod access;
 mod mtu;
 mod program;
-mod underlay;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -24,11 +23,11 @@ use super::filter::Filter;
 use super::udp::UdpSockets;
 use crate::io::Port;
 use crate::io::kernel::{BoundQueue, PortDriver, UdpPair, XskPort, receive_queues};
+use crate::ways::{Seen, Way, Ways};
 pub(super) use access::engine_mac;
 use access::{AccessPort, Plan};
 use mtu::Wish;
 use program::Attached;
-use underlay::{Way, Ways};
 
 /// All interfaces.
 pub(super) struct Ports {
@@ -63,8 +62,18 @@ impl Ports {
         let underlay_queues = wanted_queues(&config.underlay.queues, &underlay.name)?;
         let mut peers = config.peers.iter();
         let ipv6 = peers.any(|peer| peer.endpoint.is_some_and(|e| e.is_ipv6()));
+        let seen = Seen::look(&underlay.name, config.underlay.zero_copy);
+        let ways = Ways::choose(&config.underlay, &seen);
+        let Ways { receive, send } = ways;
+        info!(
+            receive = ?receive.way,
+            because = receive.why,
+            send = ?send.way,
+            why = send.why,
+            "underlay"
+        );
         let mut ports = Self {
-            ways: Ways::choose(&config.underlay, &underlay),
+            ways,
             underlay,
             underlay_queues,
             port: config.underlay.port,
@@ -160,7 +169,7 @@ impl Ports {
         &mut self,
         udp: &UdpSockets,
     ) -> Result<Vec<(Port, PortDriver)>, EngineError> {
-        let underlay = match self.ways.receive {
+        let underlay = match self.ways.receive.way {
             Way::Afxdp => PortDriver::Xsk(XskPort {
                 interface: self.underlay.name.clone(),
                 queues: self.underlay_queues.clone(),
@@ -184,7 +193,7 @@ impl Ports {
 
     /// What the workers send messages by, each its own, if not by the underlay's queues.
     pub(super) fn senders(&self, udp: &UdpSockets) -> Result<Vec<UdpPair>, EngineError> {
-        let count = match self.ways.send {
+        let count = match self.ways.send.way {
             Way::Afxdp => 0,
             Way::Udp => self.workers,
         };
@@ -204,7 +213,7 @@ impl Ports {
         filter: &mut Filter,
     ) -> Result<(), EngineError> {
         let sockets = |port: Port| bound.iter().filter(move |queue| queue.port == port);
-        if self.ways.receive == Way::Afxdp {
+        if self.ways.receive.way == Way::Afxdp {
             let mut underlay = Redirect::load(Kind::Underlay)?;
             underlay.set_port(self.port)?;
             for queue in sockets(Port::Underlay) {
@@ -396,7 +405,7 @@ impl Ports {
 
     pub(super) fn mode_of(&self, port: Port) -> &'static str {
         let port = match port {
-            Port::Underlay if self.ways.receive == Way::Udp => return "udp",
+            Port::Underlay if self.ways.receive.way == Way::Udp => return "udp",
             Port::Underlay => return Attached::mode_name(self.underlay_xdp.as_ref()),
             Port::Access(id) => self.access_port(id),
         };

@@ -125,12 +125,27 @@ impl NodeSpec {
         self.run(&self.write())
     }
 
+    /// The same without these capabilities, as `setpriv` names them, commas between.
+    pub(crate) fn spawn_without(&self, capabilities: &str) -> Node {
+        let names = capabilities.split(',').map(|name| format!("-{name}"));
+        let bounding = names.collect::<Vec<_>>().join(",");
+        let before = ["setpriv".to_owned(), format!("--bounding-set={bounding}")];
+        self.run_under(&before, &self.write())
+    }
+
     fn run(&self, config: &Path) -> Node {
+        self.run_under(&[], config)
+    }
+
+    /// Runs the program by the words `before`.
+    fn run_under(&self, before: &[String], config: &Path) -> Node {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let log = self.folder.join(format!("{}-{number}.log", self.name));
         let file = File::create(&log).expect("a log");
         let child = Command::new("ip")
-            .args(["netns", "exec", &self.namespace, PROGRAM, "--config"])
+            .args(["netns", "exec", &self.namespace])
+            .args(before)
+            .args([PROGRAM, "--config"])
             .arg(config)
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("the log's file"))

@@ -407,3 +407,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn stand_ins_read_as_what_they_stand_for() {
+    for path in [path_v4(), path_v6()] {
+        let source = SocketAddr::new(path.source, 4000);
+        for (ds_field, len) in [(0, 0), (0xb9, 32), (0xff, 1500), (3, 9000)] {
+            let headers = StandIn::new(source, path.endpoint, ds_field).expect("of one family");
+            let message = vec![0x5a; len];
+            let mut frame = vec![0xd7; headers.len() + len];
+            headers.emit(&message, &mut frame);
+            let outer = Outer::parse(&frame).expect("outer headers");
+            let told = (outer.source, outer.destination, outer.ds_field, outer.vlan);
+            assert_eq!(told, (source, path.endpoint, ds_field, None));
+            assert_eq!(frame[outer.payload..outer.end], message);
+            assert_eq!(outer.end, frame.len());
+        }
+        let other = if path.source.is_ipv4() {
+            path_v6()
+        } else {
+            path_v4()
+        };
+        assert_eq!(StandIn::new(source, other.endpoint, 0), None);
+    }
+}

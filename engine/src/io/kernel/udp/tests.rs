@@ -62,8 +62,9 @@ impl Node {
     }
 }
 
-fn both_families() -> impl Iterator<Item = (Node, Node)> {
-    let nodes = |ip| Some((Node::new(ip, 2)?, Node::new(ip, 2)?));
+/// A sender and a receiver of so many workers, over each family that the machine has.
+fn both_families(workers: usize) -> impl Iterator<Item = (Node, Node)> {
+    let nodes = move |ip| Some((Node::new(ip, 1)?, Node::new(ip, workers)?));
     ["127.0.0.1", "::1"].into_iter().filter_map(nodes)
 }
 
@@ -115,7 +116,7 @@ fn told(frame: &MemFrame, from: &Node, to: &Node) -> (u64, usize) {
 
 #[test]
 fn messages_arrive_in_order_cut_where_they_were_joined() {
-    for (a, mut b) in both_families() {
+    for (a, mut b) in both_families(1) {
         let mut pool = MemIo::new(4096, 0);
         // Runs of one length, each with a shorter last; single ones; more than one call takes.
         let lengths: Vec<usize> = (0..200)
@@ -142,34 +143,53 @@ fn messages_arrive_in_order_cut_where_they_were_joined() {
 }
 
 #[test]
-fn lanes_are_dealt_out_and_what_has_no_session_is_the_control_threads() {
-    for (a, mut b) in both_families() {
+fn who_sends_is_received_by_one_worker_and_what_has_no_session_by_the_control_thread() {
+    for (first, mut b) in both_families(2) {
         let mut pool = MemIo::new(4096, 0);
-        let mut frames = Vec::new();
-        for lane in 0..5 {
-            frames.extend((0..3).map(|nonce| frame(&a, &b, 9, lane, nonce, 300)));
+        let ip = first.address.ip().to_string();
+        let mut senders = vec![first];
+        senders.extend((0..15).filter_map(|_| Node::new(&ip, 1)));
+        assert_eq!(senders.len(), 16);
+        for a in &senders {
+            let frames = (0..30).map(|n| frame(a, &b, 9, n as u16 % 3, n, 300));
+            assert_eq!(a.sender().transmit(&frames.collect::<Vec<_>>()), 0);
+            // Of its own: what has no session is sent by the control thread.
+            assert_eq!(a.sender().transmit(&[frame(a, &b, 0, 1, 77, 148)]), 0);
         }
-        frames.push(frame(&a, &b, 0, 1, 77, 148));
-        assert_eq!(a.sender().transmit(&frames), 0);
-        // Lanes 0, 2 and 4; 1 and 3.
-        for (worker, count) in [(0, 9), (1, 6)] {
+        let mut heard = Vec::new();
+        for worker in 0..2 {
             let received = b.received(worker, &mut pool);
-            assert_eq!(received.len(), count, "worker {worker}");
-            for frame in &received {
-                told(frame, &a, &b);
+            let mut of_worker = Vec::new();
+            for a in &senders {
+                let of_sender = received.iter().filter(|frame| {
+                    let outer = Outer::parse(frame.bytes()).expect("outer headers");
+                    outer.source == a.address
+                });
+                let nonces: Vec<u64> = of_sender.map(|frame| told(frame, a, &b).0).collect();
+                if !nonces.is_empty() {
+                    assert_eq!(nonces, (0..30).collect::<Vec<_>>(), "all, and in order");
+                    of_worker.push(a.address);
+                }
             }
+            assert!(
+                !of_worker.is_empty(),
+                "16 senders, and none for worker {worker}"
+            );
+            heard.extend(of_worker);
         }
+        assert_eq!(heard.len(), senders.len(), "each by one worker");
         let mut buffer = [0; 2048];
         b.control.set_nonblocking(true).expect("a socket");
-        let (len, from) = b.control.recv_from(&mut buffer).expect("a handshake");
-        assert_eq!((len, from), (148, a.address));
-        assert!(b.control.recv_from(&mut buffer).is_err(), "nothing else");
+        for _ in &senders {
+            assert_eq!(b.control.recv(&mut buffer).expect("a handshake"), 148);
+        }
+        assert!(b.control.recv(&mut buffer).is_err(), "nothing else");
     }
 }
 
 #[test]
 fn a_pool_that_runs_dry_loses_nothing() {
-    let Some((a, mut b)) = both_families().next() else {
+    let Some((a, mut b)) = both_families(1).next() else {
         return;
     };
     let frames: Vec<MemFrame> = (0..100).map(|n| frame(&a, &b, 5, 0, n, 1000)).collect();
@@ -191,7 +211,7 @@ fn a_pool_that_runs_dry_loses_nothing() {
 
 #[test]
 fn what_is_no_outer_frame_or_too_long_is_refused_and_the_rest_leaves() {
-    for (a, mut b) in both_families() {
+    for (a, mut b) in both_families(1) {
         let mut pool = MemIo::new(64, 0);
         let frames = [
             MemFrame::new(0, &[0; 60], None),
@@ -207,7 +227,7 @@ fn what_is_no_outer_frame_or_too_long_is_refused_and_the_rest_leaves() {
 
 #[test]
 fn where_nobody_listens_messages_go_on_leaving() {
-    for (a, b) in both_families() {
+    for (a, b) in both_families(1) {
         let mut sender = a.sender();
         let frames: Vec<MemFrame> = (0..8).map(|n| frame(&a, &b, 5, 0, n, 200)).collect();
         drop(b);
