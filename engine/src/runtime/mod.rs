@@ -133,9 +133,11 @@ impl Node {
         let netlink = Netlink::connect()?;
         let (control, requests) = ControlSocket::bind(&config.control.socket)?;
         let udp = UdpSockets::bind(config.underlay.port)?;
-        let cores = cores::choose(&config.workers.cores)?;
+        let choice = cores::choose(&config.workers.cores, &config.underlay.interface)?;
+        let cores = choice.cores();
         let mut ports = Ports::open(&netlink, &config, &public_key, cores.len()).await?;
-        let started = match Self::start_workers(&config, &public_key, &ports, &cores) {
+        choice.log(ports.workers());
+        let started = match Self::start_workers(&config, &public_key, &ports, cores) {
             Ok(started) => started,
             Err(error) => {
                 ports.close(&netlink).await;
