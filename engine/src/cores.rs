@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use omni_config::{Cores, Poll, Priority, Workers};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use thread_priority::{
     RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
     set_thread_priority_and_policy, thread_native_id,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use topology::Topology;
 
@@ -107,6 +108,25 @@ pub fn choose(wanted: &Cores, underlay: &str) -> Result<Choice, CoreError> {
     }
 }
 
+/// Runs `body` on a core, so that the memory that it takes is of that core's node: the kernel gives
+/// a thread memory of the node that it runs on.
+pub fn run_on<T>(core: usize, body: impl FnOnce() -> T) -> T {
+    let allowed = sched_getaffinity(None);
+    let mut only = CpuSet::new();
+    if core < CpuSet::MAX_CPU {
+        only.set(core);
+    }
+    // Where it cannot be, memory is from wherever the thread is.
+    let moved = allowed.is_ok() && sched_setaffinity(None, &only).is_ok();
+    let made = body();
+    if let (true, Ok(allowed)) = (moved, allowed)
+        && let Err(error) = sched_setaffinity(None, &allowed)
+    {
+        warn!(core, %error, "the control thread stays on a core");
+    }
+    made
+}
+
 /// Whether the workers are to run before all ordinary programs.
 ///
 /// # Errors
@@ -201,6 +221,21 @@ mod tests {
             pinned_core("Name:\tomni-engine\nCpus_allowed_list:\t0\n"),
             None
         );
+    }
+
+    #[test]
+    fn a_thread_is_on_the_core_while_it_makes_something_and_free_again_after() {
+        let count = || sched_getaffinity(None).expect("told").count();
+        let free = count();
+        let last = core_affinity::get_core_ids()
+            .expect("told")
+            .last()
+            .expect("a core")
+            .id;
+        let inside = run_on(last, || sched_getaffinity(None).expect("told"));
+        assert!(inside.is_set(last) && inside.count() == 1);
+        assert_eq!(count(), free);
+        assert_eq!(run_on(CpuSet::MAX_CPU, count), free, "no such core");
     }
 
     #[test]

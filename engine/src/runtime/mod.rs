@@ -224,12 +224,15 @@ impl Node {
     ) -> Result<Started, EngineError> {
         let count = ports.workers();
         let staged = staged_max(config);
-        let (ios, bound) = xsk::open(
-            &ports.underlay_queues(),
-            &ports.access_queues(),
-            count,
-            staged,
-        )?;
+        // All of the packet memory is mapped here and now, and workers are on one node if they can.
+        let (ios, bound) = cores::run_on(cores[0], || {
+            xsk::open(
+                &ports.underlay_queues(),
+                &ports.access_queues(),
+                count,
+                staged,
+            )
+        })?;
         let (mailbox, ends) = mailboxes(count).map_err(|source| EngineError::System {
             what: "make the mailboxes",
             source,
