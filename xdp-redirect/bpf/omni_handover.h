@@ -16,11 +16,11 @@
 
 /* Places in the counter map. */
 enum omni_handover_counter {
-	OMNI_HANDED_DATA = 0,		/* datagrams of the fabric with a session */
-	OMNI_HANDED_HANDSHAKES = 1,	/* the same without: handshakes and the like */
-	OMNI_HANDED_REST = 2,		/* what else is for an address of the other engine alone */
-	OMNI_HANDED_BACK = 3,		/* frames that came from the device and went to the wire */
-	OMNI_NO_DEVICE = 4,		/* frames left to the host: the other device is gone */
+	OMNI_HANDED_DATA = 0,	/* datagrams of the fabric with a session */
+	OMNI_HANDED_HANDSHAKES = 1,	/* the same without a session */
+	OMNI_HANDED_REST = 2,	/* what else is for an address of the engine alone */
+	OMNI_HANDED_BACK = 3,	/* frames from the device, sent to the wire */
+	OMNI_NO_DEVICE = 4,	/* frames left to the host: the other device is gone */
 	OMNI_HANDOVER_COUNTERS = 5,
 };
 
