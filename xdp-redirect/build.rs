@@ -5,23 +5,32 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const SOURCE: &str = "bpf/omni_redirect.bpf.c";
+const HANDOVER: &str = "bpf/omni_handover.bpf.c";
 const LAYOUT: &str = "bpf/layout.c";
-const HEADER: &str = "bpf/omni_redirect.h";
+const HEADERS: [&str; 3] = [
+    "bpf/omni_redirect.h",
+    "bpf/omni_handover.h",
+    "bpf/message.h",
+];
 
-/// What is made of which source, and how. The same programs twice: for kernels that know frames of
-/// several buffers, and for older ones. And the header's layout as text, for a test.
-const OUTPUTS: [(&str, &str, &[&str]); 3] = [
+/// What is made of which source, and how. The steering programs twice: for kernels that know frames
+/// of several buffers, and for older ones. And the headers' layout as text, for a test.
+const OUTPUTS: [(&str, &str, &[&str]); 4] = [
     (SOURCE, "omni_redirect.o", &["-c"]),
     (
         SOURCE,
         "omni_redirect_linear.o",
         &["-c", "-DOMNI_LINEAR_ONLY"],
     ),
+    (HANDOVER, "omni_handover.o", &["-c"]),
     (LAYOUT, "layout.s", &["-S"]),
 ];
 
 fn main() -> ExitCode {
-    for input in ["build.rs", SOURCE, LAYOUT, HEADER] {
+    for input in ["build.rs", SOURCE, HANDOVER, LAYOUT]
+        .into_iter()
+        .chain(HEADERS)
+    {
         println!("cargo::rerun-if-changed={input}");
     }
     println!("cargo::rerun-if-env-changed=CLANG");

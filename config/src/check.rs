@@ -119,7 +119,7 @@ fn underlay(field: &Field<'_>) -> Result<Underlay, Problem> {
         queues: numbers(fields.optional("queues"), |n| n as u32)?
             .map_or(Queues::Auto, Queues::List),
         driver,
-        send: choice(fields.optional("send"), driver, DRIVERS)?,
+        send: sender(fields.optional("send"), driver)?,
         xdp: choice(fields.optional("xdp"), XdpMode::Auto, XDP_MODES)?,
         zero_copy: choice(fields.optional("zero_copy"), ZeroCopy::Auto, ZERO_COPY)?,
         filter: choice(fields.optional("filter"), true, ON_OFF)?,
@@ -164,6 +164,15 @@ const POLLS: &[(&str, Poll)] = &[
     ("adaptive", Poll::Adaptive),
     ("sleep", Poll::Sleep),
 ];
+
+fn sender(field: Option<Field<'_>>, receiver: Driver) -> Result<Driver, Problem> {
+    match (choice(field, receiver, DRIVERS)?, receiver, field) {
+        (Driver::Afxdp, Driver::Udp, Some(field)) => {
+            Err(field.wrong("with driver: udp there are no AF_XDP sockets to send by"))
+        }
+        (send, ..) => Ok(send),
+    }
+}
 
 fn workers(field: Option<Field<'_>>) -> Result<Workers, Problem> {
     let Some(field) = field else {

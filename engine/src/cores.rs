@@ -1,14 +1,19 @@
 //! Which cores the workers run on, and before whom.
 
+mod topology;
+
 use std::collections::BTreeMap;
 use std::fs;
 
 use omni_config::{Cores, Poll, Priority, Workers};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use thread_priority::{
     RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
     set_thread_priority_and_policy, thread_native_id,
 };
-use tracing::info;
+use tracing::{info, warn};
+
+use topology::Topology;
 
 /// What the workers' threads are called, so that engines on one host find each other's.
 pub const THREAD_NAME: &str = "omni-worker-";
@@ -32,14 +37,51 @@ pub enum CoreError {
     Unknown,
 }
 
-/// The cores to put workers on, best first: one worker a core.
+/// Cores to put workers on, best first: one worker a core.
+#[derive(Debug)]
+pub struct Choice {
+    order: Vec<usize>,
+    /// Nothing where they were configured.
+    by: Option<Reasons>,
+}
+
+/// What cores were chosen by.
+#[derive(Debug)]
+struct Reasons {
+    topology: Topology,
+    /// Workers of other engines by core.
+    pinned: BTreeMap<usize, usize>,
+    /// The underlay's node.
+    near: Option<usize>,
+}
+
+impl Choice {
+    /// The cores.
+    #[must_use]
+    pub fn cores(&self) -> &[usize] {
+        &self.order
+    }
+
+    /// Says in the log which cores so many workers get, and why.
+    pub fn log(&self, workers: usize) {
+        let chosen = &self.order[..workers.min(self.order.len())];
+        let why = match &self.by {
+            None => "as configured".to_owned(),
+            Some(by) => by.topology.explain(chosen, &by.pinned, by.near),
+        };
+        info!(cores = ?chosen, why, "cores chosen");
+    }
+}
+
+/// Chooses cores for an engine whose underlay is the interface `underlay`.
 ///
-/// `auto` prefers cores on which no other engine's worker is pinned, so that several engines on
-/// one host spread out without being told to.
+/// `auto` spreads workers over physical cores, prefers those on the underlay's NUMA node and those
+/// without other engines' workers, so that several engines on one host spread out without being
+/// told to, and leaves core 0 to interrupts where it can.
 ///
 /// # Errors
 /// When a configured core is not available.
-pub fn choose(wanted: &Cores) -> Result<Vec<usize>, CoreError> {
+pub fn choose(wanted: &Cores, underlay: &str) -> Result<Choice, CoreError> {
     let available: Vec<usize> = core_affinity::get_core_ids()
         .ok_or(CoreError::Unknown)?
         .iter()
@@ -48,10 +90,41 @@ pub fn choose(wanted: &Cores) -> Result<Vec<usize>, CoreError> {
     match wanted {
         Cores::List(list) => match list.iter().find(|core| !available.contains(core)) {
             Some(&wanted) => Err(CoreError::Unavailable { wanted, available }),
-            None => Ok(list.clone()),
+            None => Ok(Choice {
+                order: list.clone(),
+                by: None,
+            }),
         },
-        Cores::Auto => Ok(least_used(available, &pinned_workers())),
+        Cores::Auto => {
+            let by = Reasons {
+                topology: Topology::read(&available),
+                pinned: pinned_workers(),
+                near: topology::node_of_interface(underlay),
+            };
+            let order = by.topology.order(&by.pinned, by.near);
+            let by = Some(by);
+            Ok(Choice { order, by })
+        }
     }
+}
+
+/// Runs `body` on a core, so that the memory that it takes is of that core's node: the kernel gives
+/// a thread memory of the node that it runs on.
+pub fn run_on<T>(core: usize, body: impl FnOnce() -> T) -> T {
+    let allowed = sched_getaffinity(None);
+    let mut only = CpuSet::new();
+    if core < CpuSet::MAX_CPU {
+        only.set(core);
+    }
+    // Where it cannot be, memory is from wherever the thread is.
+    let moved = allowed.is_ok() && sched_setaffinity(None, &only).is_ok();
+    let made = body();
+    if let (true, Ok(allowed)) = (moved, allowed)
+        && let Err(error) = sched_setaffinity(None, &allowed)
+    {
+        warn!(core, %error, "the control thread stays on a core");
+    }
+    made
 }
 
 /// Whether the workers are to run before all ordinary programs.
@@ -89,12 +162,6 @@ pub fn run_before_others() -> Result<(), CoreError> {
     let priority = ThreadPriority::Crossplatform(lowest);
     set_thread_priority_and_policy(thread_native_id(), priority, policy)
         .map_err(|why| refused(&why))
-}
-
-/// Orders cores by how many workers are on them already.
-fn least_used(mut cores: Vec<usize>, pinned: &BTreeMap<usize, usize>) -> Vec<usize> {
-    cores.sort_by_key(|core| (pinned.get(core).copied().unwrap_or(0), *core));
-    cores
 }
 
 /// How many workers of other engines are pinned to each core, from `/proc`.
@@ -146,12 +213,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cores_without_workers_come_first() {
-        let pinned = BTreeMap::from([(0, 2), (2, 1)]);
-        assert_eq!(least_used(vec![0, 1, 2, 3], &pinned), [1, 3, 2, 0]);
-    }
-
-    #[test]
     fn a_workers_status_tells_its_core() {
         let worker = "Name:\tomni-worker-0\nUmask:\t0022\nCpus_allowed_list:\t3\n";
         assert_eq!(pinned_core(worker), Some(3));
@@ -163,8 +224,23 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_is_on_the_core_while_it_makes_something_and_free_again_after() {
+        let count = || sched_getaffinity(None).expect("told").count();
+        let free = count();
+        let last = core_affinity::get_core_ids()
+            .expect("told")
+            .last()
+            .expect("a core")
+            .id;
+        let inside = run_on(last, || sched_getaffinity(None).expect("told"));
+        assert!(inside.is_set(last) && inside.count() == 1);
+        assert_eq!(count(), free);
+        assert_eq!(run_on(CpuSet::MAX_CPU, count), free, "no such core");
+    }
+
+    #[test]
     fn a_core_that_is_not_there_is_named() {
-        let error = choose(&Cores::List(vec![100_000])).expect_err("no such core");
+        let error = choose(&Cores::List(vec![100_000]), "eth0").expect_err("no such core");
         assert!(
             error.to_string().contains("core 100000 is not available"),
             "{error}"

@@ -122,7 +122,11 @@ impl Ways {
             Driver::Auto => best(),
         };
         let receive = configured(underlay.driver, &|| seen.receive());
-        let send = configured(underlay.send, &|| seen.send(receive.way));
+        let send = match receive.way {
+            // Without AF_XDP sockets there is nothing else.
+            Way::Udp => seen.send(Way::Udp),
+            Way::Afxdp => configured(underlay.send, &|| seen.send(Way::Afxdp)),
+        };
         Self { receive, send }
     }
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What the compiler makes of omni_redirect.h, for the test in src/layout.rs. It is never run: the
+ * What the compiler makes of the headers, for the test in src/layout.rs. It is never run: the
  * test reads the assembly, where each NUMBER stands as a line `.ascii "= NAME VALUE"`.
  */
 #include <stddef.h>
 
+#include "omni_handover.h"
 #include "omni_redirect.h"
 
 #define NUMBER(name, value) asm volatile("\n.ascii \"= " name " %0\"" :: "i"(value))
@@ -38,6 +39,17 @@ void layout(void)
 	VALUE(OMNI_ELSEWHERE);
 	VALUE(OMNI_TOO_MUCH);
 	VALUE(OMNI_COUNTERS);
+
+	VALUE(OMNI_SHARED);
+	VALUE(OMNI_WHOLE);
+	VALUE(OMNI_TO_OTHER);
+	VALUE(OMNI_TO_WIRE);
+	VALUE(OMNI_HANDED_DATA);
+	VALUE(OMNI_HANDED_HANDSHAKES);
+	VALUE(OMNI_HANDED_REST);
+	VALUE(OMNI_HANDED_BACK);
+	VALUE(OMNI_NO_DEVICE);
+	VALUE(OMNI_HANDOVER_COUNTERS);
 
 	STRUCT(omni_settings);
 	FIELD(omni_settings, port);

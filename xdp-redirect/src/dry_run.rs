@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aya::programs::Xdp;
 use aya::{TestRun, TestRunOptions};
 
 use crate::error::{self, RedirectError};
@@ -78,37 +79,7 @@ impl Redirect {
         metadata: &[u8],
         frame: &[u8],
     ) -> Result<DryRun, RedirectError> {
-        let failed = |reason: String| RedirectError::DryRun {
-            len: frame.len(),
-            reason,
-        };
-        let input = [metadata, frame].concat();
-        let context = context(metadata.len(), input.len())
-            .ok_or_else(|| failed("it is too long".to_owned()))?;
-        let mut context_after = [0; CONTEXT_LEN];
-        let mut octets = vec![0; input.len() + GROWTH];
-        let options = TestRunOptions {
-            data_in: Some(&input),
-            data_out: Some(&mut octets),
-            ctx_in: Some(&context),
-            ctx_out: Some(&mut context_after),
-            ..TestRunOptions::new()
-        };
-        let outcome = self
-            .xdp()?
-            .test_run(options)
-            .map_err(|refusal| failed(error::explain(&refusal)))?;
-        octets.truncate(outcome.data_size_out as usize);
-        let (before, frame) = split_metadata(octets, &context_after);
-        let action = outcome.return_value.into();
-        let ours = <[u8; META_LEN]>::try_from(before)
-            .ok()
-            .filter(|_| action == Action::Redirect);
-        Ok(DryRun {
-            action,
-            frame,
-            meta: ours.map(|octets| Meta::parse(&octets)),
-        })
+        run(self.xdp()?, metadata, frame)
     }
 }
 
@@ -149,6 +120,40 @@ impl Redirect {
             mean: outcome.duration,
         })
     }
+}
+
+/// Runs a program on a frame that comes with metadata before it.
+pub(crate) fn run(program: &Xdp, metadata: &[u8], frame: &[u8]) -> Result<DryRun, RedirectError> {
+    let failed = |reason: String| RedirectError::DryRun {
+        len: frame.len(),
+        reason,
+    };
+    let input = [metadata, frame].concat();
+    let context =
+        context(metadata.len(), input.len()).ok_or_else(|| failed("it is too long".to_owned()))?;
+    let mut context_after = [0; CONTEXT_LEN];
+    let mut octets = vec![0; input.len() + GROWTH];
+    let options = TestRunOptions {
+        data_in: Some(&input),
+        data_out: Some(&mut octets),
+        ctx_in: Some(&context),
+        ctx_out: Some(&mut context_after),
+        ..TestRunOptions::new()
+    };
+    let outcome = program
+        .test_run(options)
+        .map_err(|refusal| failed(error::explain(&refusal)))?;
+    octets.truncate(outcome.data_size_out as usize);
+    let (before, frame) = split_metadata(octets, &context_after);
+    let action = outcome.return_value.into();
+    let ours = <[u8; META_LEN]>::try_from(before)
+        .ok()
+        .filter(|_| action == Action::Redirect);
+    Ok(DryRun {
+        action,
+        frame,
+        meta: ours.map(|octets| Meta::parse(&octets)),
+    })
 }
 
 /// A context that says only where the frame begins and ends, counted from its metadata.

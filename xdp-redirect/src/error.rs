@@ -8,8 +8,8 @@ use aya::maps::MapError;
 use aya::programs::ProgramError;
 use thiserror::Error;
 
+use crate::attach::Mode;
 use crate::layout::{MAX_ENDPOINTS, MAX_LOCAL_ADDRS, MAX_QUEUES, MAX_ROOM, MAX_SESSIONS};
-use crate::loader::Mode;
 
 pub(crate) const EPERM: i32 = 1;
 pub(crate) const ENOENT: i32 = 2;

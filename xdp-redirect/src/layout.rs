@@ -1,4 +1,5 @@
-//! What the programs and user space agree on, as `bpf/omni_redirect.h` has it.
+//! What the programs and user space agree on, as `bpf/omni_redirect.h` and `bpf/omni_handover.h`
+//! have it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -30,6 +31,21 @@ pub(crate) const NOT_HANDSHAKE: u32 = 5;
 pub(crate) const TOO_MANY: u32 = 6;
 pub(crate) const ELSEWHERE: u32 = 7;
 pub(crate) const TOO_MUCH: u32 = 8;
+
+/// Whose an address is, in the hand-over's map.
+pub(crate) const SHARED: u8 = 1;
+pub(crate) const WHOLE: u8 = 2;
+
+/// Places in the hand-over's map of devices.
+pub(crate) const TO_OTHER: u32 = 0;
+pub(crate) const TO_WIRE: u32 = 1;
+
+/// Places in the hand-over's map of counters: `enum omni_handover_counter`.
+pub(crate) const HANDED_DATA: u32 = 0;
+pub(crate) const HANDED_HANDSHAKES: u32 = 1;
+pub(crate) const HANDED_REST: u32 = 2;
+pub(crate) const HANDED_BACK: u32 = 3;
+pub(crate) const NO_DEVICE: u32 = 4;
 
 /// A flag of [`Settings`]: data is dropped that belongs to no known session.
 const CHECK_SESSIONS: u16 = 1;
@@ -229,6 +245,16 @@ mod tests {
             ("OMNI_TOO_MUCH", TOO_MUCH.into()),
             ("OMNI_COUNTERS", 9),
             ("OMNI_THROTTLED", THROTTLED.into()),
+            ("OMNI_SHARED", SHARED.into()),
+            ("OMNI_WHOLE", WHOLE.into()),
+            ("OMNI_TO_OTHER", TO_OTHER.into()),
+            ("OMNI_TO_WIRE", TO_WIRE.into()),
+            ("OMNI_HANDED_DATA", HANDED_DATA.into()),
+            ("OMNI_HANDED_HANDSHAKES", HANDED_HANDSHAKES.into()),
+            ("OMNI_HANDED_REST", HANDED_REST.into()),
+            ("OMNI_HANDED_BACK", HANDED_BACK.into()),
+            ("OMNI_NO_DEVICE", NO_DEVICE.into()),
+            ("OMNI_HANDOVER_COUNTERS", 5),
         ] {
             assert_eq!(in_header(name), number, "{name}");
         }

@@ -1,4 +1,5 @@
-//! Steers fabric traffic into `AF_XDP` sockets: two XDP programs and their loader.
+//! Steers fabric traffic into `AF_XDP` sockets, or hands it over to another device: XDP programs
+//! and their loaders.
 //!
 //! ```text
 //!  underlay device                                access port
@@ -16,8 +17,11 @@
 //! sessions ends in the driver and costs no copy, no ring and no wake-up. That is no more than a
 //! sieve: whoever saw a message knows the number of a live session.
 //!
-//! An attachment is a `bpf_link`: it ends with the [`Redirect`] that made it, and with the process,
-//! however that ends.
+//! Where the engine is behind another device, a SmartNIC's, two programs more hand the traffic over
+//! to that and take back what comes from it: [`Handover`].
+//!
+//! An attachment is a `bpf_link`: it ends with the [`Redirect`] or [`Handover`] that made it, and
+//! with the process, however that ends.
 //!
 //! XDP sees a frame without the VLAN tag that a driver keeps beside it, and what is steered has
 //! lost it. Whoever owns an interface switches that off: inserting tags on the sending side of a
@@ -29,14 +33,18 @@
 
 #![forbid(unsafe_code)]
 
+mod attach;
 mod dry_run;
 mod error;
+mod handover;
 mod layout;
 mod loader;
 
+pub use attach::{BUSY_RETRY, Mode};
 pub use dry_run::{Action, DryRun, Timed};
 pub use error::RedirectError;
+pub use handover::{Device, Handed, Handover, Owner};
 pub use layout::{
     MAX_ENDPOINTS, MAX_LOCAL_ADDRS, MAX_QUEUES, MAX_ROOM, MAX_SESSIONS, META_LEN, Meta,
 };
-pub use loader::{BUSY_RETRY, Counters, Kind, Mode, Redirect};
+pub use loader::{Counters, Kind, Redirect};

@@ -3,29 +3,15 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
+use aya::programs::Xdp;
 use aya::programs::links::FdLink;
-use aya::programs::{ProgramError, Xdp, XdpMode};
-use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
+use crate::attach::{self, Mode};
 use crate::error::{self, RedirectError};
 use crate::layout::{self, MAX_ENDPOINTS, MAX_ROOM, MAX_SESSIONS, Settings};
-
-/// How long [`Redirect::attach`] waits for an interface that another program still holds.
-///
-/// The kernel lets go of the attachment of a killed process only after the process is gone, so a
-/// restart at once finds the interface busy for some milliseconds.
-pub const BUSY_RETRY: Duration = Duration::from_millis(500);
-
-/// Pause between two attempts within [`BUSY_RETRY`].
-const BUSY_PAUSE: Duration = Duration::from_millis(10);
-
-/// Linux 5.9: the first with `bpf_link` for XDP. Before, an attachment outlives its process.
-const FIRST_WITH_LINKS: KernelVersion = KernelVersion::new(5, 9, 0);
 
 /// Both programs, for kernels that know frames of several buffers (Linux 5.18).
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/omni_redirect.o"));
@@ -51,24 +37,6 @@ impl Kind {
             Self::Underlay => "omni_underlay",
             Self::Access => "omni_access",
         }
-    }
-}
-
-/// Where in the way of a frame the program runs.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Mode {
-    /// In the driver, before the kernel spends anything on the frame.
-    Native,
-    /// In the kernel's network stack: slower, and works with any driver.
-    Generic,
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-        })
     }
 }
 
@@ -159,7 +127,7 @@ impl Redirect {
             .map_max_entries("endpoints", places(kind, MAX_ENDPOINTS))
             .load(object)
             .map_err(|refusal| LoadFailure::new(name, &refusal))?;
-        xdp_mut(&mut ebpf, kind)?
+        xdp_mut(&mut ebpf, name)?
             .load()
             .map_err(|refusal| LoadFailure::new(name, &refusal))?;
         let maps = Maps::take(&mut ebpf)?;
@@ -425,36 +393,15 @@ impl Redirect {
     /// Attaches the program to an interface of the calling thread's network namespace. An earlier
     /// attachment of this `Redirect` ends first.
     ///
-    /// Blocks for up to [`BUSY_RETRY`] while another program holds the interface.
+    /// Blocks for up to [`crate::BUSY_RETRY`] while another program holds the interface.
     ///
     /// # Errors
     ///
     /// One of the interface's variants of [`RedirectError`]; nothing is attached then.
     pub fn attach(&mut self, interface: &str, mode: Mode) -> Result<(), RedirectError> {
         self.detach();
-        if !is_interface_name(interface) {
-            return Err(RedirectError::UnknownInterface {
-                interface: interface.to_owned(),
-            });
-        }
-        if KernelVersion::current().is_ok_and(|running| running < FIRST_WITH_LINKS) {
-            return Err(RedirectError::KernelTooOld);
-        }
-        let program = xdp_mut(&mut self.ebpf, self.kind)?;
-        let give_up = Instant::now() + BUSY_RETRY;
-        let link = loop {
-            match try_attach(program, interface, mode) {
-                Err(refusal) if is_busy(&refusal) && Instant::now() < give_up => {
-                    thread::sleep(BUSY_PAUSE);
-                }
-                outcome => break outcome,
-            }
-        };
-        match link.map_err(|refusal| RedirectError::attach(interface, mode, &refusal))? {
-            Some(link) => self.link = Some(link),
-            // No kernel that this gets to offers anything but links.
-            None => return Err(RedirectError::KernelTooOld),
-        }
+        let program = xdp_mut(&mut self.ebpf, self.kind.program())?;
+        self.link = Some(attach::attach(program, interface, mode)?);
         Ok(())
     }
 
@@ -476,14 +423,7 @@ impl Redirect {
 
     /// The program, to be run without an interface.
     pub(crate) fn xdp(&self) -> Result<&Xdp, RedirectError> {
-        let name = self.kind.program();
-        let program = self
-            .ebpf
-            .program(name)
-            .ok_or(RedirectError::Incomplete(name))?;
-        program
-            .try_into()
-            .map_err(|_| RedirectError::Incomplete(name))
+        xdp(&self.ebpf, self.kind.program())
     }
 }
 
@@ -535,15 +475,26 @@ const fn places(kind: Kind, most: u32) -> u32 {
     }
 }
 
-fn typed<T: TryFrom<Map, Error = MapError>>(
+pub(crate) fn typed<T: TryFrom<Map, Error = MapError>>(
     map: Map,
     what: &'static str,
 ) -> Result<T, RedirectError> {
     T::try_from(map).map_err(|refusal| RedirectError::map(what, &refusal))
 }
 
-fn xdp_mut(ebpf: &mut Ebpf, kind: Kind) -> Result<&mut Xdp, RedirectError> {
-    let name = kind.program();
+/// The program of that name in a loaded object.
+pub(crate) fn xdp<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Xdp, RedirectError> {
+    let program = ebpf.program(name).ok_or(RedirectError::Incomplete(name))?;
+    program
+        .try_into()
+        .map_err(|_| RedirectError::Incomplete(name))
+}
+
+/// As [`xdp`], to load or attach it.
+pub(crate) fn xdp_mut<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut Xdp, RedirectError> {
     let program = ebpf
         .program_mut(name)
         .ok_or(RedirectError::Incomplete(name))?;
@@ -552,31 +503,8 @@ fn xdp_mut(ebpf: &mut Ebpf, kind: Kind) -> Result<&mut Xdp, RedirectError> {
         .map_err(|_| RedirectError::Incomplete(name))
 }
 
-/// Attaches, and takes the link out of the program's keeping; `None` for anything but a link.
-fn try_attach(
-    program: &mut Xdp,
-    interface: &str,
-    mode: Mode,
-) -> Result<Option<FdLink>, ProgramError> {
-    let mode = match mode {
-        Mode::Native => XdpMode::Driver,
-        Mode::Generic => XdpMode::Skb,
-    };
-    let id = program.attach(interface, mode)?;
-    Ok(FdLink::try_from(program.take_link(id)?).ok())
-}
-
-fn is_busy(refusal: &ProgramError) -> bool {
-    matches!(error::errno(refusal), Some(error::EBUSY | error::EEXIST))
-}
-
-/// What the kernel allows as a name: 1..=15 octets, none of them NUL.
-fn is_interface_name(name: &str) -> bool {
-    (1..16).contains(&name.len()) && !name.contains('\0')
-}
-
 /// The wanted state is reached when there was nothing to remove.
-fn ignore_missing(removed: Result<(), MapError>) -> Result<(), MapError> {
+pub(crate) fn ignore_missing(removed: Result<(), MapError>) -> Result<(), MapError> {
     match removed {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(refusal) if error::errno(&refusal) == Some(error::ENOENT) => Ok(()),

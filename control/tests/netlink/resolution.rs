@@ -29,8 +29,8 @@ async fn resolve(netlink: &Netlink, endpoint: &str) -> Resolution {
         .expect("an answer")
 }
 
-/// Resolves again at every event about the next hop, as an engine does, until the way is known: that
-/// it did not answer is such an event, and has the kernel ask again.
+/// Resolves again at every event about the next hop, as an engine does, until the way is known.
+/// That it did not answer is such an event, and has the kernel ask again.
 async fn ready(netlink: &Netlink, endpoint: &str) -> (Path, u32, String) {
     for _ in 0..5 {
         match resolve(netlink, endpoint).await {

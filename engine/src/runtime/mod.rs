@@ -132,13 +132,15 @@ impl Node {
         let public_key = PublicKey::from_private(&private_key);
         let netlink = Netlink::connect()?;
         let (control, requests) = ControlSocket::bind(&config.control.socket)?;
-        let udp = UdpSockets::bind(
-            config.underlay.port,
-            config.underlay.driver != Driver::Afxdp,
-        )?;
-        let cores = cores::choose(&config.workers.cores)?;
+        let shared = [config.underlay.driver, config.underlay.send];
+        let shared = shared.iter().any(|driver| *driver != Driver::Afxdp);
+        let udp = UdpSockets::bind(config.underlay.port, shared)?;
+        let choice = cores::choose(&config.workers.cores, &config.underlay.interface)?;
+        let cores = choice.cores();
         let mut ports = Ports::open(&netlink, &config, &public_key, cores.len()).await?;
-        let started = match Self::start_workers(&config, &public_key, &mut ports, &udp, &cores) {
+        choice.log(ports.workers());
+        let ipv6 = udp.has_ipv6();
+        let started = match Self::start_workers(&config, &public_key, &mut ports, ipv6, cores) {
             Ok(started) => started,
             Err(error) => {
                 ports.close(&netlink).await;
@@ -221,18 +223,16 @@ impl Node {
         config: &Config,
         public_key: &PublicKey,
         ports: &mut Ports,
-        udp: &UdpSockets,
+        ipv6: bool,
         cores: &[usize],
     ) -> Result<Started, EngineError> {
         let count = ports.workers();
         let staged = staged_max(config);
-        let (ios, bound) = kernel::open(
-            ports.drivers(udp)?,
-            count,
-            staged,
-            ports.room(),
-            ports.senders(udp)?,
-        )?;
+        // All of the packet memory is mapped here and now, and workers are on one node if they can.
+        let (drivers, senders) = ports.drivers(ipv6)?;
+        let (ios, bound) = cores::run_on(cores[0], || {
+            kernel::open(drivers, count, staged, ports.room(), senders)
+        })?;
         let (mailbox, ends) = mailboxes(count).map_err(|source| EngineError::System {
             what: "make the mailboxes",
             source,

@@ -10,7 +10,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 
 use libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::cmsg_space;
@@ -30,7 +30,6 @@ use tokio::net::UdpSocket;
 use tracing::debug;
 
 use super::EngineError;
-use crate::io::kernel::UdpPair;
 
 /// Datagrams taken from a socket before the loop looks at the rest again: one system call's.
 const RECEIVE_MAX: usize = 64;
@@ -74,16 +73,6 @@ impl UdpSockets {
     /// Whether the host has IPv6.
     pub(super) fn has_ipv6(&self) -> bool {
         self.ipv6.is_some()
-    }
-
-    /// The same sockets again, for a worker to send by.
-    pub(super) fn for_sending(&self) -> io::Result<UdpPair> {
-        let again = |socket: &UdpSocket| -> io::Result<std::net::UdpSocket> {
-            Ok(socket.as_fd().try_clone_to_owned()?.into())
-        };
-        let ipv6 = self.ipv6.as_ref();
-        let ipv6 = ipv6.map(|ipv6| again(&ipv6.socket)).transpose()?;
-        UdpPair::for_sending(again(&self.ipv4.socket)?, ipv6)
     }
 
     /// Waits until a datagram can be received.

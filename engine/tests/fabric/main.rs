@@ -12,6 +12,7 @@
 
 mod access;
 mod configuration;
+mod handover;
 mod hostile;
 mod hostile_host;
 mod liar;

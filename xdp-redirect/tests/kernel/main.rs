@@ -1,8 +1,9 @@
-//! Both programs in the running kernel. Needs root, and fails without; what is made on the way
+//! All programs in the running kernel. Needs root, and fails without; what is made on the way
 //! (network namespaces and all in them) goes with the thread that made it.
 
 mod access;
 mod attach;
+mod handover;
 mod handshakes;
 mod prog_run;
 mod sessions;

@@ -1,5 +1,6 @@
 //! `omni`: the operator's tool. It makes keys and certificates, shows what a running engine or
-//! Nucleus does, and makes an engine follow a changed configuration.
+//! Nucleus does, makes an engine follow a changed configuration, and hands a fabric's traffic over
+//! to another device.
 //!
 //! Exit status: 0 when done, 1 when something failed, 2 for wrong arguments. What was asked for
 //! goes to standard output, everything else to standard error.
@@ -9,6 +10,7 @@ mod authority;
 mod client;
 mod dates;
 mod doctor;
+mod handover;
 mod keys;
 mod nucleus;
 mod render;
@@ -27,6 +29,7 @@ use thiserror::Error;
 
 use authority::AuthorityError;
 use client::ClientError;
+use handover::HandoverError;
 use keys::KeyError;
 use nucleus::NucleusError;
 use render::{Section, View};
@@ -74,6 +77,9 @@ enum Command {
     /// Say which driver suits the underlay of a configuration, and why
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::Arguments),
+    /// Hand the fabric's traffic over to an engine behind another device, a SmartNIC's
+    #[command(after_help = handover::EXAMPLES)]
+    Handover(handover::Arguments),
     /// Certify who belongs to a fabric, offline: keys, certificates, revocations
     #[command(subcommand, after_help = authority::EXAMPLES)]
     Authority(Box<authority::Command>),
@@ -164,6 +170,8 @@ enum Failure {
     #[error(transparent)]
     Doctor(#[from] doctor::DoctorError),
     #[error(transparent)]
+    Handover(#[from] HandoverError),
+    #[error(transparent)]
     Nucleus(#[from] NucleusError),
     #[error("cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -199,6 +207,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Show(how) => show(how, arguments.socket.as_ref()),
         Command::Reload(how) => reload(how, arguments.socket.as_ref()),
         Command::Doctor(how) => print(&(doctor::run(how)? + "\n")),
+        Command::Handover(how) => Ok(handover::run(how)?),
         Command::Authority(command) => {
             let done = authority::run(command)?;
             print(&done.text)?;

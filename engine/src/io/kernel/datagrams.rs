@@ -378,7 +378,7 @@ const fn instruction(code: u32, jump: [u8; 2], k: u32) -> libc::sock_filter {
 /// session to the first that was bound, which is the control thread's, and the rest to `workers`
 /// others by where it comes from. Not by session or lane: datagrams that were put together are dealt
 /// by the first of them, and have nothing in common but their source. So what comes from one port is
-/// received by one worker, in order.
+/// received by one worker, in order. With no workers all of it is the first's.
 ///
 /// # Errors
 /// What the kernel refuses.
@@ -391,7 +391,7 @@ pub(super) fn deal_by_source(socket: BorrowedFd<'_>, ipv6: bool, workers: u32) -
     const IP: u32 = libc::SKF_NET_OFF as u32;
     // The last word of the source address, and the source port, behind a header without options.
     let (address, port) = if ipv6 { (20, 40) } else { (12, 20) };
-    let mut program = [
+    let program = [
         // The session id. What is too short for it ends here, with 0.
         instruction(WORD, [0, 0], 0),
         instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, [8, 0], 0),
@@ -406,14 +406,23 @@ pub(super) fn deal_by_source(socket: BorrowedFd<'_>, ipv6: bool, workers: u32) -
         instruction(ALU | libc::BPF_ADD, [0, 0], 1),
         instruction(RETURN_A, [0, 0], 0),
     ];
+    let all_to_the_first = [instruction(libc::BPF_RET | libc::BPF_K, [0, 0], 0)];
+    if workers == 0 {
+        return attach(socket, &all_to_the_first);
+    }
+    attach(socket, &program)
+}
+
+/// Gives the group of a socket its program.
+fn attach(socket: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
     let program = libc::sock_fprog {
         len: program.len() as libc::c_ushort,
-        filter: program.as_mut_ptr(),
+        filter: program.as_ptr().cast_mut(),
     };
     let (value, len) = (&raw const program, size_of_val(&program) as libc::socklen_t);
     let (level, option) = (libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF);
     // SAFETY: `value` points to a live `sock_fprog` whose size is passed along, and which points to
-    // as many live instructions as it says. The kernel copies them.
+    // as many live instructions as it says. The kernel copies them and writes nothing.
     let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value.cast(), len) };
     if done < 0 {
         return Err(io::Error::last_os_error());

@@ -24,6 +24,12 @@ pub enum KernelIoError {
         /// What to do about it.
         hint: &'static str,
     },
+    /// Ports that cannot be served together.
+    #[error(
+        "zero_copy: on is for all AF_XDP ports or none: a veth pair that is made has to copy; \
+         make access ports taps (`driver: tap`), or use `zero_copy: auto`"
+    )]
+    Mixed,
     /// Something that only a defect explains.
     #[error("AF_XDP set-up: {0}")]
     Setup(String),
@@ -60,8 +66,13 @@ impl KernelIoError {
     pub(super) fn raw_os_error(&self) -> Option<i32> {
         match self {
             Self::Umem(source) | Self::Bind { source, .. } => source.raw_os_error(),
-            Self::Setup(_) => None,
+            Self::Setup(_) | Self::Mixed => None,
         }
+    }
+
+    /// Whether a driver cannot do what it was asked for.
+    pub(super) fn is_unsupported(&self) -> bool {
+        self.raw_os_error() == Some(libc::EOPNOTSUPP)
     }
 }
 

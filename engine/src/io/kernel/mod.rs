@@ -32,6 +32,7 @@ use std::time::Duration;
 use omni_config::ZeroCopy;
 use omni_control::message::PortId;
 use omni_wire::DropReason;
+use xsk_rs::FrameDesc;
 
 pub use device::TapDevice;
 pub use error::KernelIoError;
@@ -211,13 +212,14 @@ pub fn open(
             Source::Tap(..) | Source::Udp(..) => CHUNKS_PER_READER,
         };
     }
-    let needs_area = |source: &Source<'_>| matches!(source, Source::Binding(_));
-    let area = if sources.iter().any(|(.., source)| needs_area(source)) {
-        let all = u32::try_from(chunks.iter().sum::<usize>()).map_err(KernelIoError::setup)?;
-        Some(Area::new(all)?)
-    } else {
-        None
-    };
+    let bindings = sources.iter().filter_map(|(.., source)| match source {
+        Source::Binding(binding) => Some(binding.clone()),
+        Source::Tap(..) | Source::Udp(..) => None,
+    });
+    let bindings: Vec<Binding<'_>> = bindings.collect();
+    let all = u32::try_from(chunks.iter().sum::<usize>()).map_err(KernelIoError::setup)?;
+    let Bound { area, sockets } = Bound::new(&bindings, all)?;
+    let mut sockets = sockets.into_iter();
     let (area, mut descs) = area.map_or((None, Vec::new()), |(area, descs)| (Some(area), descs));
     let chunks = chunks.into_iter().map(|count| match &area {
         Some(area) => Chunks::new(area.clone(), descs.split_off(descs.len() - count)),
@@ -229,11 +231,9 @@ pub fn open(
         let worker = n % workers;
         let io = &mut ios[worker];
         match source {
-            Source::Binding(binding) => {
-                let Some(area) = &area else {
-                    return Err(KernelIoError::setup("no packet memory"));
-                };
-                let socket = XskSocket::bind(area, &binding)?;
+            Source::Binding(_) => {
+                let socket = sockets.next();
+                let socket = socket.ok_or_else(|| KernelIoError::setup("a queue has no socket"))?;
                 let (zero_copy, fd) = (socket.is_zero_copy(), socket.fd());
                 bound.push(BoundQueue {
                     port,
@@ -267,6 +267,57 @@ pub fn open(
         io.refill();
     }
     Ok((ios, bound))
+}
+
+/// The UMEM with all its chunks, and a socket for each queue.
+struct Bound {
+    /// `None` when there is no queue to bind.
+    area: Option<(Area, Vec<FrameDesc>)>,
+    sockets: Vec<XskSocket>,
+}
+
+impl Bound {
+    /// Binds queues, all with copies or all without: sockets of one UMEM are of one kind, that of the
+    /// first. Where some of them cannot do without, and none must, none does.
+    fn new(bindings: &[Binding<'_>], chunks: u32) -> Result<Self, KernelIoError> {
+        if bindings.is_empty() {
+            let (area, sockets) = (None, Vec::new());
+            return Ok(Self { area, sockets });
+        }
+        let wants = |wanted| bindings.iter().any(|binding| binding.zero_copy == wanted);
+        let mixed = wants(ZeroCopy::Off);
+        if mixed && wants(ZeroCopy::On) {
+            return Err(KernelIoError::Mixed);
+        }
+        if !mixed {
+            match Self::all(bindings, chunks, None) {
+                // A port whose driver has to copy, beside one whose driver has not.
+                Err(error) if !wants(ZeroCopy::On) && error.is_unsupported() => {}
+                outcome => return outcome,
+            }
+        }
+        Self::all(bindings, chunks, Some(ZeroCopy::Off))
+    }
+
+    fn all(
+        bindings: &[Binding<'_>],
+        chunks: u32,
+        zero_copy: Option<ZeroCopy>,
+    ) -> Result<Self, KernelIoError> {
+        let (area, descs) = Area::new(chunks)?;
+        let bind = |binding: &Binding<'_>| {
+            let zero_copy = zero_copy.unwrap_or(binding.zero_copy);
+            let binding = Binding {
+                zero_copy,
+                ..binding.clone()
+            };
+            XskSocket::bind(&area, &binding)
+        };
+        let sockets = bindings.iter().map(bind).collect::<Result<_, _>>()?;
+        area.keep();
+        let area = Some((area, descs));
+        Ok(Self { area, sockets })
+    }
 }
 
 impl KernelIo {

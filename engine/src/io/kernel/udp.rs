@@ -42,46 +42,45 @@ pub struct UdpPair {
 }
 
 impl UdpPair {
-    /// Takes sockets that are bound to the fabric's port, to send by them.
+    /// Opens pairs for `workers` workers that send from `port`, beside sockets that were bound to it
+    /// with `SO_REUSEPORT` before. Those keep what belongs to no session, or, unless these pairs are
+    /// to receive it, all that comes by the kernel.
+    ///
+    /// Sockets of their own, not the control thread's: that one would be woken each time that one
+    /// of its sockets has sent what it was given.
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub fn for_sending(ipv4: UdpSocket, ipv6: Option<UdpSocket>) -> io::Result<Self> {
-        let pair = Self { ipv4, ipv6 };
-        for socket in pair.sockets() {
-            let is_ipv6 = socket.local_addr()?.is_ipv6();
-            datagrams::prepare_sender(socket.as_fd(), is_ipv6)?;
-            let _ = set_socket_send_buffer_size_force(socket, QUEUE)
-                .or_else(|_| set_socket_send_buffer_size(socket, QUEUE));
-        }
-        Ok(pair)
-    }
-
-    /// Opens pairs for `workers` workers that receive on `port`, beside sockets that were bound to
-    /// it with `SO_REUSEPORT` before: those keep what belongs to no session.
-    ///
-    /// # Errors
-    /// What the kernel refuses.
-    pub fn for_receiving(port: u16, ipv6: bool, workers: usize) -> io::Result<Vec<Self>> {
-        let any = |v6: bool| match v6 {
-            true => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
-            false => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
-        };
-        let pairs: io::Result<Vec<Self>> = (0..workers)
-            .map(|_| {
-                let ipv4 = open_receiver(any(false))?;
-                let ipv6 = ipv6.then(|| open_receiver(any(true))).transpose()?;
-                Ok(Self { ipv4, ipv6 })
+    pub fn open(port: u16, ipv6: bool, workers: usize, receives: bool) -> io::Result<Vec<Self>> {
+        let pair = || {
+            let ipv4 = open_socket((Ipv4Addr::UNSPECIFIED, port).into())?;
+            let ipv6 = ipv6.then(|| open_socket((Ipv6Addr::UNSPECIFIED, port).into()));
+            io::Result::Ok(Self {
+                ipv4,
+                ipv6: ipv6.transpose()?,
             })
-            .collect();
-        let pairs = pairs?;
+        };
+        let pairs: Vec<Self> = (0..workers).map(|_| pair()).collect::<io::Result<_>>()?;
         if let Some(first) = pairs.first() {
+            let receivers = if receives { workers as u32 } else { 0 };
             for socket in first.sockets() {
                 let is_ipv6 = socket.local_addr()?.is_ipv6();
-                datagrams::deal_by_source(socket.as_fd(), is_ipv6, workers as u32)?;
+                datagrams::deal_by_source(socket.as_fd(), is_ipv6, receivers)?;
             }
         }
         Ok(pairs)
+    }
+
+    /// The same sockets once more.
+    ///
+    /// # Errors
+    /// Too many open files.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let ipv6 = self.ipv6.as_ref().map(UdpSocket::try_clone);
+        Ok(Self {
+            ipv4: self.ipv4.try_clone()?,
+            ipv6: ipv6.transpose()?,
+        })
     }
 
     pub(super) fn sockets(&self) -> impl Iterator<Item = &UdpSocket> {
@@ -97,7 +96,7 @@ impl UdpPair {
     }
 }
 
-fn open_receiver(address: SocketAddr) -> io::Result<UdpSocket> {
+fn open_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let family = if address.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -110,8 +109,12 @@ fn open_receiver(address: SocketAddr) -> io::Result<UdpSocket> {
     }
     set_socket_reuseport(&socket, true)?;
     datagrams::prepare_receiver(socket.as_fd(), address.is_ipv6())?;
+    datagrams::prepare_sender(socket.as_fd(), address.is_ipv6())?;
+    // What an unprivileged process gets is as much as the system allows.
     let _ = set_socket_recv_buffer_size_force(&socket, QUEUE)
         .or_else(|_| set_socket_recv_buffer_size(&socket, QUEUE));
+    let _ = set_socket_send_buffer_size_force(&socket, QUEUE)
+        .or_else(|_| set_socket_send_buffer_size(&socket, QUEUE));
     bind(&socket, &address)?;
     Ok(UdpSocket::from(socket))
 }

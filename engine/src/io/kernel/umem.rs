@@ -60,10 +60,13 @@ impl Area {
         let start = unsafe { umem.data(&FrameDesc::default()) };
         let base = start.contents().as_ptr().expose_provenance();
         let len = chunks as usize * CHUNK;
-        // The area must outlive every frame, and frames carry no lifetime: one handle is leaked,
-        // once per engine, so that it is never unmapped.
-        std::mem::forget(umem.clone());
         Ok((Self { umem, base, len }, descs))
+    }
+
+    /// Keeps the area mapped for good: it must outlive every frame, and frames carry no lifetime.
+    /// Once per engine, when its sockets are bound; one that is given up lets go of its queues.
+    pub(super) fn keep(&self) {
+        std::mem::forget(self.umem.clone());
     }
 
     pub(super) fn umem(&self) -> &Umem {

@@ -6,6 +6,7 @@ mod mtu;
 mod program;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -20,7 +21,6 @@ use tracing::{info, warn};
 
 use super::EngineError;
 use super::filter::Filter;
-use super::udp::UdpSockets;
 use crate::io::Port;
 use crate::io::kernel::{BoundQueue, PortDriver, UdpPair, XskPort, receive_queues};
 use crate::ways::{Seen, Way, Ways};
@@ -28,6 +28,9 @@ pub(super) use access::engine_mac;
 use access::{AccessPort, Plan};
 use mtu::Wish;
 use program::Attached;
+
+/// How each port's frames come and go.
+type Drivers = Vec<(Port, PortDriver)>;
 
 /// All interfaces.
 pub(super) struct Ports {
@@ -163,45 +166,39 @@ impl Ports {
         &self.room
     }
 
-    /// Every port's queues, the underlay's first. Those of taps can be had once. `udp` are the
-    /// sockets that are bound to the fabric's port.
-    pub(super) fn drivers(
-        &mut self,
-        udp: &UdpSockets,
-    ) -> Result<Vec<(Port, PortDriver)>, EngineError> {
-        let underlay = match self.ways.receive.way {
-            Way::Afxdp => PortDriver::Xsk(XskPort {
-                interface: self.underlay.name.clone(),
-                queues: self.underlay_queues.clone(),
-                zero_copy: self.zero_copy,
-            }),
-            Way::Udp => {
-                let pairs = UdpPair::for_receiving(self.port, udp.has_ipv6(), self.workers);
-                let port = self.port;
-                let pairs = pairs.map_err(|source| EngineError::UdpPort { port, source })?;
-                PortDriver::Udp(pairs, port)
-            }
+    /// Every port's queues, the underlay's first, and what the workers send messages by, each its
+    /// own, if not by the underlay's queues. Those of taps can be had once. `ipv6`: whether the host
+    /// has that.
+    pub(super) fn drivers(&mut self, ipv6: bool) -> Result<(Drivers, Vec<UdpPair>), EngineError> {
+        let (port, workers) = (self.port, self.workers);
+        let failed = |source| EngineError::UdpPort { port, source };
+        let receives = self.ways.receive.way == Way::Udp;
+        let count = if receives || self.ways.send.way == Way::Udp {
+            workers
+        } else {
+            0
+        };
+        let pairs = UdpPair::open(port, ipv6, count, receives).map_err(failed)?;
+        let again = || pairs.iter().map(UdpPair::try_clone).collect();
+        let (underlay, senders) = if receives {
+            let senders: io::Result<Vec<UdpPair>> = again();
+            (PortDriver::Udp(pairs, port), senders.map_err(failed)?)
+        } else {
+            (self.underlay_queues(), pairs)
         };
         let zero_copy = self.zero_copy;
         let access = self.access_ids().zip(&mut self.access);
         let access = access.map(|(id, port)| (Port::Access(id), port.driver(zero_copy)));
-        Ok([(Port::Underlay, underlay)]
-            .into_iter()
-            .chain(access)
-            .collect())
+        let drivers = [(Port::Underlay, underlay)].into_iter().chain(access);
+        Ok((drivers.collect(), senders))
     }
 
-    /// What the workers send messages by, each its own, if not by the underlay's queues.
-    pub(super) fn senders(&self, udp: &UdpSockets) -> Result<Vec<UdpPair>, EngineError> {
-        let count = match self.ways.send.way {
-            Way::Afxdp => 0,
-            Way::Udp => self.workers,
-        };
-        let pairs = (0..count).map(|_| udp.for_sending());
-        let port = self.port;
-        pairs
-            .collect::<Result<_, _>>()
-            .map_err(|source| EngineError::UdpPort { port, source })
+    fn underlay_queues(&self) -> PortDriver {
+        PortDriver::Xsk(XskPort {
+            interface: self.underlay.name.clone(),
+            queues: self.underlay_queues.clone(),
+            zero_copy: self.zero_copy,
+        })
     }
 
     /// Loads and attaches all programs and gives them their sockets and the sessions to let

@@ -25,6 +25,8 @@ pub(crate) enum Wire {
     Bridged,
     /// A router in a namespace between them.
     Routed,
+    /// A host in a namespace between them, which passes nothing on by itself.
+    Host,
 }
 
 /// What an underlay is to be like.
@@ -184,7 +186,7 @@ impl Lab {
                     self.connect_to_router(side, middle);
                 }
             }
-            Wire::Direct => {}
+            Wire::Direct | Wire::Host => {}
         }
     }
 

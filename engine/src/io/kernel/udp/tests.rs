@@ -28,10 +28,11 @@ impl Node {
         let any: SocketAddr = if ip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }
             .parse()
             .ok()?;
-        let control = open_receiver(any).ok()?;
+        let control = open_socket(any).ok()?;
         let port = control.local_addr().expect("bound").port();
         UdpSocket::bind((ip, 0)).ok()?;
-        let pairs = UdpPair::for_receiving(port, true, workers).ok()?;
+        let ipv6 = UdpSocket::bind("[::1]:0").is_ok();
+        let pairs = UdpPair::open(port, ipv6, workers, true).ok()?;
         let receivers = pairs.into_iter().map(|pair| UdpReceiver::new(pair, port));
         Some(Self {
             control,
@@ -41,14 +42,7 @@ impl Node {
     }
 
     fn sender(&self) -> UdpSender {
-        let socket = self.control.try_clone().expect("a socket");
-        let (ipv4, ipv6) = if self.address.is_ipv4() {
-            (socket, None)
-        } else {
-            let unused = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-            (unused, Some(socket))
-        };
-        UdpSender::new(UdpPair::for_sending(ipv4, ipv6).expect("a pair"))
+        UdpSender::new(self.receivers[0].pair.try_clone().expect("a pair"))
     }
 
     /// What a worker receives until nothing comes any more.
