@@ -11,6 +11,8 @@ use omni_engine::aead::{
 use serde::Serialize;
 
 use crate::Failure;
+use crate::disclosure::Disclosure;
+use crate::report::Options;
 use crate::rounds::{Measured, take_turns};
 
 /// Payload lengths in octets.
@@ -38,9 +40,6 @@ pub(crate) struct Arguments {
     /// Rounds of each contender, which take turns: 10 to 100000.
     #[arg(long, default_value_t = 60, value_parser = crate::parse_rounds)]
     rounds: u32,
-    /// Print one JSON object instead of tables.
-    #[arg(long)]
-    json: bool,
     /// Instead of speed: whether keys, plaintext or where a tag is wrong can be told from the time
     /// that work takes. Welch's t between classes of inputs.
     #[arg(long)]
@@ -49,9 +48,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 100_000,
           value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
     samples: u32,
-    /// Report only: leave the exit status alone when a target is missed.
-    #[arg(long)]
-    no_check: bool,
+    #[command(flatten)]
+    options: Options,
 }
 
 /// One row of the table.
@@ -70,54 +68,45 @@ struct Row {
     speed_of_ring: f64,
 }
 
-/// Everything that `--json` prints.
+/// Everything that `--json` writes.
 #[derive(Debug, Serialize)]
 struct Report {
     rounds: u32,
     /// Back-ends that this CPU is not able to.
     skipped: Vec<&'static str>,
     rows: Vec<Row>,
-    missed: Vec<String>,
 }
 
 /// Measures, prints, and fails when a target is missed.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let machine = Disclosure::take();
+    print!("{machine}");
     if arguments.timing {
-        return timing::run(arguments.samples, arguments.json, !arguments.no_check);
+        return timing::run(arguments.samples, &machine, &arguments.options);
     }
+    let mut missed = Vec::new();
     let mut report = Report {
         rounds: arguments.rounds,
         skipped: Vec::new(),
         rows: Vec::new(),
-        missed: Vec::new(),
     };
     let names = Backend::NAMES.iter();
     report.skipped = names
         .copied()
         .filter(|name| Backend::by_name(name).is_none())
         .collect();
-    if !arguments.json {
-        print_head(&report);
-    }
+    print_head(&report);
     for operation in ["seal", "open"] {
         for octets in SIZES {
             for batch in BATCHES {
                 let rows = measure(arguments.rounds, operation, octets, batch);
-                if !arguments.json {
-                    print_rows(&rows);
-                }
-                report.missed.extend(rows.iter().filter_map(missed));
+                print_rows(&rows);
+                missed.extend(rows.iter().filter_map(missed_target));
                 report.rows.extend(rows);
             }
         }
     }
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    }
-    if report.missed.is_empty() || arguments.no_check {
-        return Ok(());
-    }
-    Err(format!("targets missed:\n  {}", report.missed.join("\n  ")).into())
+    arguments.options.finish(&machine, &report, &missed)
 }
 
 fn print_head(report: &Report) {
@@ -151,7 +140,7 @@ fn print_rows(rows: &[Row]) {
 }
 
 /// What a row should be and is not.
-fn missed(row: &Row) -> Option<String> {
+fn missed_target(row: &Row) -> Option<String> {
     let target = match row.backend {
         "chosen" => NEVER_SLOWER,
         "avx512" if row.batch == TARGET_BATCH && row.operation == "seal" => {
