@@ -19,6 +19,7 @@ mod drop;
 mod flood;
 mod hostile;
 mod in_memory;
+mod instructions;
 mod keys;
 mod members;
 mod offload;
@@ -52,6 +53,9 @@ enum What {
     /// instructions a frame each way, by size and batch, beside the bare AEAD and, where built
     /// with the feature `peers`, boringtun and gotatun. Fails when a target is missed.
     Pipeline(pipeline::Arguments),
+    /// Instructions a frame each way, but for the AEAD's, counted by valgrind. Fails where they
+    /// are more than 3 % beyond the recorded budget.
+    Instructions(instructions::Arguments),
     /// Nanoseconds a message of each AEAD back-end that this CPU is able to, over sizes and
     /// batches, beside `ring`; fails when what the product chooses is slower, or AVX-512 misses
     /// its targets.
@@ -107,6 +111,7 @@ fn parse_rounds(text: &str) -> Result<u32, String> {
 fn main() -> ExitCode {
     let done = match Arguments::parse().what {
         What::Pipeline(arguments) => pipeline::run(&arguments),
+        What::Instructions(arguments) => instructions::run(&arguments),
         What::Replay { rounds } => {
             replay::run(rounds);
             Ok(())
