@@ -28,6 +28,7 @@ mod record;
 mod replay;
 mod report;
 mod rounds;
+mod scale;
 mod steering;
 mod stranger;
 mod tunnels;
@@ -53,6 +54,10 @@ enum What {
     /// instructions a frame each way, by size and batch, beside the bare AEAD and, where built
     /// with the feature `peers`, boringtun and gotatun. Fails when a target is missed.
     Pipeline(pipeline::Arguments),
+    /// How many cores a line of 100 to 800 Gb/s takes, by frame size: the rate of one worker, of
+    /// more at once, and what that rests on. Fails when workers slow each other down, or an
+    /// assumption that can be checked does not hold.
+    Scale(scale::Arguments),
     /// Instructions a frame each way, but for the AEAD's, counted by valgrind. Fails where they
     /// are more than 3 % beyond the recorded budget.
     Instructions(instructions::Arguments),
@@ -111,6 +116,7 @@ fn parse_rounds(text: &str) -> Result<u32, String> {
 fn main() -> ExitCode {
     let done = match Arguments::parse().what {
         What::Pipeline(arguments) => pipeline::run(&arguments),
+        What::Scale(arguments) => scale::run(&arguments),
         What::Instructions(arguments) => instructions::run(&arguments),
         What::Replay { rounds } => {
             replay::run(rounds);
