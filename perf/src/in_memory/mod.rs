@@ -109,7 +109,9 @@ impl Node {
         Ok(node)
     }
 
-    /// So many turns of the worker's loop, each with a look at the clock, as in the engine.
+    /// So many turns of the worker's loop, each with a look at the clock, as in the engine. Never
+    /// inlined, so that what is compiled here depends little on who measures.
+    #[inline(never)]
     fn turns(&mut self, turns: usize) {
         for _ in 0..turns {
             self.worker.poll_once(clock::instant());

