@@ -204,6 +204,17 @@ fn linear(rows: &[Row]) -> f64 {
     shares.fold(1.0, f64::min)
 }
 
+/// The share of a rate that is farthest from all of it. One that is far beyond tells of a
+/// measurement that was disturbed while one worker ran.
+fn farthest(rows: &[Row]) -> f64 {
+    let shares = rows
+        .iter()
+        .flat_map(|row| [row.egress_linear, row.ingress_linear]);
+    let far = |share: &f64| (share - 1.0).abs();
+    let farthest = shares.max_by(|a, b| far(a).total_cmp(&far(b)));
+    farthest.unwrap_or(1.0)
+}
+
 /// What the model rests on, with what can be measured of it.
 fn assumptions(
     arguments: &Arguments,
@@ -212,7 +223,7 @@ fn assumptions(
 ) -> Result<Vec<Assumption>, Failure> {
     let most = rows.iter().map(|row| row.workers).max().unwrap_or(1);
     let beside = (most > 1).then(|| Check {
-        ratio: linear(rows),
+        ratio: farthest(rows),
         least: LINEAR_LEAST,
         most: LINEAR_MOST,
     });
@@ -366,6 +377,25 @@ mod tests {
         assert!((mean.ingress_ns - 300.0).abs() < 1e-9, "{mean:?}");
         let median = median(vec![times(1.0), times(9.0), times(2.0)]);
         assert!((median.egress_ns - 2.0).abs() < 1e-9, "{median:?}");
+    }
+
+    #[test]
+    fn shares_that_are_too_small_and_too_great_are_both_far_from_one() {
+        let row = |egress_linear, ingress_linear| Row {
+            octets: 64,
+            workers: 2,
+            egress_ns: 1.0,
+            ingress_ns: 1.0,
+            egress_gbps: 1.0,
+            ingress_gbps: 1.0,
+            egress_linear,
+            ingress_linear,
+        };
+        let lost = [row(1.0, 1.0), row(0.7, 1.2)];
+        assert_eq!((linear(&lost), farthest(&lost)), (0.7, 0.7));
+        let gained = [row(0.9, 1.0), row(0.95, 1.2)];
+        assert_eq!((linear(&gained), farthest(&gained)), (0.9, 1.2));
+        assert_eq!((linear(&[]), farthest(&[])), (1.0, 1.0));
     }
 
     #[test]
