@@ -6,18 +6,19 @@ PYTHON ?= python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sim fuzz build check clean deps need-root need-cargo
+.PHONY: help demo test count sim fuzz build check clean deps need-root need-cargo
 
 help:
 	@echo 'make demo    three nodes and a Nucleus on this machine: ping, TCP, UDP, the wire (root)'
 	@echo 'make test    all tests; some load BPF programs and make network namespaces (root)'
+	@echo 'make count   instructions a frame against their budget, of an optimised build'
 	@echo 'make sim     whole fabrics in virtual time: SEEDS=100 FIRST=1 NODES=20 MINUTES=30'
 	@echo 'make fuzz    parsers against libFuzzer: FUZZED=inner SECONDS=60'
 	@echo 'make build   omni-engine, omni and omni-nucleus, optimised, in $(TARGET)/release'
 	@echo 'make check   formatting and lints'
 	@echo 'make clean   remove all that was built'
 	@echo
-	@echo 'demo, test, sim and build first install the Debian packages that are missing:'
+	@echo 'demo, test, count, sim and build first install the Debian packages that are missing:'
 	@echo 'scripts/install-deps.sh lists them. Rust comes from https://rustup.rs'
 
 demo: need-root build
@@ -27,6 +28,10 @@ test: need-root need-cargo deps
 	cd lab && $(PYTHON) -m unittest discover -s tests -t .
 	$(CARGO) test --workspace --locked --no-fail-fast
 	$(CARGO) test -p omni-replay --locked --features loom --release --test loom
+
+# `make test` counts too, in the program that it built.
+count: need-cargo deps
+	$(CARGO) run --release --locked -p omni-perf -- instructions
 
 # What `make test` lives through is the first 25 seeds, for 10 minutes each.
 SEEDS ?= 100

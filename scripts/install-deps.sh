@@ -10,6 +10,8 @@ build="clang libbpf-dev libelf-dev zlib1g-dev linux-libc-dev libc6-dev pkg-confi
 lab="iproute2 iputils-ping iputils-arping ndisc6 iperf3 ethtool nftables python3"
 # For the tests of the store that servers share, which start members of their own.
 store="etcd-server"
+# For the test that counts instructions a frame.
+count="valgrind"
 
 say() { echo "install-deps: $*"; }
 
@@ -17,7 +19,7 @@ say() { echo "install-deps: $*"; }
 without_apt() {
     missing=""
     for command in clang gcc make m4 pkg-config ip ping arping ndisc6 iperf3 ethtool nft python3 \
-        etcd; do
+        etcd valgrind; do
         command -v "$command" >/dev/null 2>&1 || missing="$missing $command"
     done
     if [ -n "$missing" ]; then
@@ -35,10 +37,10 @@ fi
 
 # Packages that dpkg does not know make dpkg-query fail, which is no failure here.
 # shellcheck disable=SC2086  # The lists are words.
-installed=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' $build $lab $store 2>/dev/null |
+installed=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' $build $lab $store $count 2>/dev/null |
     sed -n 's/^.i  *//p') || true
 missing=""
-for package in $build $lab $store; do
+for package in $build $lab $store $count; do
     # Line by line: a package name may be part of another.
     printf '%s\n' "$installed" | grep -qx "$package" || missing="$missing $package"
 done

@@ -1,5 +1,7 @@
-//! The AEAD's back-ends beside `ring`, over sizes and batches; and whether time tells secrets.
+//! The AEAD's back-ends beside `ring` and other libraries, over sizes and batches; and whether
+//! time tells secrets.
 
+mod libraries;
 mod timing;
 
 use std::cell::RefCell;
@@ -11,7 +13,11 @@ use omni_engine::aead::{
 use serde::Serialize;
 
 use crate::Failure;
+use crate::counters::Meter;
+use crate::disclosure::Disclosure;
+use crate::report::Options;
 use crate::rounds::{Measured, take_turns};
+use crate::tunnels;
 
 /// Payload lengths in octets.
 const SIZES: [usize; 5] = [64, 256, 512, 1420, 8900];
@@ -38,9 +44,6 @@ pub(crate) struct Arguments {
     /// Rounds of each contender, which take turns: 10 to 100000.
     #[arg(long, default_value_t = 60, value_parser = crate::parse_rounds)]
     rounds: u32,
-    /// Print one JSON object instead of tables.
-    #[arg(long)]
-    json: bool,
     /// Instead of speed: whether keys, plaintext or where a tag is wrong can be told from the time
     /// that work takes. Welch's t between classes of inputs.
     #[arg(long)]
@@ -49,9 +52,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 100_000,
           value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
     samples: u32,
-    /// Report only: leave the exit status alone when a target is missed.
-    #[arg(long)]
-    no_check: bool,
+    #[command(flatten)]
+    options: Options,
 }
 
 /// One row of the table.
@@ -60,7 +62,8 @@ struct Row {
     operation: &'static str,
     octets: usize,
     batch: usize,
-    /// A name of [`Backend::NAMES`], or `chosen` for what the product chooses.
+    /// A name of [`Backend::NAMES`], `chosen` for what the product chooses, or another library:
+    /// `aws-lc-rs`, or the whole `encapsulate` or `decapsulate` of `boringtun` or `gotatun`.
     backend: &'static str,
     /// Nanoseconds a message.
     median_ns: f64,
@@ -70,54 +73,45 @@ struct Row {
     speed_of_ring: f64,
 }
 
-/// Everything that `--json` prints.
+/// Everything that `--json` writes.
 #[derive(Debug, Serialize)]
 struct Report {
     rounds: u32,
     /// Back-ends that this CPU is not able to.
     skipped: Vec<&'static str>,
     rows: Vec<Row>,
-    missed: Vec<String>,
 }
 
 /// Measures, prints, and fails when a target is missed.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let machine = Disclosure::take();
+    print!("{machine}");
     if arguments.timing {
-        return timing::run(arguments.samples, arguments.json, !arguments.no_check);
+        return timing::run(arguments.samples, &machine, &arguments.options);
     }
+    let mut missed = Vec::new();
     let mut report = Report {
         rounds: arguments.rounds,
         skipped: Vec::new(),
         rows: Vec::new(),
-        missed: Vec::new(),
     };
     let names = Backend::NAMES.iter();
     report.skipped = names
         .copied()
         .filter(|name| Backend::by_name(name).is_none())
         .collect();
-    if !arguments.json {
-        print_head(&report);
-    }
+    print_head(&report);
     for operation in ["seal", "open"] {
         for octets in SIZES {
             for batch in BATCHES {
-                let rows = measure(arguments.rounds, operation, octets, batch);
-                if !arguments.json {
-                    print_rows(&rows);
-                }
-                report.missed.extend(rows.iter().filter_map(missed));
+                let rows = measure(arguments.rounds, operation, octets, batch)?;
+                print_rows(&rows);
+                missed.extend(rows.iter().filter_map(missed_target));
                 report.rows.extend(rows);
             }
         }
     }
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    }
-    if report.missed.is_empty() || arguments.no_check {
-        return Ok(());
-    }
-    Err(format!("targets missed:\n  {}", report.missed.join("\n  ")).into())
+    arguments.options.finish(&machine, &report, &missed)
 }
 
 fn print_head(report: &Report) {
@@ -139,7 +133,7 @@ fn print_rows(rows: &[Row]) {
             upper: row.upper_quartile_ns,
         };
         println!(
-            "{:>5} {:>5} octets, batch of {:>2}  {:>7}  {:>28}  {:>5.2}",
+            "{:>5} {:>5} octets, batch of {:>2}  {:>9}  {:>28}  {:>5.2}",
             row.operation,
             row.octets,
             row.batch,
@@ -151,7 +145,7 @@ fn print_rows(rows: &[Row]) {
 }
 
 /// What a row should be and is not.
-fn missed(row: &Row) -> Option<String> {
+fn missed_target(row: &Row) -> Option<String> {
     let target = match row.backend {
         "chosen" => NEVER_SLOWER,
         "avx512" if row.batch == TARGET_BATCH && row.operation == "seal" => {
@@ -190,32 +184,85 @@ fn contenders() -> Vec<Contender> {
     able.chain([chosen]).collect()
 }
 
-fn measure(rounds: u32, operation: &'static str, octets: usize, batch: usize) -> Vec<Row> {
+fn measure(
+    rounds: u32,
+    operation: &'static str,
+    octets: usize,
+    batch: usize,
+) -> Result<Vec<Row>, Failure> {
     let contenders = contenders();
     let seals = operation == "seal";
     // All work in the same memory: a few per cent depend on where that is.
     let work = RefCell::new(Frames::new(seals, octets, batch));
-    let mut runs: Vec<_> = contenders
-        .iter()
-        .map(|contender| || work.borrow_mut().round(contender.backend, seals, batch))
-        .collect();
-    let mut turns: Vec<&mut dyn FnMut() -> (u32, Duration)> = Vec::new();
-    for run in &mut runs {
-        turns.push(run);
+    // These take messages one by one: one batch says all.
+    let (mut libraries, mut tunnels) = (Vec::new(), Vec::new());
+    if batch == TARGET_BATCH {
+        libraries = libraries::all(octets)?;
+        tunnels = tunnels::all(octets, work.borrow().frames.len())?;
     }
+    let failed = RefCell::new(None);
+    // A contender that fails is told of after the rounds; its times are then nobody's.
+    let note = |done: Result<(u32, Duration), Failure>| {
+        done.unwrap_or_else(|why| {
+            failed.borrow_mut().get_or_insert(why);
+            (1, Duration::ZERO)
+        })
+    };
+    let mut turns: Vec<Box<dyn FnMut() -> (u32, Duration) + '_>> = Vec::new();
+    for &Contender { backend, .. } in &contenders {
+        let once = if seals { seal_once } else { open_once };
+        let work = &work;
+        turns.push(Box::new(move || {
+            let (_, time) = work.borrow_mut().round(|key, frames| {
+                for frames in frames.chunks_mut(batch) {
+                    once(backend, key, frames);
+                }
+            });
+            time
+        }));
+    }
+    let names = contenders.iter().map(|contender| contender.name);
+    let names = names.chain(libraries.iter().map(|library| library.name()));
+    let names = names.chain(tunnels.iter().map(|tunnel| tunnel.name()));
+    let names: Vec<&'static str> = names.collect();
+    for library in &mut libraries {
+        turns.push(Box::new(|| {
+            let (done, time) = work.borrow_mut().round(|_, frames| {
+                if seals {
+                    library.seal(frames)
+                } else {
+                    library.open(frames)
+                }
+            });
+            note(done.map(|()| time))
+        }));
+    }
+    for tunnel in &mut tunnels {
+        let (mut meter, note) = (Meter::new(), &note);
+        turns.push(Box::new(move || {
+            let sealed = tunnel.encapsulate(&mut meter);
+            let opened = tunnel.decapsulate(&mut meter);
+            note(if seals { sealed } else { opened })
+        }));
+    }
+    let mut turns: Vec<&mut dyn FnMut() -> (u32, Duration)> =
+        turns.iter_mut().map(|turn| &mut **turn as _).collect();
     let measured = take_turns(rounds, &mut turns);
-    let rows = contenders.iter().zip(&measured);
-    rows.map(|(contender, time)| Row {
+    if let Some(why) = failed.take() {
+        return Err(why);
+    }
+    let rows = names.into_iter().zip(&measured);
+    let rows = rows.map(|(backend, time)| Row {
         operation,
         octets,
         batch,
-        backend: contender.name,
+        backend,
         median_ns: time.median,
         lower_quartile_ns: time.lower,
         upper_quartile_ns: time.upper,
         speed_of_ring: measured[0].median / time.median,
-    })
-    .collect()
+    });
+    Ok(rows.collect())
 }
 
 /// What the rounds work on: messages behind outer headers.
@@ -252,21 +299,16 @@ impl Frames {
         }
     }
 
-    /// Seals in place, or opens from behind outer headers. Messages are put in their place before,
-    /// outside of what is timed.
-    fn round(&mut self, backend: Option<Backend>, seals: bool, batch: usize) -> (u32, Duration) {
+    /// Has all messages worked on, in their places behind outer headers: where the frame begins
+    /// what is opened comes to be. They are put there before, outside of what is timed.
+    fn round<R>(&mut self, work: impl FnOnce(&Key, &mut [Vec<u8>]) -> R) -> (R, (u32, Duration)) {
         for (frame, message) in self.frames.iter_mut().zip(&self.original) {
             frame[OUTER..].copy_from_slice(message);
         }
         let start = Clock::now();
-        for frames in self.frames.chunks_mut(batch) {
-            if seals {
-                seal_once(backend, &self.key, frames);
-            } else {
-                open_once(backend, &self.key, frames);
-            }
-        }
-        (self.frames.len() as u32, start.elapsed())
+        let done = work(&self.key, &mut self.frames);
+        let elapsed = start.elapsed();
+        (done, (self.frames.len() as u32, elapsed))
     }
 }
 

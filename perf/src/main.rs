@@ -1,13 +1,11 @@
 //! `omni-perf`: what the data path costs beside its primitive, and what attacks are made of.
 //!
 //! On a shared machine absolute times say little. Every figure here is a ratio between things that
-//! ran in turn, in one go: the bare AEAD of `ring`, and the whole way of a frame through the data
-//! path in memory; or what a frame of nobody's costs where the driver drops it, and where a worker
-//! does; or the replay window with and without atomics; or what is done with super-frames, and a
-//! copy of them. The median over many short rounds is printed, and the spread beside it.
-//! path in memory; or `ring` and the AEAD's back-ends; or what a frame of nobody's costs where the
-//! driver drops it, and where a worker does; or the replay window with and without atomics. The
-//! median over many short rounds is printed, and the spread beside it.
+//! ran in turn, in one go: the whole way of a frame through the data path in memory, and the bare
+//! AEAD; or `ring` and the AEAD's back-ends; or what a frame of nobody's costs where the driver
+//! drops it, and where a worker does; or the replay window with and without atomics; or what is
+//! done with super-frames, and a copy of them. The median over many short rounds is printed, and
+//! the spread beside it.
 //!
 //! `flood`, `record`, `connect` and `drop` are the tools of `lab/attack.py`, which measures in the
 //! same manner what a node under attack still carries.
@@ -15,19 +13,26 @@
 
 mod aead;
 mod connect;
+mod counters;
 mod datagrams;
-mod datapath;
+mod disclosure;
 mod drop;
 mod flood;
 mod hostile;
+mod in_memory;
+mod instructions;
 mod keys;
 mod members;
 mod offload;
+mod pipeline;
 mod record;
 mod replay;
+mod report;
 mod rounds;
+mod scale;
 mod steering;
 mod stranger;
+mod tunnels;
 
 use std::process::ExitCode;
 
@@ -46,12 +51,17 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Nanoseconds a frame: bare AEAD, egress, ingress, and their ratios.
-    Datapath {
-        /// Rounds of each contender, which take turns: 10 to 100000.
-        #[arg(long, default_value_t = 200, value_parser = parse_rounds)]
-        rounds: u32,
-    },
+    /// A frame's whole way through a worker but the kernel, in memory: nanoseconds, cycles and
+    /// instructions a frame each way, by size and batch, beside the bare AEAD and, where built
+    /// with the feature `peers`, boringtun and gotatun. Fails when a target is missed.
+    Pipeline(pipeline::Arguments),
+    /// How many cores a line of 100 to 800 Gb/s takes, by frame size: the rate of one worker, of
+    /// more at once, and what that rests on. Fails when workers slow each other down, or an
+    /// assumption that can be checked does not hold.
+    Scale(scale::Arguments),
+    /// Instructions a frame each way, but for the AEAD's, counted by valgrind. Fails where they
+    /// are more than 3 % beyond the recorded budget.
+    Instructions(instructions::Arguments),
     /// Nanoseconds a message of each AEAD back-end that this CPU is able to, over sizes and
     /// batches, beside `ring`; fails when what the product chooses is slower, or AVX-512 misses
     /// its targets.
@@ -109,10 +119,9 @@ fn parse_rounds(text: &str) -> Result<u32, String> {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().what {
-        What::Datapath { rounds } => {
-            datapath::run(rounds);
-            Ok(())
-        }
+        What::Pipeline(arguments) => pipeline::run(&arguments),
+        What::Scale(arguments) => scale::run(&arguments),
+        What::Instructions(arguments) => instructions::run(&arguments),
         What::Replay { rounds } => {
             replay::run(rounds);
             Ok(())

@@ -19,6 +19,8 @@ use omni_engine::aead::{
 use serde::Serialize;
 
 use crate::Failure;
+use crate::disclosure::Disclosure;
+use crate::report::Options;
 
 /// Beyond 4.5 a difference is customarily called one. A little more, as the machine may be shared.
 const T_LIMIT: f64 = 5.0;
@@ -45,6 +47,12 @@ struct Finding {
     judged: bool,
 }
 
+/// Everything that `--json` writes.
+#[derive(Debug, Serialize)]
+struct Findings {
+    findings: Vec<Finding>,
+}
+
 /// A pair of classes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pair {
@@ -68,7 +76,7 @@ impl Pair {
 }
 
 /// Measures each pair with each back-end, prints, and fails when time tells something.
-pub(crate) fn run(samples: u32, json: bool, judges: bool) -> Result<(), Failure> {
+pub(crate) fn run(samples: u32, machine: &Disclosure, options: &Options) -> Result<(), Failure> {
     let mut findings = Vec::new();
     for name in Backend::NAMES {
         let Some(backend) = Backend::by_name(name) else {
@@ -77,32 +85,28 @@ pub(crate) fn run(samples: u32, json: bool, judges: bool) -> Result<(), Failure>
         };
         for pair in Pair::ALL {
             let finding = measure(name, backend, pair, samples)?;
-            if !json {
-                println!(
-                    "{:>7}  {:<48} |t| = {:>6.2}  means {:.1} and {:.1} ns",
-                    finding.backend,
-                    finding.classes,
-                    finding.t.abs(),
-                    finding.mean_ns[0],
-                    finding.mean_ns[1]
-                );
-            }
+            println!(
+                "{:>7}  {:<48} |t| = {:>6.2}  means {:.1} and {:.1} ns",
+                finding.backend,
+                finding.classes,
+                finding.t.abs(),
+                finding.mean_ns[0],
+                finding.mean_ns[1]
+            );
             findings.push(finding);
         }
-    }
-    if json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
     }
     let told = |finding: &&Finding| finding.judged && finding.t.abs() > T_LIMIT;
     let told: Vec<String> = findings
         .iter()
         .filter(told)
-        .map(|finding| format!("{}, {}", finding.backend, finding.classes))
+        .map(|finding| {
+            let t = finding.t.abs();
+            let (backend, classes) = (finding.backend, finding.classes);
+            format!("{backend}, {classes}: |t| is {t:.2}, beyond {T_LIMIT}")
+        })
         .collect();
-    if told.is_empty() || !judges {
-        return Ok(());
-    }
-    Err(format!("|t| is beyond {T_LIMIT}:\n  {}", told.join("\n  ")).into())
+    options.finish(machine, &Findings { findings }, &told)
 }
 
 fn measure(

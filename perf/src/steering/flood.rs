@@ -3,15 +3,16 @@
 use std::cell::RefCell;
 use std::net::UdpSocket;
 use std::process;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::atomic::AtomicU16;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use omni_config::{Poll, ZeroCopy};
 use omni_engine::datapath::DatapathConfig;
 use omni_engine::datapath::policy::SwitchPolicy;
-use omni_engine::io::kernel::{self, BoundQueue, KernelIo, XskPort};
+use omni_engine::io::Port;
+use omni_engine::io::kernel::{self, BoundQueue, KernelIo, PortDriver, XskPort};
 use omni_engine::mailbox::{ControlMailbox, Order, WorkerMailbox, mailboxes};
 use omni_engine::worker::Worker;
 use omni_wire::DropReason;
@@ -250,7 +251,9 @@ impl Running {
             queues: vec![0],
             zero_copy: ZeroCopy::Off,
         };
-        let (mut ios, mut bound) = xsk::open(&port, &[], 1, 0)?;
+        let ports = vec![(Port::Underlay, PortDriver::Xsk(port))];
+        let room = Arc::new(AtomicU16::new(0));
+        let (mut ios, mut bound) = kernel::open(ports, 1, 0, &room, Vec::new())?;
         let (mailbox, mut ends) = mailboxes(1)?;
         let (Some(io), Some(end), Some(socket)) = (ios.pop(), ends.pop(), bound.pop()) else {
             return Err("one queue makes no worker".into());
