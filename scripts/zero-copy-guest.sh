@@ -28,7 +28,8 @@ status: 0 when all passed, 1 when one failed, 2 when the guest could not be made
   --help
 
 It runs as root on Debian with /dev/kvm; without that the guest is emulated, which takes some ten
-times as long. Packages that are missing (QEMU, busybox, jq, cpio and such) are installed; the kernel is fetched by apt from the mirror of this system, and not installed.
+times as long. Packages that are missing (QEMU, busybox, jq, cpio and such) are installed; the
+kernel is fetched by apt from the mirror of this system, and not installed.
 
 virtio-net has zero copy from Linux 6.13 on, where the guest's memory is reached by its DMA
 interface: iommu_platform=on of QEMU. docs/zero-copy.md has more.
