@@ -242,10 +242,12 @@ fn send_all(socket: BorrowedFd<'_>, sendings: &[Sending<'_>], cuts: &mut bool) -
                         .map(|sending| sending.pieces.len())
                         .sum::<usize>();
             }
-            // This device cannot: from now on one by one, and this sending too.
+            // A device that cannot cut: this sending goes one by one, and so do all that follow.
             Some(libc::EIO | libc::EINVAL | libc::EOPNOTSUPP) if next.pieces.len() > 1 => {
-                *cuts = false;
-                refused += one_by_one(socket, next);
+                let alone = one_by_one(socket, next);
+                // Else it was not the cutting that was refused.
+                *cuts &= alone > 0;
+                refused += alone;
             }
             // What an earlier message met on its way is told now; it says nothing of this one.
             Some(libc::ECONNREFUSED | libc::EINTR) if again => {
