@@ -13,7 +13,7 @@ are interleaved: round 1 of all, then round 2 of all, so that what disturbs one 
             loaded     the same beside TCP of one stream
             datagrams  64 octets: what arrives at overload, and the highest rate without loss
   omni      ACCESS+UNDERLAY[/POLL][/PRIORITY]: access port tap, xdp or auto; underlay udp, afxdp or
-            auto; poll spin, adaptive or sleep; priority normal or realtime
+            auto, or RECEIVING-SENDING; poll spin, adaptive or sleep; priority normal or realtime
   peers     see --list; those that are not installed are left out, and the report says so
 
 Prints tables of medians with the least and greatest round, and the targets that could be checked.

@@ -188,7 +188,7 @@ make_initramfs() {
     cp "$root/lib/ld-linux-x86-64.so.2" "$root/lib64/"
     echo 'root:x:0:0:root:/:/bin/sh' >"$root/etc/passwd"
     install "$(dirname "$0")/zero-copy/init.sh" "$root/init"
-    add_modules "$1" virtio_net veth
+    add_modules "$1" virtio_net veth tun
     (cd "$root" && find . | cpio --quiet -o -H newc | gzip -1) >"$folder/initramfs"
 }
 

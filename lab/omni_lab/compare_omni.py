@@ -32,7 +32,8 @@ class Setup:
     def name(self) -> str:
         """As it is given on the command line."""
         more = "".join(f"/{word}" for word in (self.poll, self.priority) if word)
-        return f"{self.drivers.access}+{self.drivers.underlay}{more}"
+        send = f"-{self.drivers.send}" if self.drivers.send else ""
+        return f"{self.drivers.access}+{self.drivers.underlay}{send}{more}"
 
     def lines(self) -> list[str]:
         """Lines of fabric.yaml beside the drivers."""
@@ -42,13 +43,16 @@ class Setup:
 
 
 def parse_setup(text: str) -> Setup:
-    """Reads `tap+udp`, `xdp+afxdp/spin` or `tap+afxdp/adaptive/realtime`.
+    """Reads `tap+udp`, `xdp+afxdp/spin`, `tap+afxdp/adaptive/realtime`, or `tap+afxdp-udp`, which
+    receives by the one and sends by the other.
 
     Raises ValueError with what is wrong.
     """
     drivers, *words = text.strip().split("/")
-    access, plus, underlay = drivers.partition("+")
-    if not plus or access not in ACCESS_DRIVERS or underlay not in UNDERLAY_DRIVERS:
+    access, plus, both = drivers.partition("+")
+    underlay, minus, send = both.partition("-")
+    sides = (underlay, send) if minus else (underlay,)
+    if not plus or access not in ACCESS_DRIVERS or any(s not in UNDERLAY_DRIVERS for s in sides):
         known = f"{'|'.join(ACCESS_DRIVERS)} + {'|'.join(UNDERLAY_DRIVERS)}"
         raise ValueError(f"{text!r}: drivers are {known}")
     poll = priority = None
@@ -59,7 +63,7 @@ def parse_setup(text: str) -> Setup:
             priority = word
         else:
             raise ValueError(f"{text!r}: after a slash is one of {', '.join(POLLS + PRIORITIES)}")
-    return Setup(Drivers(access, underlay), poll, priority)
+    return Setup(Drivers(access, underlay, send or None), poll, priority)
 
 
 class Omni(Contestant):

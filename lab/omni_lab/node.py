@@ -49,10 +49,17 @@ class Identity:
 
 @dataclass(frozen=True)
 class Drivers:
-    """How a node moves frames: `access[].driver` and `underlay.driver`."""
+    """How a node moves frames: `access[].driver`, `underlay.driver` and `underlay.send`."""
 
     access: str = "auto"
     underlay: str = "auto"
+    # None: as `underlay`.
+    send: str | None = None
+
+    def underlay_lines(self) -> list[str]:
+        """What fabric.yaml says of the underlay."""
+        lines = [f"  driver: {self.underlay}"]
+        return lines + [f"  send: {self.send}"] if self.send else lines
 
 
 def render_config(
@@ -77,7 +84,7 @@ def render_config(
         f"  state_file: {me.name}.state",
         "underlay:",
         f"  interface: {netns.UNDERLAY}",
-        *([f"  driver: {drivers.underlay}"] if drivers else []),
+        *(drivers.underlay_lines() if drivers else []),
         "access:",
         f"  - interface: {ACCESS}",
         *([f"    driver: {drivers.access}"] if drivers else []),

@@ -220,6 +220,7 @@ class Setups(unittest.TestCase):
     def test_drivers_and_words_are_read_and_said_again(self) -> None:
         for text in (
             "tap+udp",
+            "tap+afxdp-udp/normal",
             "xdp+afxdp/spin",
             "auto+auto/adaptive/realtime",
             "tap+afxdp/normal",
@@ -227,7 +228,7 @@ class Setups(unittest.TestCase):
             self.assertEqual(parse_setup(text).name, text)
 
     def test_what_is_not_known_is_refused(self) -> None:
-        for text in ("", "tap", "udp+tap", "tap+udp/fast", "tap+udp/spin/sleep", "tap+udp/"):
+        for text in ("", "tap", "udp+tap", "tap+afxdp-", "tap+afxdp-dpdk", "tap+udp/fast", "tap+udp/spin/sleep", "tap+udp/"):
             with self.assertRaises(ValueError, msg=text):
                 parse_setup(text)
 
