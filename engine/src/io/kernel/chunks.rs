@@ -96,6 +96,16 @@ impl Chunks {
         }
     }
 
+    /// Has the cache fetch the beginnings of frames that were received.
+    #[inline]
+    pub(super) fn prefetch(&self, descs: &[FrameDesc]) {
+        if let Some(area) = &self.area {
+            for desc in descs {
+                area.prefetch(desc);
+            }
+        }
+    }
+
     /// Makes a frame of a descriptor that was received. `None` when there is no UMEM, where nobody
     /// receives any.
     pub(super) fn adopt(&mut self, desc: FrameDesc, queue: usize) -> Option<KernelFrame> {
