@@ -166,7 +166,7 @@ impl<F: Frame> Datapath<F> {
     ) -> Result<Destination, DropReason> {
         let is_group = ethernet.destination.is_multicast();
         let key = fdb_key(ethernet.vlan, ethernet.destination);
-        let known = self.fdb.lookup(key);
+        let known = self.fdb.find(key);
         // Empty unless it is to be asked, and a group is never in it.
         let known = known.or_else(|| self.directory.get(&key).copied().map(Owner::Peer));
         match known {

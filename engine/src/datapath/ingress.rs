@@ -341,7 +341,7 @@ impl<F: Frame> Datapath<F> {
     ) -> Result<Delivery, DropReason> {
         let destination = fdb_key(ethernet.vlan, ethernet.destination);
         let is_group = ethernet.destination.is_multicast();
-        match self.fdb.lookup(destination) {
+        match self.fdb.find(destination) {
             Some(Owner::Local(port)) if !is_group => {
                 let policy = self.port(port);
                 if policy.is_some_and(|policy| policy.vlans.carry(ethernet.vlan)) {
