@@ -1,6 +1,5 @@
 //! What a worker counts. It alone writes; readers get copies, made between two bursts.
 
-use hdrhistogram::Histogram;
 use omni_wire::{DropCounters, Instant};
 use serde::{Deserialize, Serialize};
 
@@ -9,18 +8,38 @@ use crate::io::{Census, QueueCounters};
 
 /// The longest latency told apart, in nanoseconds; longer ones count as this.
 const LATENCY_MAX_NS: u64 = 60_000_000_000;
-/// Decimal digits that are exact: 1 % suffices, and keeps a histogram in the cache.
-const LATENCY_DIGITS: u8 = 2;
+/// Leading bits of a latency that are told apart: within 1 %, and a histogram stays in the cache.
+const LATENCY_BITS: u32 = 8;
+/// Latencies between a power of two and the next that are told apart.
+const STEPS: usize = 1 << (LATENCY_BITS - 1);
+/// How many are told apart in all.
+const BUCKETS: usize = bucket_of(LATENCY_MAX_NS) + 1;
 
-/// Latencies in nanoseconds.
+/// Latencies in nanoseconds: a histogram with buckets of one width between two powers of two.
 #[derive(Clone, Debug)]
-pub struct Latency(Histogram<u64>);
+pub struct Latency {
+    counts: Box<[u64; BUCKETS]>,
+}
 
 impl Default for Latency {
     fn default() -> Self {
-        let histogram = Histogram::new_with_bounds(1, LATENCY_MAX_NS, LATENCY_DIGITS);
-        Self(histogram.expect("constant bounds are in order"))
+        Self {
+            counts: Box::new([0; BUCKETS]),
+        }
     }
+}
+
+/// Where a number of nanoseconds is counted.
+#[inline]
+const fn bucket_of(nanoseconds: u64) -> usize {
+    let cut = (nanoseconds | STEPS as u64).ilog2() - STEPS.ilog2();
+    cut as usize * STEPS + (nanoseconds >> cut) as usize
+}
+
+/// The most nanoseconds that are counted in a bucket.
+const fn longest_in(bucket: usize) -> u64 {
+    let cut = (bucket / STEPS).saturating_sub(1);
+    (((bucket - cut * STEPS) as u64 + 1) << cut) - 1
 }
 
 /// Percentiles of a latency, in nanoseconds.
@@ -46,29 +65,41 @@ impl Latency {
     /// Counts the time from `from` to `to`.
     #[inline]
     pub fn record(&mut self, from: Instant, to: Instant) {
-        self.0
-            .saturating_record(to.0.saturating_sub(from.0).clamp(1, LATENCY_MAX_NS));
+        let nanoseconds = to.0.saturating_sub(from.0).clamp(1, LATENCY_MAX_NS);
+        self.counts[bucket_of(nanoseconds)] += 1;
     }
 
     /// Adds all of another.
     pub fn merge(&mut self, other: &Self) {
-        // Fails only for different bounds, and all have the same.
-        let _ = self.0.add(&other.0);
+        for (count, other) in self.counts.iter_mut().zip(other.counts.iter()) {
+            *count += other;
+        }
     }
 
     /// The percentiles so far.
     #[must_use]
     pub fn percentiles(&self) -> Percentiles {
-        let at = |quantile| self.0.value_at_quantile(quantile);
+        let count = self.counts.iter().sum();
+        let at = |quantile: f64| self.at((count as f64 * quantile).ceil() as u64);
         Percentiles {
-            count: self.0.len(),
+            count,
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),
             p999: at(0.999),
             p9999: at(0.9999),
-            max: self.0.max(),
+            max: self.at(count),
         }
+    }
+
+    /// The longest of the `rank` shortest ones, 0 when there is none.
+    fn at(&self, rank: u64) -> u64 {
+        let mut passed = 0;
+        let reached = self.counts.iter().position(|&count| {
+            passed += count;
+            count > 0 && passed >= rank
+        });
+        reached.map_or(0, longest_in)
     }
 }
 
@@ -119,6 +150,37 @@ mod tests {
         assert!(seen.p50.abs_diff(6_000) <= 60, "{seen:?}");
         assert!(seen.p999.abs_diff(1_000_000) <= 10_000, "{seen:?}");
         assert!(seen.max >= 1_000_000);
+    }
+
+    #[test]
+    fn buckets_follow_each_other_and_are_one_percent_wide() {
+        let mut least = 0;
+        for bucket in 0..BUCKETS {
+            let most = longest_in(bucket);
+            assert_eq!((bucket_of(least), bucket_of(most)), (bucket, bucket));
+            assert!((most - least) * 100 <= least, "{least} to {most}");
+            least = most + 1;
+        }
+        assert!(least > LATENCY_MAX_NS);
+    }
+
+    #[test]
+    fn ranks_are_counted_from_one() {
+        let mut latency = Latency::default();
+        assert_eq!(latency.percentiles(), Percentiles::default());
+        for nanoseconds in 1..=100 {
+            latency.record(Instant(0), Instant(nanoseconds));
+        }
+        let expected = Percentiles {
+            count: 100,
+            p50: 50,
+            p90: 90,
+            p99: 99,
+            p999: 100,
+            p9999: 100,
+            max: 100,
+        };
+        assert_eq!(latency.percentiles(), expected);
     }
 
     #[test]

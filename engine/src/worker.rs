@@ -55,7 +55,7 @@ pub struct Worker<I: FrameIo> {
     burst: Vec<I::Frame>,
     out: Output<I::Frame>,
     /// Queue and arrival of the frames of this turn.
-    stamps: Vec<(usize, Instant)>,
+    stamps: Vec<(usize, Option<Instant>)>,
     latency: Vec<Latency>,
     stopped: bool,
 }
@@ -177,7 +177,8 @@ impl<I: FrameIo> Worker<I> {
         if !self.stamps.is_empty() {
             let done = clock::instant();
             for (queue, arrived) in self.stamps.drain(..) {
-                if let Some(latency) = self.latency.get_mut(queue) {
+                let latency = self.latency.get_mut(queue);
+                if let Some((latency, arrived)) = latency.zip(arrived) {
                     latency.record(arrived, done);
                 }
             }
@@ -246,9 +247,8 @@ impl<I: FrameIo> Worker<I> {
 }
 
 /// Remembers when frames arrived, before they are given away.
-fn note_arrivals<F: Frame>(frames: &[F], stamps: &mut Vec<(usize, Instant)>) {
-    let arrived = frames.iter().map(|frame| (frame.queue(), frame.arrived()));
-    stamps.extend(arrived.filter_map(|(queue, at)| Some((queue, at?))));
+fn note_arrivals<F: Frame>(frames: &[F], stamps: &mut Vec<(usize, Option<Instant>)>) {
+    stamps.extend(frames.iter().map(|frame| (frame.queue(), frame.arrived())));
 }
 
 /// Looking again at once after work is done spares the time of a wake-up, and costs a core.

@@ -11,12 +11,12 @@ use super::{Datapath, Output};
 use crate::io::{Frame, FramePool};
 
 impl<F: Frame> Datapath<F> {
-    /// A frame, as it is on the fabric, out of a port that carries its VLAN.
+    /// A frame, as it is on the fabric with so many tags, out of a port that carries its VLAN.
     pub(super) fn deliver(
         &mut self,
         mut frame: F,
         start: usize,
-        ethernet: &Ethernet,
+        tags: u8,
         to: PortId,
         out: &mut Output<F>,
     ) {
@@ -26,7 +26,7 @@ impl<F: Frame> Datapath<F> {
         let queue = out.access.get_mut(usize::from(to.0));
         match queue {
             // What is tagged twice would come out tagged: not of this port's VLAN.
-            Some(queue) if !untag || ethernet.tags == 1 => {
+            Some(queue) if !untag || tags == 1 => {
                 move_to_start(&mut frame, start, untag);
                 queue.push(frame);
             }
@@ -88,7 +88,7 @@ impl<F: Frame> Datapath<F> {
         out: &mut Output<F>,
     ) {
         match to {
-            Owner::Local(port) => self.deliver(frame, start, ethernet, port, out),
+            Owner::Local(port) => self.deliver(frame, start, ethernet.tags, port, out),
             Owner::Peer(peer) => {
                 let leaving = Leaving {
                     frame,

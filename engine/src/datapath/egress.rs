@@ -6,14 +6,13 @@ use omni_control::message::{FdbKey, Owner, PeerId, PortId, Upcall};
 use omni_wire::ethernet::{self, Ethernet};
 use omni_wire::{DropReason, Instant, ecn, mss, offload, toobig};
 
-use super::judge::Judged;
+use super::judge::{Judged, is_to_be_inspected};
 use super::owned::Admission;
 use super::policy::PortVlans;
-use super::sealing::{Item, Leaving};
+use super::sealing::{Leaving, Waiting};
 use super::storm::Bucket;
 use super::tags::{push_tag, set_vid};
 use super::{Datapath, Output, fdb_key, raise};
-use crate::aead::BATCH_MAX;
 use crate::io::{Frame, FramePool};
 
 /// Answers that a packet is too big, a second, and at once (RFC 1812 s.4.3.2.8).
@@ -27,7 +26,7 @@ const TOO_BIG_MAX: usize = 1280 + 22;
 /// Arrays that live from burst to burst, so that none is allocated; and a rate.
 #[derive(Debug)]
 pub(super) struct Scratch<F> {
-    pub(super) items: Vec<Item<F>>,
+    pub(super) waiting: Waiting<F>,
     pub(super) targets: Vec<Owner>,
     too_big: Bucket,
     /// No such answers before: peers are just being told that more fits.
@@ -37,7 +36,7 @@ pub(super) struct Scratch<F> {
 impl<F> Default for Scratch<F> {
     fn default() -> Self {
         Self {
-            items: Vec::with_capacity(BATCH_MAX),
+            waiting: Waiting::default(),
             targets: Vec::new(),
             too_big: Bucket::new(TOO_BIG_RATE.0, TOO_BIG_RATE.1),
             too_big_from: Instant(0),
@@ -54,7 +53,8 @@ pub(super) struct Entered {
 
 /// Where a frame goes.
 enum Destination {
-    Peer(PeerId),
+    /// A peer, with the octet of DSCP and ECN of the outer packet.
+    Peer(PeerId, u8),
     /// Another port of this node.
     Port(PortId),
     /// All who carry its VLAN, or the members of its group.
@@ -78,21 +78,23 @@ impl<F: Frame> Datapath<F> {
         out: &mut Output<F>,
     ) {
         for mut frame in burst.drain(..) {
-            let routed = self.enter(port, &mut frame).and_then(|entered| {
-                let destination = self.route(now, port, &mut frame, &entered)?;
-                Ok((entered, destination))
-            });
-            match routed {
-                Ok((entered, destination)) => {
-                    self.send(now, port, frame, &entered, destination, pool, out);
+            let entered = match self.enter(port, &mut frame) {
+                Ok(entered) => entered,
+                Err(reason) => {
+                    self.drops.count(reason);
+                    out.free.push(frame);
+                    continue;
                 }
+            };
+            match self.route(now, port, &mut frame, &entered) {
+                Ok(destination) => self.send(now, port, frame, &entered, destination, pool, out),
                 Err(reason) => {
                     self.drops.count(reason);
                     out.free.push(frame);
                 }
             }
         }
-        self.seal_items(now, out);
+        self.seal_waiting(now, out);
     }
 
     /// Makes a host's frame one of the fabric: in its VLAN, and tagged with it.
@@ -141,20 +143,16 @@ impl<F: Frame> Datapath<F> {
             offload::complete_partial_checksum(inner, ethernet);
         }
         self.admit_local(now, port, ethernet)?;
-        let capacity = frame.capacity();
-        match self.judge_local(now, port, frame, entered, capacity)? {
-            Judged::GoesOn => {}
-            Judged::Answered(len) => return Ok(Destination::Answered(len)),
-            Judged::Done => return Ok(Destination::Consumed),
+        let guards_dhcp = self.port(port).is_some_and(|policy| policy.guard_dhcp);
+        if is_to_be_inspected(inner, ethernet, guards_dhcp) {
+            let capacity = frame.capacity();
+            match self.judge_local(now, port, frame, entered, capacity)? {
+                Judged::GoesOn => {}
+                Judged::Answered(len) => return Ok(Destination::Answered(len)),
+                Judged::Done => return Ok(Destination::Consumed),
+            }
         }
-        if ethernet.destination == self.config.policy.engine_mac {
-            return Ok(Destination::Consumed);
-        }
-        let inner = &mut frame.bytes_mut()[*start..];
-        if inner.len() > self.config.max_frame {
-            return Ok(Destination::TooBig(self.config.max_frame));
-        }
-        self.look_up(now, port, inner, ethernet)
+        self.look_up(now, port, &mut frame.bytes_mut()[*start..], ethernet)
     }
 
     fn look_up(
@@ -164,9 +162,15 @@ impl<F: Frame> Datapath<F> {
         inner: &mut [u8],
         ethernet: &Ethernet,
     ) -> Result<Destination, DropReason> {
+        if ethernet.destination == self.config.policy.engine_mac {
+            return Ok(Destination::Consumed);
+        }
+        if inner.len() > self.config.max_frame {
+            return Ok(Destination::TooBig(self.config.max_frame));
+        }
         let is_group = ethernet.destination.is_multicast();
         let key = fdb_key(ethernet.vlan, ethernet.destination);
-        let known = self.fdb.lookup(key);
+        let known = self.fdb.find(key);
         // Empty unless it is to be asked, and a group is never in it.
         let known = known.or_else(|| self.directory.get(&key).copied().map(Owner::Peer));
         match known {
@@ -179,7 +183,10 @@ impl<F: Frame> Datapath<F> {
                     let mtu = limit.min(self.config.max_frame) - ethernet.payload_offset;
                     mss::clamp(inner, ethernet, mtu);
                 }
-                Ok(Destination::Peer(peer))
+                Ok(Destination::Peer(
+                    peer,
+                    self.outer_ds_field(inner, ethernet),
+                ))
             }
             Some(Owner::Local(behind)) if !is_group && behind == port => Err(DropReason::Reflected),
             Some(Owner::Local(behind)) if !is_group => {
@@ -219,12 +226,22 @@ impl<F: Frame> Datapath<F> {
     }
 
     /// Whether `owner` may speak for the address; reports what the control thread is to know.
+    #[inline]
     pub(super) fn admit(
         &mut self,
         now: Instant,
         key: FdbKey,
         owner: Owner,
     ) -> Result<(), DropReason> {
+        if self.fdb.was_known(now, key, owner) {
+            return Ok(());
+        }
+        self.admit_another(now, key, owner)
+    }
+
+    /// The same for a frame that is not from where the one before it came from.
+    #[inline(never)]
+    fn admit_another(&mut self, now: Instant, key: FdbKey, owner: Owner) -> Result<(), DropReason> {
         if key.mac == self.config.policy.engine_mac {
             // Ours, and never on a frame that comes in.
             return Err(DropReason::SourceMacNotOwned);
@@ -264,8 +281,7 @@ impl<F: Frame> Datapath<F> {
     ) {
         let Entered { start, ethernet } = entered;
         match destination {
-            Destination::Peer(peer) => {
-                let ds_field = self.outer_ds_field(&frame.bytes()[*start..], ethernet);
+            Destination::Peer(peer, ds_field) => {
                 let leaving = Leaving {
                     frame,
                     start: *start,
@@ -273,13 +289,13 @@ impl<F: Frame> Datapath<F> {
                 };
                 self.dispatch(now, leaving, peer, out);
             }
-            Destination::Port(to) => self.deliver(frame, *start, ethernet, to, out),
+            Destination::Port(to) => self.deliver(frame, *start, ethernet.tags, to, out),
             Destination::Many => {
                 self.replicate(now, Owner::Local(port), frame, *start, ethernet, pool, out);
             }
             Destination::Answered(len) => {
                 frame.set_len(start + len);
-                self.deliver(frame, *start, ethernet, port, out);
+                self.deliver(frame, *start, ethernet.tags, port, out);
             }
             Destination::Consumed => out.free.push(frame),
             Destination::TooBig(limit) => {
@@ -318,7 +334,7 @@ impl<F: Frame> Datapath<F> {
             Some(len) => {
                 answer.set_len(len);
                 self.counted.too_big_answered += 1;
-                self.deliver(answer, 0, ethernet, port, out);
+                self.deliver(answer, 0, ethernet.tags, port, out);
             }
             None => out.free.push(answer),
         }

@@ -11,9 +11,10 @@ use omni_control::message::{Owner, PeerId, PortId, Upcall};
 use omni_wire::ethernet::{self, Ethernet};
 use omni_wire::header::{DataHeader, DataKind};
 use omni_wire::limits::HEADER_LEN;
-use omni_wire::outer::Outer;
+use omni_wire::outer::{Located, Outer, Template};
 use omni_wire::{DropReason, Instant, ecn};
 
+use super::judge::is_to_be_inspected;
 use super::sealing::bump;
 use super::session::SessionSlot;
 use super::storm::Bucket;
@@ -28,12 +29,11 @@ struct Claim {
     header: DataHeader,
     /// Where the header begins in the frame.
     header_offset: usize,
-    source: SocketAddr,
-    /// The address of ours that it came to.
-    local: IpAddr,
     /// ECN of the outer packet.
     ecn: u8,
     verified: bool,
+    /// Whence and whereto, unless it is where we send to and from.
+    elsewhere: Option<(SocketAddr, IpAddr)>,
 }
 
 /// The two bits of a DS field that are ECN (RFC 3168 s.5).
@@ -41,8 +41,9 @@ const ECN_MASK: u8 = 3;
 
 /// Arrays that live from burst to burst, so that none is allocated.
 #[derive(Debug)]
-pub(super) struct Scratch<F> {
-    claims: Vec<(F, Claim)>,
+pub(super) struct Scratch {
+    /// Of the frames of a burst, in their order.
+    claims: Vec<Claim>,
     /// Reports of frames for addresses that are not here.
     strays: Bucket,
 }
@@ -50,7 +51,7 @@ pub(super) struct Scratch<F> {
 /// Such reports a second, and at once.
 const STRAY_RATE: (u64, u64) = (100, 32);
 
-impl<F> Default for Scratch<F> {
+impl Default for Scratch {
     fn default() -> Self {
         Self {
             claims: Vec::with_capacity(BATCH_MAX),
@@ -61,8 +62,8 @@ impl<F> Default for Scratch<F> {
 
 /// What becomes of a verified message.
 enum Delivery {
-    /// To a port.
-    Port(PortId, Ethernet),
+    /// To a port, with so many tags.
+    Port(PortId, u8),
     /// To all ports that carry its VLAN, or where its group is wanted.
     Many(PeerId, Ethernet),
     /// It was for us: a keepalive or a control message.
@@ -101,82 +102,98 @@ impl<F: Frame> Datapath<F> {
         out: &mut Output<F>,
     ) {
         let mut claims = std::mem::take(&mut self.ingress.claims);
-        for mut frame in burst.drain(..) {
-            match self.classify(now, &mut frame) {
-                Ok(claim) => claims.push((frame, claim)),
-                Err(reason) => {
-                    self.drops.count(reason);
-                    out.free.push(frame);
-                }
+        // Frames stay where they are until they are delivered; only what is refused leaves.
+        let mut found = None;
+        let refused = burst.extract_if(.., |frame| {
+            let classified = self.classify(now, frame, &mut found, &mut claims);
+            if let Err(reason) = classified {
+                self.drops.count(reason);
             }
+            classified.is_err()
+        });
+        out.free.extend(refused);
+        let batches = burst.chunks_mut(BATCH_MAX);
+        for (frames, claims) in batches.zip(claims.chunks_mut(BATCH_MAX)) {
+            self.open(frames, claims);
         }
-        for batch in claims.chunks_mut(BATCH_MAX) {
-            self.open(batch);
-        }
-        for (mut frame, claim) in claims.drain(..) {
-            match self.accept(now, &mut frame, &claim, out) {
-                Ok(Delivery::Port(port, ethernet)) => self.deliver(frame, 0, &ethernet, port, out),
+        for (mut frame, claim) in burst.drain(..).zip(&claims) {
+            match self.accept(now, &mut frame, claim, out) {
+                Ok(Delivery::Port(port, tags)) => self.deliver(frame, 0, tags, port, out),
                 Ok(Delivery::Many(peer, ethernet)) => {
                     self.replicate(now, Owner::Peer(peer), frame, 0, &ethernet, pool, out);
                 }
                 Ok(Delivery::Consumed) => out.free.push(frame),
                 Err(reason) => {
                     self.drops.count(reason);
-                    self.count_refused(&claim, reason);
+                    self.count_refused(claim, reason);
                     out.free.push(frame);
                 }
             }
         }
+        claims.clear();
         self.ingress.claims = claims;
     }
 
-    /// Everything that can be judged without a key. Cuts off what follows the message.
-    fn classify(&self, now: Instant, frame: &mut F) -> Result<Claim, DropReason> {
-        let outer = Outer::parse(frame.bytes())?;
-        frame.set_len(outer.end);
-        let header = DataHeader::parse(&frame.bytes()[outer.payload..])?;
-        let slot = self
-            .sessions
-            .find(header.session_id)
-            .ok_or(DropReason::UnknownSession)?;
+    /// Everything that can be judged without a key; what may be true is added to `claims`. Cuts
+    /// off what follows the message. `found` is the session of the message before.
+    #[inline]
+    fn classify(
+        &self,
+        now: Instant,
+        frame: &mut F,
+        found: &mut Option<(u32, SessionSlot)>,
+        claims: &mut Vec<Claim>,
+    ) -> Result<(), DropReason> {
+        let octets = frame.bytes();
+        let outer = Located::parse(octets)?;
+        let header = DataHeader::parse(&octets[outer.payload..outer.end])?;
+        let slot = match *found {
+            Some((id, slot)) if id == header.session_id => slot,
+            _ => {
+                let slot = self.sessions.find(header.session_id);
+                let slot = slot.ok_or(DropReason::UnknownSession)?;
+                *found = Some((header.session_id, slot));
+                slot
+            }
+        };
         let session = self.sessions.get(slot).ok_or(DropReason::UnknownSession)?;
         session.shared.check(now, header.lane, header.nonce)?;
-        let (header_offset, source, local) = (outer.payload, outer.source, outer.destination.ip());
-        Ok(Claim {
+        let peer = self.peers.get(session.shared.peer);
+        let template = peer.and_then(|peer| peer.template.as_ref());
+        let is_usual = template.is_some_and(|t| t.is_answered_by(octets, outer.payload));
+        claims.push(Claim {
             session: slot,
             header,
-            header_offset,
-            source,
-            local,
+            header_offset: outer.payload,
             ecn: outer.ds_field & ECN_MASK,
             verified: false,
-        })
+            elsewhere: None,
+        });
+        if !is_usual && let Some(claim) = claims.last_mut() {
+            claim.elsewhere = elsewhere(octets, template);
+        }
+        frame.set_len(outer.end);
+        Ok(())
     }
 
     /// The crypto phase.
-    fn open(&self, batch: &mut [(F, Claim)]) {
-        let mut verdicts = [false; BATCH_MAX];
-        {
-            let mut jobs: ArrayVec<OpenJob<'_>, BATCH_MAX> = ArrayVec::new();
-            for (frame, claim) in batch.iter_mut() {
-                // Sessions are removed between bursts only, so each is where it was found.
-                let Some(session) = self.sessions.get(claim.session) else {
-                    return;
-                };
-                jobs.push(OpenJob {
-                    key: session.shared.receive_key(),
-                    frame: frame.bytes_mut(),
-                    header_offset: claim.header_offset,
-                    verified: false,
-                });
-            }
-            open_batch(&mut jobs);
-            for (verdict, job) in verdicts.iter_mut().zip(&jobs) {
-                *verdict = job.verified;
-            }
+    fn open(&self, frames: &mut [F], claims: &mut [Claim]) {
+        let mut jobs: ArrayVec<OpenJob<'_>, BATCH_MAX> = ArrayVec::new();
+        for (frame, claim) in frames.iter_mut().zip(&*claims) {
+            // Sessions are removed between bursts only, so each is where it was found.
+            let Some(session) = self.sessions.get(claim.session) else {
+                return;
+            };
+            jobs.push(OpenJob {
+                key: session.shared.receive_key(),
+                frame: frame.bytes_mut(),
+                header_offset: claim.header_offset,
+                verified: false,
+            });
         }
-        for ((_, claim), verified) in batch.iter_mut().zip(verdicts) {
-            claim.verified = verified;
+        open_batch(&mut jobs);
+        for (claim, job) in claims.iter_mut().zip(&jobs) {
+            claim.verified = job.verified;
         }
     }
 
@@ -206,8 +223,11 @@ impl<F: Frame> Datapath<F> {
                 self.confirm(now, session_id, out);
             }
         }
-        if newest && claim.header.lane == 0 {
-            self.follow(peer, claim);
+        if newest
+            && claim.header.lane == 0
+            && let Some(there) = claim.elsewhere
+        {
+            self.follow(peer, claim, there);
         }
         let inner_len = frame.bytes().len() - claim.header_offset - HEADER_LEN;
         frame.set_len(inner_len);
@@ -241,14 +261,12 @@ impl<F: Frame> Datapath<F> {
 
     /// Reports a peer that speaks from another address than the one we send to, or to another one
     /// than we send from.
-    fn follow(&mut self, id: PeerId, claim: &Claim) {
+    #[cold]
+    fn follow(&mut self, id: PeerId, claim: &Claim, there: (SocketAddr, IpAddr)) {
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
-        let template = peer.template.as_ref();
-        let here = template.map(|template| (template.endpoint(), template.source()));
-        let there = Some((claim.source, claim.local));
-        if here == there || peer.moved_to == there {
+        if peer.moved_to == Some(there) {
             return;
         }
         let current = peer.current.and_then(|slot| self.sessions.get(slot));
@@ -263,11 +281,11 @@ impl<F: Frame> Datapath<F> {
         let moved = Upcall::Moved {
             peer: id,
             session_id,
-            source: claim.source,
-            local: claim.local,
+            source: there.0,
+            local: there.1,
         };
         if raise(&mut self.upcalls, moved).is_ok() {
-            peer.moved_to = there;
+            peer.moved_to = Some(there);
         }
     }
 
@@ -326,7 +344,9 @@ impl<F: Frame> Datapath<F> {
         }
         let source = fdb_key(ethernet.vlan, ethernet.source);
         self.admit(now, source, Owner::Peer(peer))?;
-        self.judge_peer(now, peer, frame.bytes(), &ethernet)?;
+        if is_to_be_inspected(inner, &ethernet, false) {
+            self.judge_peer(now, peer, inner, &ethernet)?;
+        }
         if outer_ecn != 0 {
             take_over_ecn(frame.bytes_mut(), &ethernet, outer_ecn)?;
         }
@@ -341,11 +361,11 @@ impl<F: Frame> Datapath<F> {
     ) -> Result<Delivery, DropReason> {
         let destination = fdb_key(ethernet.vlan, ethernet.destination);
         let is_group = ethernet.destination.is_multicast();
-        match self.fdb.lookup(destination) {
+        match self.fdb.find(destination) {
             Some(Owner::Local(port)) if !is_group => {
                 let policy = self.port(port);
                 if policy.is_some_and(|policy| policy.vlans.carry(ethernet.vlan)) {
-                    return Ok(Delivery::Port(port, *ethernet));
+                    return Ok(Delivery::Port(port, ethernet.tags));
                 }
                 return Err(DropReason::VlanNotAllowed);
             }
@@ -378,6 +398,15 @@ impl<F: Frame> Datapath<F> {
             let _ = raise(&mut self.upcalls, Upcall::Strayed { key, peer });
         }
     }
+}
+
+/// Whence and whereto a frame was sent, unless it is where we send to and from.
+#[cold]
+fn elsewhere(frame: &[u8], template: Option<&Template>) -> Option<(SocketAddr, IpAddr)> {
+    let outer = Outer::parse(frame).ok()?;
+    let here = template.map(|template| (template.endpoint(), template.source()));
+    let there = Some((outer.source, outer.destination.ip()));
+    there.filter(|_| here != there)
 }
 
 /// Marks the inner packet as routers on the way marked the outer one (RFC 6040 s.4.2).

@@ -67,7 +67,8 @@ enum Question {
 }
 
 impl<F: Frame> Datapath<F> {
-    /// Looks into a host's frame. When it asks for what is known here it becomes the answer.
+    /// Looks into a host's frame that [`is_to_be_inspected`]. When it asks for what is known here
+    /// it becomes the answer.
     pub(super) fn judge_local(
         &mut self,
         now: Instant,
@@ -78,10 +79,6 @@ impl<F: Frame> Datapath<F> {
     ) -> Result<Judged, DropReason> {
         let Entered { start, ethernet } = entered;
         let inner = &frame.bytes()[*start..];
-        let guards_dhcp = self.port(port).is_some_and(|policy| policy.guard_dhcp);
-        if !is_to_be_inspected(inner, ethernet, guards_dhcp) {
-            return Ok(Judged::GoesOn);
-        }
         let question = self.judge_hosts(now, port, inner, ethernet)?;
         let asked_len = inner.len();
         let (request, mac) = match question.filter(|_| self.config.policy.suppression) {
@@ -160,7 +157,7 @@ impl<F: Frame> Datapath<F> {
         Ok(None)
     }
 
-    /// Looks into a peer's frame.
+    /// Looks into a peer's frame that [`is_to_be_inspected`].
     pub(super) fn judge_peer(
         &mut self,
         now: Instant,
@@ -168,9 +165,6 @@ impl<F: Frame> Datapath<F> {
         inner: &[u8],
         ethernet: &Ethernet,
     ) -> Result<(), DropReason> {
-        if !is_to_be_inspected(inner, ethernet, false) {
-            return Ok(());
-        }
         let known = self.peers.get(peer);
         let grants = known.and_then(|peer| peer.policy.grants.clone());
         let context = Context {
@@ -216,7 +210,7 @@ impl<F: Frame> Datapath<F> {
 
 /// Whether a frame may be one that `inspect` tells more of.
 #[inline]
-fn is_to_be_inspected(inner: &[u8], ethernet: &Ethernet, guards_dhcp: bool) -> bool {
+pub(super) fn is_to_be_inspected(inner: &[u8], ethernet: &Ethernet, guards_dhcp: bool) -> bool {
     match ethernet.ethertype {
         ETHERTYPE_IPV4 => {
             // IGMP goes to groups.

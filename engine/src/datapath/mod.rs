@@ -130,7 +130,7 @@ pub struct Datapath<F> {
     drops: DropCounters,
     counted: Counted,
     upcalls: Vec<Upcall>,
-    ingress: ingress::Scratch<F>,
+    ingress: ingress::Scratch,
     egress: egress::Scratch<F>,
 }
 
@@ -345,7 +345,7 @@ impl<F: Frame> Datapath<F> {
             return self.drops.count(DropReason::NoFreeFrame);
         };
         frame.bytes_mut().copy_from_slice(octets);
-        self.deliver(frame, 0, &ethernet, port, out);
+        self.deliver(frame, 0, ethernet.tags, port, out);
     }
 
     fn set_peer_policy(&mut self, id: PeerId, policy: Arc<PeerPolicy>) {

@@ -27,20 +27,39 @@ pub(super) struct Leaving<F> {
     pub(super) ds_field: u8,
 }
 
-/// A frame on its way to be sealed.
+/// Frames on their way to be sealed, and what is known of each.
 #[derive(Debug)]
-pub(super) struct Item<F> {
-    leaving: Leaving<F>,
-    peer: PeerId,
-    session: SessionSlot,
-    kind: DataKind,
-    header: [u8; AAD_LEN],
+pub(super) struct Waiting<F> {
+    frames: Vec<F>,
+    items: Vec<Item>,
+}
+
+impl<F> Default for Waiting<F> {
+    fn default() -> Self {
+        Self {
+            frames: Vec::with_capacity(BATCH_MAX),
+            items: Vec::with_capacity(BATCH_MAX),
+        }
+    }
+}
+
+/// What is known of a frame on its way to be sealed.
+#[derive(Debug)]
+struct Item {
+    /// Where the inner frame begins; it runs to the end.
+    start: usize,
     /// Octets of outer headers.
     outer_len: usize,
+    header: [u8; AAD_LEN],
+    session: SessionSlot,
+    peer: PeerId,
+    kind: DataKind,
+    ds_field: u8,
 }
 
 impl<F: Frame> Datapath<F> {
     /// Gives a frame a place in the peer's session, or stages it until there is one.
+    #[inline]
     pub(super) fn dispatch(
         &mut self,
         now: Instant,
@@ -48,18 +67,20 @@ impl<F: Frame> Datapath<F> {
         id: PeerId,
         out: &mut Output<F>,
     ) {
-        match self.prepare(now, leaving, id, DataKind::Data) {
+        match self.prepare(now, &leaving, id, DataKind::Data) {
             Ok(item) => {
-                self.egress.items.push(item);
-                if self.egress.items.len() == BATCH_MAX {
-                    self.seal_items(now, out);
+                let waiting = &mut self.egress.waiting;
+                waiting.items.push(item);
+                waiting.frames.push(leaving.frame);
+                if waiting.items.len() == BATCH_MAX {
+                    self.seal_waiting(now, out);
                 }
             }
-            Err((leaving, Some(reason))) => {
+            Err(Some(reason)) => {
                 self.drops.count(reason);
                 out.free.push(leaving.frame);
             }
-            Err((leaving, None)) => self.stage(id, leaving, out),
+            Err(None) => self.stage(id, leaving, out),
         }
     }
 
@@ -76,24 +97,25 @@ impl<F: Frame> Datapath<F> {
 
     /// Everything a frame needs for sealing; `Err` with a reason to drop it, or without one when
     /// it can wait for a session or a path.
+    #[inline]
     fn prepare(
         &mut self,
         now: Instant,
-        leaving: Leaving<F>,
+        leaving: &Leaving<F>,
         id: PeerId,
         kind: DataKind,
-    ) -> Result<Item<F>, (Leaving<F>, Option<DropReason>)> {
+    ) -> Result<Item, Option<DropReason>> {
         let Some(peer) = self.peers.get_mut(id) else {
-            return Err((leaving, Some(DropReason::NoDestination)));
+            return Err(Some(DropReason::NoDestination));
         };
         let Some(slot) = peer.current else {
-            return Err((leaving, None));
+            return Err(None);
         };
         let Some(session) = self.sessions.get_mut(slot) else {
-            return Err((leaving, None));
+            return Err(None);
         };
         let Some(template) = &peer.template else {
-            return Err((leaving, None));
+            return Err(None);
         };
         let (start, inner_len) = (leaving.start, leaving.frame.bytes().len() - leaving.start);
         // What finds out how long frames may be is longer than is known to pass.
@@ -102,19 +124,19 @@ impl<F: Frame> Datapath<F> {
             DataKind::Control => usize::MAX,
         };
         if inner_len > session.shared.peer_max_frame.min(limit) {
-            return Err((leaving, Some(DropReason::InnerTooBig)));
+            return Err(Some(DropReason::InnerTooBig));
         }
         let overhead = template.len() + HEADER_LEN;
         if start < overhead && overhead + inner_len > leaving.frame.capacity() {
-            return Err((leaving, Some(DropReason::NoHeadroom)));
+            return Err(Some(DropReason::NoHeadroom));
         }
         let taken = match session.take_nonce(now) {
             Ok(taken) => taken,
             Err(DropReason::SessionExpired) => {
                 peer.current = None;
-                return Err((leaving, None));
+                return Err(None);
             }
-            Err(reason) => return Err((leaving, Some(reason))),
+            Err(reason) => return Err(Some(reason)),
         };
         if taken.rekey_soon {
             // Lost or not, the time limit follows long before the counter ends.
@@ -130,12 +152,13 @@ impl<F: Frame> Datapath<F> {
         }
         .emit(&mut header);
         Ok(Item {
-            leaving,
-            peer: id,
-            session: slot,
-            kind,
-            header,
+            start,
             outer_len: template.len(),
+            header,
+            session: slot,
+            peer: id,
+            kind,
+            ds_field: leaving.ds_field,
         })
     }
 
@@ -173,7 +196,7 @@ impl<F: Frame> Datapath<F> {
         for leaving in staged {
             self.dispatch(now, leaving, id, out);
         }
-        self.seal_items(now, out);
+        self.seal_waiting(now, out);
         count
     }
 
@@ -207,81 +230,83 @@ impl<F: Frame> Datapath<F> {
             start: OVERHEAD_MAX,
             ds_field: 0,
         };
-        match self.prepare(now, leaving, id, kind) {
+        match self.prepare(now, &leaving, id, kind) {
             Ok(item) => {
-                self.egress.items.push(item);
-                self.seal_items(now, out);
+                self.egress.waiting.items.push(item);
+                self.egress.waiting.frames.push(leaving.frame);
+                self.seal_waiting(now, out);
             }
-            Err((leaving, reason)) => {
+            Err(reason) => {
                 self.drops.count(reason.unwrap_or(DropReason::NoPath));
                 out.free.push(leaving.frame);
             }
         }
     }
 
-    /// The crypto and emit phases over all items that are waiting.
-    pub(super) fn seal_items(&mut self, now: Instant, out: &mut Output<F>) {
-        let mut items = std::mem::take(&mut self.egress.items);
-        {
-            let mut jobs: ArrayVec<SealJob<'_>, BATCH_MAX> = ArrayVec::new();
-            for item in &mut items {
-                let Some(session) = self.sessions.get(item.session) else {
-                    continue;
-                };
-                make_room(item);
-                let Item {
-                    leaving, outer_len, ..
-                } = item;
-                let message = &mut leaving.frame.bytes_mut()[*outer_len..];
-                message[..AAD_LEN].copy_from_slice(&item.header);
-                let plaintext_offset = leaving.start - *outer_len;
-                jobs.push(SealJob {
-                    key: session.shared.send_key(),
-                    message,
-                    plaintext_offset,
-                });
-            }
-            seal_batch(&mut jobs);
-        }
-        for Item {
-            mut leaving,
-            peer: id,
-            kind,
-            outer_len,
+    /// The crypto and emit phases over all frames that are waiting. They stay where they are until
+    /// all leave together.
+    pub(super) fn seal_waiting(&mut self, now: Instant, out: &mut Output<F>) {
+        let Self {
+            config,
+            sessions,
+            peers,
+            egress,
+            drops,
             ..
-        } in items.drain(..)
-        {
-            let inner_len = leaving.frame.bytes().len() - leaving.start;
-            leaving.frame.set_len(outer_len + HEADER_LEN + inner_len);
-            let Some(peer) = self.peers.get(id) else {
+        } = self;
+        let Waiting { frames, items } = &mut egress.waiting;
+        let mut jobs: ArrayVec<SealJob<'_>, BATCH_MAX> = ArrayVec::new();
+        for (frame, item) in frames.iter_mut().zip(&mut *items) {
+            // Sessions are removed between bursts only, so each is where it was found.
+            let Some(session) = sessions.get(item.session) else {
                 continue;
             };
-            let template = peer.template.as_ref();
-            let (octets, ds_field) = (leaving.frame.bytes_mut(), leaving.ds_field);
-            if template.is_some_and(|t| t.emit(octets, peer.source_port, ds_field)) {
-                let traffic = peer.traffic.worker(self.config.worker.into());
-                count_sent(traffic, now, kind, inner_len);
-                out.underlay.push(leaving.frame);
-            } else {
-                // Longer than IP can carry: a peer may announce any limit.
-                self.drops.count(DropReason::InnerTooBig);
-                out.free.push(leaving.frame);
-            }
+            make_room(frame, item);
+            let message = &mut frame.bytes_mut()[item.outer_len..];
+            message[..AAD_LEN].copy_from_slice(&item.header);
+            jobs.push(SealJob {
+                key: session.shared.send_key(),
+                message,
+                plaintext_offset: item.start - item.outer_len,
+            });
         }
-        self.egress.items = items;
+        seal_batch(&mut jobs);
+        drop(jobs);
+        let mut items = items.drain(..);
+        let refused = frames.extract_if(.., |frame| {
+            let sent = items.next().and_then(|item| {
+                let peer = peers.get(item.peer)?;
+                let template = peer.template.as_ref()?;
+                let inner_len = frame.bytes().len() - item.start;
+                frame.set_len(item.outer_len + HEADER_LEN + inner_len);
+                let octets = frame.bytes_mut();
+                let is_written = template.emit(octets, peer.source_port, item.ds_field);
+                is_written.then(|| {
+                    let traffic = peer.traffic.worker(config.worker.into());
+                    count_sent(traffic, now, item.kind, inner_len);
+                })
+            });
+            sent.is_none()
+        });
+        for frame in refused {
+            // Longer than IP can carry: a peer may announce any limit.
+            drops.count(DropReason::InnerTooBig);
+            out.free.push(frame);
+        }
+        out.underlay.append(frames);
     }
 }
 
 /// Moves the inner frame towards the end where the room before it is too small: only for frames
 /// that arrived while the longest headers in use changed.
-fn make_room<F: Frame>(item: &mut Item<F>) {
+#[inline]
+fn make_room<F: Frame>(frame: &mut F, item: &mut Item) {
     let overhead = item.outer_len + HEADER_LEN;
-    let Leaving { frame, start, .. } = &mut item.leaving;
-    if *start < overhead {
+    if item.start < overhead {
         let len = frame.bytes().len();
-        frame.set_len(len + overhead - *start);
-        frame.bytes_mut().copy_within(*start..len, overhead);
-        *start = overhead;
+        frame.set_len(len + overhead - item.start);
+        frame.bytes_mut().copy_within(item.start..len, overhead);
+        item.start = overhead;
     }
 }
 
@@ -291,6 +316,7 @@ pub(super) fn bump(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
 }
 
+#[inline]
 fn count_sent(traffic: &WorkerTraffic, now: Instant, kind: DataKind, inner_len: usize) {
     traffic.last_tx.store(now.0, Ordering::Relaxed);
     if inner_len > 0 && kind == DataKind::Data {

@@ -31,13 +31,16 @@ pub(super) fn set_vid(frame: &mut [u8], vlan: u16) {
 /// Moves the frame that begins at `start` to the start of its buffer, and takes its first tag out
 /// if `untag`: only from there it can be sent.
 pub(super) fn move_to_start<F: Frame>(frame: &mut F, start: usize, untag: bool) {
-    let len = frame.bytes().len();
+    if start == 0 && !untag {
+        return;
+    }
     let octets = frame.bytes_mut();
+    let len = octets.len();
     if untag {
         octets.copy_within(start..start + ADDRESSES, 0);
         octets.copy_within(start + ADDRESSES + VLAN_TAG_LEN..len, ADDRESSES);
         frame.set_len(len - start - VLAN_TAG_LEN);
-    } else if start > 0 {
+    } else {
         octets.copy_within(start..len, 0);
         frame.set_len(len - start);
     }

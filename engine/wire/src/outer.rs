@@ -14,11 +14,18 @@ use crate::ip::{
     IPV4_CHECKSUM, IPV4_DS_FIELD, IPV4_TOTAL_LEN, IPV6_PAYLOAD_LEN, Ipv4, Ipv6, PROTOCOL_UDP,
     ipv6_ds_field, pseudo_header,
 };
-use crate::limits::{IPV4_LEN, IPV6_LEN, OUTER_MAX, UDP_LEN};
+use crate::limits::{
+    ETHERNET_LEN, IPV4_LEN, IPV6_LEN, OUTER_IPV4, OUTER_IPV6, OUTER_MAX, UDP_LEN, VLAN_TAG_LEN,
+};
 use crate::{DropReason, MacAddr, checksum};
 
 /// Hop limit of outer packets: enough for any path, as hosts send.
 const TTL: u8 = 64;
+
+/// Octets of an Ethernet header with a tag.
+const TAGGED_LEN: usize = ETHERNET_LEN + VLAN_TAG_LEN;
+/// Octets of outer headers over IPv4 with a tag.
+const TAGGED_IPV4: usize = OUTER_IPV4 + VLAN_TAG_LEN;
 
 /// The largest VLAN id that a frame may carry.
 const VID_MAX: u16 = 4094;
@@ -219,21 +226,29 @@ impl Template {
     #[inline]
     #[must_use = "a frame without its headers must not be sent"]
     pub fn emit(&self, frame: &mut [u8], source_port: u16, ds_field: u8) -> bool {
-        let done = if self.is_ipv6() {
-            self.emit_ipv6(frame, source_port, ds_field)
-        } else {
-            self.emit_ipv4(frame, source_port, ds_field)
+        // Lengths that the compiler knows: headers are then moved in registers.
+        let done = match self.len {
+            OUTER_IPV4 => self.emit_ipv4::<ETHERNET_LEN>(frame, source_port, ds_field),
+            TAGGED_IPV4 => self.emit_ipv4::<TAGGED_LEN>(frame, source_port, ds_field),
+            OUTER_IPV6 => self.emit_ipv6::<ETHERNET_LEN>(frame, source_port, ds_field),
+            _ => self.emit_ipv6::<TAGGED_LEN>(frame, source_port, ds_field),
         };
         done.is_some()
     }
 
-    fn emit_ipv4(&self, frame: &mut [u8], source_port: u16, ds_field: u8) -> Option<()> {
-        let (link, rest) = frame.split_at_mut_checked(self.len - UDP_LEN - IPV4_LEN)?;
+    #[inline]
+    fn emit_ipv4<const LINK: usize>(
+        &self,
+        frame: &mut [u8],
+        source_port: u16,
+        ds_field: u8,
+    ) -> Option<()> {
+        let (link, rest) = frame.split_first_chunk_mut::<LINK>()?;
         let total_len = u16::try_from(rest.len()).ok()?;
         let (ip, rest) = rest.split_first_chunk_mut::<IPV4_LEN>()?;
         let udp = rest.first_chunk_mut::<UDP_LEN>()?;
-        let (link_template, ip_template, udp_template) = self.parts::<IPV4_LEN>()?;
-        link.copy_from_slice(link_template);
+        let (link_template, ip_template, udp_template) = self.parts::<LINK, IPV4_LEN>()?;
+        *link = *link_template;
         *ip = *ip_template;
         let sum = !checksum::fold(self.sum + u64::from(ds_field) + u64::from(total_len));
         ip[IPV4_DS_FIELD] = ds_field;
@@ -244,13 +259,18 @@ impl Template {
         Some(())
     }
 
-    fn emit_ipv6(&self, frame: &mut [u8], source_port: u16, ds_field: u8) -> Option<()> {
-        let (link, rest) = frame.split_at_mut_checked(self.len - UDP_LEN - IPV6_LEN)?;
+    fn emit_ipv6<const LINK: usize>(
+        &self,
+        frame: &mut [u8],
+        source_port: u16,
+        ds_field: u8,
+    ) -> Option<()> {
+        let (link, rest) = frame.split_first_chunk_mut::<LINK>()?;
         let (ip, rest) = rest.split_first_chunk_mut::<IPV6_LEN>()?;
         let udp_len = u16::try_from(rest.len()).ok()?;
         let (udp, message) = rest.split_first_chunk_mut::<UDP_LEN>()?;
-        let (link_template, ip_template, udp_template) = self.parts::<IPV6_LEN>()?;
-        link.copy_from_slice(link_template);
+        let (link_template, ip_template, udp_template) = self.parts::<LINK, IPV6_LEN>()?;
+        *link = *link_template;
         *ip = *ip_template;
         let first = 0x6000_0000 | u32::from(ds_field) << 20 | flow_label(source_port);
         ip[..4].copy_from_slice(&first.to_be_bytes());
@@ -266,13 +286,43 @@ impl Template {
         Some(())
     }
 
+    /// Whether a frame whose message begins at `payload` came from where the template sends to, and
+    /// to where it sends from; at first sight: `false` says nothing, as headers may differ in form.
+    #[inline]
+    #[must_use]
+    pub fn is_answered_by(&self, frame: &[u8], payload: usize) -> bool {
+        let answers = match self.len {
+            OUTER_IPV4 => self.meets::<OUTER_IPV4, 4>(frame),
+            TAGGED_IPV4 => self.meets::<TAGGED_IPV4, 4>(frame),
+            OUTER_IPV6 => self.meets::<OUTER_IPV6, 16>(frame),
+            _ => self.meets::<OUTER_MAX, 16>(frame),
+        };
+        payload == self.len && answers == Some(true)
+    }
+
+    /// The same for headers of `LEN` octets with addresses of `IP` octets.
+    #[inline]
+    fn meets<const LEN: usize, const IP: usize>(&self, frame: &[u8]) -> Option<bool> {
+        let (ours, theirs) = (
+            self.octets.first_chunk::<LEN>()?,
+            frame.first_chunk::<LEN>()?,
+        );
+        let (ethertype, udp) = (ETHERNET_LEN - 2..ETHERNET_LEN, LEN - UDP_LEN);
+        let (source, destination) = (udp - 2 * IP..udp - IP, udp - IP..udp);
+        Some(
+            ours[ethertype.clone()] == theirs[ethertype]
+                && ours[source.clone()] == theirs[destination.clone()]
+                && ours[destination] == theirs[source]
+                && ours[udp + 2..udp + 4] == theirs[udp..udp + 2],
+        )
+    }
+
     /// The template's Ethernet header, IP header and UDP header.
     #[inline]
-    fn parts<const IP: usize>(&self) -> Option<(&[u8], &[u8; IP], &[u8; UDP_LEN])> {
-        let (link, rest) = self
-            .octets
-            .get(..self.len)?
-            .split_at_checked(self.len - UDP_LEN - IP)?;
+    fn parts<const LINK: usize, const IP: usize>(
+        &self,
+    ) -> Option<(&[u8; LINK], &[u8; IP], &[u8; UDP_LEN])> {
+        let (link, rest) = self.octets.split_first_chunk()?;
         let (ip, rest) = rest.split_first_chunk()?;
         Some((link, ip, rest.first_chunk()?))
     }
@@ -344,7 +394,6 @@ impl Outer {
         Self::read(frame).ok_or(DropReason::OuterMalformed)
     }
 
-    #[inline]
     fn read(frame: &[u8]) -> Option<Self> {
         let ethernet = Ethernet::parse(frame)
             .ok()
@@ -395,6 +444,65 @@ impl Outer {
             payload: udp + UDP_LEN,
             end: udp + udp_len,
         })
+    }
+}
+
+/// Where the message is in a received frame, and what routers did to it: what a message in a
+/// session needs of its outer headers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Located {
+    /// As [`Outer::ds_field`].
+    pub ds_field: u8,
+    /// As [`Outer::payload`].
+    pub payload: usize,
+    /// As [`Outer::end`].
+    pub end: usize,
+}
+
+impl Located {
+    /// Reads the outer headers of a frame that begins with its destination MAC, but for their
+    /// addresses.
+    ///
+    /// # Errors
+    /// As [`Outer::parse`].
+    #[inline]
+    pub fn parse(frame: &[u8]) -> Result<Self, DropReason> {
+        match Self::read_usual(frame) {
+            Some(located) => Ok(located),
+            None => Outer::parse(frame).map(Self::from),
+        }
+    }
+
+    /// The usual case, with all fields at known places: untagged IPv4 without options. `None` for
+    /// all else, malformed or not.
+    #[inline]
+    fn read_usual(frame: &[u8]) -> Option<Self> {
+        let (link, packet) = frame.split_first_chunk::<ETHERNET_LEN>()?;
+        let &[.., t0, t1] = link;
+        let ip = Ipv4::parse(packet)?;
+        let is_usual = u16::from_be_bytes([t0, t1]) == ETHERTYPE_IPV4
+            && ip.header_len == IPV4_LEN
+            && ip.protocol == PROTOCOL_UDP
+            && !ip.fragment;
+        let headers: &[u8; IPV4_LEN + UDP_LEN] = packet.first_chunk().filter(|_| is_usual)?;
+        let &[_, ds_field, .., l0, l1, _, _] = headers;
+        let udp_len = usize::from(u16::from_be_bytes([l0, l1]));
+        let is_whole = UDP_LEN <= udp_len && IPV4_LEN + udp_len <= ip.total_len;
+        is_whole.then_some(Self {
+            ds_field,
+            payload: OUTER_IPV4,
+            end: OUTER_IPV4 - UDP_LEN + udp_len,
+        })
+    }
+}
+
+impl From<Outer> for Located {
+    fn from(outer: Outer) -> Self {
+        Self {
+            ds_field: outer.ds_field,
+            payload: outer.payload,
+            end: outer.end,
+        }
     }
 }
 

@@ -226,6 +226,7 @@ fn ipv4_options_move_the_message() {
     frame[ETHERNET_LEN] = 0x47;
     frame[ETHERNET_LEN + 3] += 8;
     let outer = Outer::parse(&frame).expect("options are allowed");
+    assert_eq!(Located::parse(&frame), Ok(outer.into()));
     assert_eq!((outer.payload, outer.end), (50, 90));
 }
 
@@ -382,6 +383,7 @@ proptest! {
             end: len + message.len(),
         };
         prop_assert_eq!(Outer::parse(&frame), Ok(expected));
+        prop_assert_eq!(Located::parse(&frame), Ok(expected.into()));
     }
 
     #[test]
@@ -395,8 +397,37 @@ proptest! {
         let at = at.index(frame.len());
         frame[at] = value;
         frame.truncate(cut.index(frame.len() + 1));
-        if let Ok(outer) = Outer::parse(&frame) {
+        let outer = Outer::parse(&frame);
+        if let Ok(outer) = outer {
             prop_assert!(outer.payload <= outer.end && outer.end <= frame.len());
+        }
+        prop_assert_eq!(Located::parse(&frame), outer.map(Located::from));
+    }
+
+    #[test]
+    fn an_answer_is_known_by_its_addresses_and_nothing_else_is(
+        path in any_path(),
+        at: proptest::sample::Index,
+        value: u8,
+    ) {
+        let ours = template(&path);
+        let back = Path {
+            source: path.endpoint.ip(),
+            source_port: path.endpoint.port(),
+            endpoint: SocketAddr::new(path.source, path.source_port),
+            ..path
+        };
+        let mut frame = framed(&back, &[3; 32], back.source_port);
+        prop_assert!(ours.is_answered_by(&frame, ours.len()));
+        prop_assert!(!ours.is_answered_by(&frame, ours.len() + 4));
+        prop_assert!(!ours.is_answered_by(&frame[..ours.len() - 1], ours.len()));
+        let at = at.index(ours.len());
+        frame[at] = value;
+        if let Ok(outer) = Outer::parse(&frame)
+            && ours.is_answered_by(&frame, outer.payload)
+        {
+            let there = (outer.source, outer.destination.ip());
+            prop_assert_eq!(there, (ours.endpoint(), ours.source()));
         }
     }
 
