@@ -1,5 +1,6 @@
 //! What a worker counts. It alone writes; readers get copies, made between two bursts.
 
+use hdrhistogram::Histogram;
 use omni_wire::{DropCounters, Instant};
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +9,8 @@ use crate::io::{Census, QueueCounters};
 
 /// The longest latency told apart, in nanoseconds; longer ones count as this.
 const LATENCY_MAX_NS: u64 = 60_000_000_000;
+/// Decimal digits that are exact.
+const LATENCY_DIGITS: u8 = 2;
 /// Leading bits of a latency that are told apart: within 1 %, and a histogram stays in the cache.
 const LATENCY_BITS: u32 = 8;
 /// Latencies between a power of two and the next that are told apart.
@@ -15,7 +18,8 @@ const STEPS: usize = 1 << (LATENCY_BITS - 1);
 /// How many are told apart in all.
 const BUCKETS: usize = bucket_of(LATENCY_MAX_NS) + 1;
 
-/// Latencies in nanoseconds: a histogram with buckets of one width between two powers of two.
+/// Latencies in nanoseconds: a histogram with buckets of one width between two powers of two, as
+/// [`Histogram`] of two digits has, whose bounds are known when this is compiled.
 #[derive(Clone, Debug)]
 pub struct Latency {
     counts: Box<[u64; BUCKETS]>,
@@ -79,27 +83,33 @@ impl Latency {
     /// The percentiles so far.
     #[must_use]
     pub fn percentiles(&self) -> Percentiles {
-        let count = self.counts.iter().sum();
-        let at = |quantile: f64| self.at((count as f64 * quantile).ceil() as u64);
+        let histogram = self.histogram();
+        let at = |quantile| histogram.value_at_quantile(quantile);
         Percentiles {
-            count,
+            count: histogram.len(),
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),
             p999: at(0.999),
             p9999: at(0.9999),
-            max: self.at(count),
+            max: histogram.max(),
         }
     }
 
-    /// The longest of the `rank` shortest ones, 0 when there is none.
-    fn at(&self, rank: u64) -> u64 {
-        let mut passed = 0;
-        let reached = self.counts.iter().position(|&count| {
-            passed += count;
-            count > 0 && passed >= rank
-        });
-        reached.map_or(0, longest_in)
+    /// The same in the form that other tools know.
+    fn histogram(&self) -> Histogram<u64> {
+        let histogram = Histogram::new_with_bounds(1, LATENCY_MAX_NS, LATENCY_DIGITS);
+        let mut histogram = histogram.expect("constant bounds are in order");
+        for (bucket, &count) in self
+            .counts
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count > 0)
+        {
+            let longest = longest_in(bucket).clamp(1, LATENCY_MAX_NS);
+            histogram.saturating_record_n(longest, count);
+        }
+        histogram
     }
 }
 
