@@ -37,7 +37,8 @@ fi
 
 # Packages that dpkg does not know make dpkg-query fail, which is no failure here.
 # shellcheck disable=SC2086  # The lists are words.
-installed=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' $build $lab $store $count 2>/dev/null |
+installed=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' \
+    $build $lab $store $count 2>/dev/null |
     sed -n 's/^.i  *//p') || true
 missing=""
 for package in $build $lab $store $count; do

@@ -23,8 +23,8 @@ use crate::io::{Frame, FrameIo, Pending, Port};
 use crate::mailbox::{Order, WorkerMailbox};
 use crate::stats::{Latency, QueueReport, WorkerReport};
 
-/// How long an adaptive worker looks again before it sleeps: what the other side takes to wake up and
-/// answer. What waits for less is woken up itself by almost every answer.
+/// How long an adaptive worker looks again before it sleeps: what the other side takes to wake up
+/// and answer. What waits for less is woken up itself by almost every answer.
 const SPIN: Duration = Duration::from_micros(60);
 /// One part in so many of all time may be spent on that.
 const SPIN_SHARE: u64 = 8;
@@ -111,8 +111,9 @@ impl<I: FrameIo> Worker<I> {
                 now = clock::instant();
                 spin.woke(now);
             } else if !busy && self.poll != Poll::Sleep {
-                // On a core of its own that costs a system call. On one that others want as well, they
-                // need not wait until the scheduler takes it away: who is to answer may be one of them.
+                // On a core of its own that costs a system call. On one that others want as well,
+                // they need not wait until the scheduler takes it away: who is to answer may be one
+                // of them.
                 std::thread::yield_now();
                 now = clock::instant();
             }

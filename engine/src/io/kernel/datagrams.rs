@@ -376,9 +376,9 @@ const fn instruction(code: u32, jump: [u8; 2], k: u32) -> libc::sock_filter {
 
 /// Deals the datagrams of a group of sockets that share a port (`SO_REUSEPORT`): what belongs to no
 /// session to the first that was bound, which is the control thread's, and the rest to `workers`
-/// others by where it comes from. Not by session or lane: datagrams that were put together are dealt
-/// by the first of them, and have nothing in common but their source. So what comes from one port is
-/// received by one worker, in order. With no workers all of it is the first's.
+/// others by where it comes from. Not by session or lane: datagrams that were put together are
+/// dealt by the first of them, and have nothing in common but their source. So what comes from one
+/// port is received by one worker, in order. With no workers all of it is the first's.
 ///
 /// # Errors
 /// What the kernel refuses.

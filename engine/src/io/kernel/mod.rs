@@ -277,8 +277,8 @@ struct Bound {
 }
 
 impl Bound {
-    /// Binds queues, all with copies or all without: sockets of one UMEM are of one kind, that of the
-    /// first. Where some of them cannot do without, and none must, none does.
+    /// Binds queues, all with copies or all without: sockets of one UMEM are of one kind, that of
+    /// the first. Where some of them cannot do without, and none must, none does.
     fn new(bindings: &[Binding<'_>], chunks: u32) -> Result<Self, KernelIoError> {
         if bindings.is_empty() {
             let (area, sockets) = (None, Vec::new());

@@ -42,9 +42,9 @@ pub struct UdpPair {
 }
 
 impl UdpPair {
-    /// Opens pairs for `workers` workers that send from `port`, beside sockets that were bound to it
-    /// with `SO_REUSEPORT` before. Those keep what belongs to no session, or, unless these pairs are
-    /// to receive it, all that comes by the kernel.
+    /// Opens pairs for `workers` workers that send from `port`, beside sockets that were bound to
+    /// it with `SO_REUSEPORT` before. Those keep what belongs to no session, or, unless these pairs
+    /// are to receive it, all that comes by the kernel.
     ///
     /// Sockets of their own, not the control thread's: that one would be woken each time that one
     /// of its sockets has sent what it was given.

@@ -103,8 +103,8 @@ impl Area {
         unsafe { meta.cast::<[u8; META_LEN]>().read() }
     }
 
-    /// Has the cache fetch what is looked at first of a received frame: its metadata, and headers to
-    /// the message's.
+    /// Has the cache fetch what is looked at first of a received frame: its metadata, and headers
+    /// to the message's.
     #[inline]
     pub(super) fn prefetch(&self, desc: &FrameDesc) {
         #[cfg(target_arch = "x86_64")]

@@ -167,8 +167,8 @@ impl Ports {
     }
 
     /// Every port's queues, the underlay's first, and what the workers send messages by, each its
-    /// own, if not by the underlay's queues. Those of taps can be had once. `ipv6`: whether the host
-    /// has that.
+    /// own, if not by the underlay's queues. Those of taps can be had once. `ipv6`: whether the
+    /// host has that.
     pub(super) fn drivers(&mut self, ipv6: bool) -> Result<(Drivers, Vec<UdpPair>), EngineError> {
         let (port, workers) = (self.port, self.workers);
         let failed = |source| EngineError::UdpPort { port, source };
