@@ -275,6 +275,8 @@ impl<F: Frame> Datapath<F> {
         let mut items = items.drain(..);
         let refused = frames.extract_if(.., |frame| {
             let sent = items.next().and_then(|item| {
+                // What was not sealed stays here, whatever the reason.
+                sessions.get(item.session)?;
                 let peer = peers.get(item.peer)?;
                 let template = peer.template.as_ref()?;
                 let inner_len = frame.bytes().len() - item.start;
