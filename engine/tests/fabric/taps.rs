@@ -40,9 +40,14 @@ fn a_stream_crosses_the_hosts_stack_in_super_frames() {
         let rate = tcp_rate(&iperf(&lab.a, (&lab.b, target), "-t 1"));
         assert!(rate > 100.0, "{rate} Mb/s");
         let (after, frames_after) = (packets(&lab), [carried(&a).0, carried(&b).1]);
-        for n in 0..2 {
+        // What the host hands over is as long as it can be; what it gets is what a burst holds, and
+        // on shared cores bursts are short.
+        for (n, least) in [(0, 4), (1, 2)] {
             let (packets, frames) = (after[n] - before[n], frames_after[n] - frames[n]);
-            assert!(packets * 4 < frames, "{frames} frames in {packets} packets");
+            assert!(
+                packets * least < frames,
+                "{frames} frames in {packets} packets"
+            );
         }
         ledger.assert_balanced();
     }
