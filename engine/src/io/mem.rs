@@ -112,14 +112,6 @@ struct MemPort {
     tx_frames: u64,
 }
 
-/// Where a port is in [`MemIo::ports`].
-fn place(port: Port) -> usize {
-    match port {
-        Port::Underlay => 0,
-        Port::Access(PortId(n)) => 1 + usize::from(n),
-    }
-}
-
 impl MemIo {
     /// `total` frames for an underlay and one access port; those pushed into the access port get
     /// `room` octets before them.
@@ -151,14 +143,14 @@ impl MemIo {
             return false;
         }
         let room = if port == Port::Underlay { 0 } else { self.room };
-        let frame = MemFrame::new(room, octets, Some(arrived)).on_queue(place(port));
-        self.ports[place(port)].received.push_back(frame);
+        let frame = MemFrame::new(room, octets, Some(arrived)).on_queue(port.place());
+        self.ports[port.place()].received.push_back(frame);
         true
     }
 
     /// The oldest frame sent on `port` and not taken yet.
     pub fn pop(&mut self, port: Port) -> Option<Vec<u8>> {
-        self.ports[place(port)].sent.pop_front()
+        self.ports[port.place()].sent.pop_front()
     }
 }
 
@@ -177,7 +169,7 @@ impl FramePool for MemIo {
 
 impl FrameIo for MemIo {
     fn receive(&mut self, port: Port, burst: &mut Vec<MemFrame>, max: usize) -> usize {
-        let port = &mut self.ports[place(port)];
+        let port = &mut self.ports[port.place()];
         let count = port.received.len().min(max);
         burst.extend(port.received.drain(..count));
         port.rx_frames += count as u64;
@@ -186,7 +178,7 @@ impl FrameIo for MemIo {
     }
 
     fn transmit(&mut self, port: Port, frames: &mut Vec<MemFrame>) -> usize {
-        let port = &mut self.ports[place(port)];
+        let port = &mut self.ports[port.place()];
         self.held -= frames.len() as u64;
         port.tx_frames += frames.len() as u64;
         let octets = frames.drain(..).map(|frame| frame.bytes().to_vec());

@@ -23,6 +23,16 @@ pub enum Port {
     Access(PortId),
 }
 
+impl Port {
+    /// Its place where the underlay comes first, and the access ports follow in order.
+    pub(crate) fn place(self) -> usize {
+        match self {
+            Self::Underlay => 0,
+            Self::Access(PortId(n)) => 1 + usize::from(n),
+        }
+    }
+}
+
 /// A frame that the engine owns: not copyable, so that it is always in one place only.
 ///
 /// Its first octet cannot be moved, its end can. Received on an access port it begins with

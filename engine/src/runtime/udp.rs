@@ -20,16 +20,14 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrIn, SockaddrIn6,
     SockaddrLike, recvmmsg, sendmsg, setsockopt,
 };
-use rustix::net::sockopt::{
-    set_ipv6_v6only, set_socket_recv_buffer_size, set_socket_recv_buffer_size_force,
-    set_socket_reuseport,
-};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+use rustix::net::bind;
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tracing::debug;
 
 use super::EngineError;
+use crate::io::kernel::unbound_socket;
 
 /// Datagrams taken from a socket before the loop looks at the rest again: one system call's.
 const RECEIVE_MAX: usize = 64;
@@ -244,17 +242,9 @@ fn send_message<S: SockaddrLike>(
 }
 
 fn open(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(family, SocketType::DGRAM, flags, None)?;
-    set_socket_reuseport(&socket, shared)?;
+    let socket = unbound_socket(address, shared)?;
     // Before the first datagram can arrive: every one has its information.
     if address.is_ipv6() {
-        set_ipv6_v6only(&socket, true)?;
         setsockopt(&socket, Ipv6RecvPacketInfo, &true)?;
     } else {
         setsockopt(&socket, Ipv4PacketInfo, &true)?;

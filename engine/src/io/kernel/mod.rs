@@ -30,7 +30,6 @@ use std::sync::atomic::AtomicU16;
 use std::time::Duration;
 
 use omni_config::ZeroCopy;
-use omni_control::message::PortId;
 use omni_wire::DropReason;
 use xsk_rs::FrameDesc;
 
@@ -42,7 +41,7 @@ pub use ethtool::{
 };
 pub use frame::{JOINED_MAX, KernelFrame};
 pub use sys::{Promiscuous, afxdp_is_there};
-pub use udp::UdpPair;
+pub use udp::{UdpPair, unbound_socket};
 pub use umem::CHUNK_FRAME_MAX;
 
 use super::{Census, FrameIo, FramePool, Pending, Port, QueueCounters};
@@ -121,14 +120,6 @@ struct PortLanes {
     count: usize,
     /// Which of them is the first to be received from: none may keep the others waiting.
     turn: usize,
-}
-
-/// Where a port is in [`KernelIo::ports`].
-fn place(port: Port) -> usize {
-    match port {
-        Port::Underlay => 0,
-        Port::Access(PortId(n)) => 1 + usize::from(n),
-    }
 }
 
 /// A queue of a port.
@@ -333,7 +324,7 @@ impl KernelIo {
 
     /// Takes a queue over. Those of one port come together, and ports in order.
     fn add(&mut self, port: Port, queue: u32, driver: Driver) {
-        let (place, first) = (place(port), self.lanes.len());
+        let (place, first) = (port.place(), self.lanes.len());
         while self.ports.len() <= place {
             self.ports.push(PortLanes {
                 first,
@@ -350,7 +341,7 @@ impl KernelIo {
 
     /// A port's lanes: none when this worker has no queue of it.
     fn lanes_of(&self, port: Port) -> PortLanes {
-        self.ports.get(place(port)).copied().unwrap_or_default()
+        self.ports.get(port.place()).copied().unwrap_or_default()
     }
 
     /// The AF_XDP sockets.
@@ -362,12 +353,18 @@ impl KernelIo {
     }
 
     fn refill(&mut self) {
-        for lane in &mut self.lanes {
-            if let Driver::Xsk(lane) = &mut lane.driver {
-                lane.socket.refill(&mut self.chunks.pool);
-            }
+        for socket in sockets_mut(&mut self.lanes) {
+            socket.refill(&mut self.chunks.pool);
         }
     }
+}
+
+/// The AF_XDP sockets among lanes, to work with.
+fn sockets_mut(lanes: &mut [Lane]) -> impl Iterator<Item = &mut XskSocket> {
+    lanes.iter_mut().filter_map(|lane| match &mut lane.driver {
+        Driver::Xsk(lane) => Some(&mut lane.socket),
+        Driver::Tap(_) | Driver::Udp(_) => None,
+    })
 }
 
 impl FramePool for KernelIo {
@@ -394,7 +391,7 @@ impl FrameIo for KernelIo {
             };
             if received == room {
                 // There may be more, and the next lane's turn comes before that.
-                self.ports[place(port)].turn = (n + 1) % count;
+                self.ports[port.place()].turn = (n + 1) % count;
                 break;
             }
         }
@@ -437,15 +434,11 @@ impl FrameIo for KernelIo {
     }
 
     fn flush(&mut self) {
-        for lane in &mut self.lanes {
-            if let Driver::Xsk(lane) = &mut lane.driver {
-                lane.socket.kick();
-            }
+        for socket in sockets_mut(&mut self.lanes) {
+            socket.kick();
         }
-        for lane in &mut self.lanes {
-            if let Driver::Xsk(lane) = &mut lane.driver {
-                lane.socket.reclaim(&mut self.chunks.pool);
-            }
+        for socket in sockets_mut(&mut self.lanes) {
+            socket.reclaim(&mut self.chunks.pool);
         }
         self.refill();
     }

@@ -10,7 +10,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use arrayvec::ArrayVec;
 use omni_wire::Instant;
@@ -96,7 +96,12 @@ impl UdpPair {
     }
 }
 
-fn open_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+/// A UDP socket of an address's family that is not bound yet. It may share its port
+/// (`SO_REUSEPORT`) if it is to, and one of IPv6 leaves IPv4 alone.
+///
+/// # Errors
+/// What the kernel refuses: `EAFNOSUPPORT` where the host has no such family.
+pub fn unbound_socket(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -107,7 +112,12 @@ fn open_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     if address.is_ipv6() {
         set_ipv6_v6only(&socket, true)?;
     }
-    set_socket_reuseport(&socket, true)?;
+    set_socket_reuseport(&socket, shared)?;
+    Ok(socket)
+}
+
+fn open_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = unbound_socket(address, true)?;
     datagrams::prepare_receiver(socket.as_fd(), address.is_ipv6())?;
     datagrams::prepare_sender(socket.as_fd(), address.is_ipv6())?;
     // What an unprivileged process gets is as much as the system allows.

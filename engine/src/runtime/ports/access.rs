@@ -86,7 +86,6 @@ impl<'a> Plan<'a> {
             mac: host_mac(public_key, &spec.interface),
             addresses: addresses.collect(),
         };
-        let made = existing.is_none();
         let (link, origin, tap) = match existing {
             Some(link) if is_tap => {
                 let tap = TapDevice::borrow(&link.name, queues);
@@ -106,10 +105,6 @@ impl<'a> Plan<'a> {
                 (link, origin, None)
             }
         };
-        if made && let Some(tap) = &tap {
-            let (interface, mtu, udp) = (&link.name, link.mtu, tap.cuts_udp());
-            info!(interface, mtu, queues, udp, "access port made, a tap");
-        }
         let mut port = AccessPort {
             link,
             origin,
@@ -350,6 +345,8 @@ async fn make_tap(
     };
     // Should this fail, the tap goes with its queues.
     let link = netlink.set_up_tap(spec).await?;
+    let (interface, mtu, queues, udp) = (&spec.name, spec.mtu, spec.queues, tap.cuts_udp());
+    info!(interface, mtu, queues, udp, "access port made, a tap");
     Ok((link, tap))
 }
 

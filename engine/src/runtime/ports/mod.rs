@@ -179,10 +179,10 @@ impl Ports {
             0
         };
         let pairs = UdpPair::open(port, ipv6, count, receives).map_err(failed)?;
-        let again = || pairs.iter().map(UdpPair::try_clone).collect();
         let (underlay, senders) = if receives {
-            let senders: io::Result<Vec<UdpPair>> = again();
-            (PortDriver::Udp(pairs, port), senders.map_err(failed)?)
+            let senders = pairs.iter().map(UdpPair::try_clone);
+            let senders = senders.collect::<io::Result<_>>().map_err(failed)?;
+            (PortDriver::Udp(pairs, port), senders)
         } else {
             (self.underlay_queues(), pairs)
         };
