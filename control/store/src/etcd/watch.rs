@@ -167,11 +167,10 @@ impl Watcher {
             };
             let key = key.to_vec();
             let event = if event.is_delete() {
-                let was_ephemeral = event.prev_kv.is_some_and(|before| before.lease.0 != 0);
                 Event::Deleted {
                     key,
                     revision: Revision(revision),
-                    expired: was_ephemeral && !meant.contains(&revision),
+                    expired: !meant.contains(&revision) && self.was_ephemeral(&event)?,
                 }
             } else {
                 Event::Put(Item {
@@ -188,6 +187,25 @@ impl Watcher {
             self.push(Event::Progress(Revision(revision)))?;
         }
         Ok(())
+    }
+
+    /// Whether a key that vanished hung on a lease. etcd starts a watch before it takes note that
+    /// previous values were asked for, so the first events may lack them.
+    fn was_ephemeral(&self, event: &WatchEvent) -> Result<bool, End> {
+        if let Some(before) = &event.prev_kv {
+            return Ok(before.lease.0 != 0);
+        }
+        let request = json!({
+            "key": wire::octets(&event.kv.key.0),
+            "revision": wire::number(event.kv.mod_revision.0.saturating_sub(1)),
+        });
+        let client = &self.shared.client;
+        match client.call::<RangeAnswer>("kv/range", &request, Repeat::Safe) {
+            Ok(answer) => Ok(answer.kvs.first().is_some_and(|before| before.lease.0 != 0)),
+            // Only leases and strangers delete without our mark, and strangers hardly ever do.
+            Err(Failure::Compacted) => Ok(true),
+            Err(failure) => Err(End::Broken(StoreError::from(failure).to_string())),
+        }
     }
 
     /// A key of our own. Another incarnation ends everything.

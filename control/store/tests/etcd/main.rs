@@ -7,17 +7,21 @@ mod conformance;
 mod faults;
 mod impostors;
 mod lives;
+mod relay;
 mod secured;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use omni_store::{Event, LostReason, Outcome, Revision, Store, StoreError, Transaction};
+use omni_store::{
+    EtcdConfig, EtcdStore, Event, LostReason, Outcome, Revision, Store, StoreError, Transaction,
+};
 use serde_json::{Value, json};
 
 use self::cluster::{Cluster, TIMING};
 use self::conformance::{commit, expect, next, of, put, put_ephemeral};
+use self::relay::Relay;
 
 /// A request that compacts all that is older than a revision.
 fn compaction(revision: Revision) -> Value {
@@ -179,6 +183,51 @@ fn a_lease_that_is_revoked_is_noticed_and_another_takes_its_place() {
     let items = store.snapshot().expect("a cluster that works").items;
     let values: Vec<_> = items.iter().map(|item| item.value.as_slice()).collect();
     assert_eq!(values, [b"2", b"1"], "the new lease is kept alive");
+}
+
+#[test]
+fn what_etcd_leaves_out_of_an_event_is_asked_for() {
+    let cluster = Cluster::new(1);
+    let mut owner = cluster.store("home");
+    let last = commit(
+        &mut owner,
+        &of([put_ephemeral("live/a", "1"), put("member/a", "1")]),
+    );
+    // The same length, so that nothing else has to change.
+    let relay = Relay::new(&cluster.url(0), r#""prev_kv":true"#, r#""prev_kv":null"#);
+    let config = EtcdConfig {
+        endpoints: vec![relay.url().to_owned()],
+        ..cluster.config(&[0], "home")
+    };
+    let mut watcher = EtcdStore::open(config).expect("a configuration");
+    let mut watch = watcher.watch(last).expect("a watch");
+    let leases = cluster.ask(0, "lease/leases", &json!({})).expect("leases");
+    for lease in leases["leases"].as_array().expect("leases") {
+        cluster.ask(0, "lease/revoke", lease).expect("revoked");
+    }
+    let deleted = loop {
+        match next(&mut watch) {
+            // The watcher's own lease was revoked as well, if it had one by then.
+            Event::LeaseLost => {}
+            event => break event,
+        }
+    };
+    let Event::Deleted { key, expired, .. } = deleted else {
+        panic!("{deleted:?}");
+    };
+    assert_eq!((key.as_slice(), expired), (b"live/a".as_slice(), true));
+    // A stranger's deletion of what hangs on no lease is none that expired.
+    // The key is /omni/home/item/member/a in base64.
+    let key = "L29tbmkvaG9tZS9pdGVtL21lbWJlci9h";
+    cluster
+        .ask(0, "kv/deleterange", &json!({ "key": key }))
+        .expect("deleted");
+    let deleted = next(&mut watch);
+    let Event::Deleted { key, expired, .. } = deleted else {
+        panic!("{deleted:?}");
+    };
+    assert_eq!((key.as_slice(), expired), (b"member/a".as_slice(), false));
+    assert!(relay.replaced() > 0, "the watch went through the relay");
 }
 
 #[test]
