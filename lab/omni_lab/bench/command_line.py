@@ -1,0 +1,92 @@
+"""The lab's command line: which subcommand is in which module, and whether it needs packages.
+
+A subcommand is a module with `add_arguments(parser)` and `run(options) -> exit status`. One that
+needs packages of requirements.txt imports them; it is loaded only when it is the one that runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+from ..capture import CaptureError
+from ..commands import CommandError
+from ..interrupt import Interrupted
+from ..node import NodeError
+from ..traffic import TrafficError
+from .state import LabError
+
+ABOUT = """\
+Fabrics of up to 200 hosts on this machine, which stay up between commands, and what is measured on
+them. Each host is a network namespace with an engine of its own; results go to the run's folder.
+
+  lab up --nodes 10                     make a fabric, until all nodes know each other
+  lab status                            look at it
+  lab exec node1 -- ping -c 3 10.7.0.2  use it
+  lab iperf --shape pairs               measure it
+  lab down                              remove it
+
+Needs root, the built programs (make build) and what scripts/install-deps.sh installs.
+"""
+ENDINGS = "Exit status: 0 all held, 1 something failed or missed its target, 2 wrong arguments, 130 \
+interrupted."
+
+
+@dataclass(frozen=True)
+class Subcommand:
+    """Where a subcommand is."""
+
+    module: str
+    about: str
+    # Whether it runs in the virtual environment.
+    packages: bool = False
+
+
+SUBCOMMANDS = {
+    "up": Subcommand("up", "make a fabric"),
+    "check": Subcommand("check", "see whether all nodes know and reach each other"),
+    "status": Subcommand("status", "a live table of all nodes"),
+    "exec": Subcommand("execute", "run a command on a host, or on all nodes"),
+    "list": Subcommand("listing", "the labs of this machine"),
+    "down": Subcommand("down", "remove a fabric"),
+}
+FAILURES = (CommandError, NodeError, TrafficError, LabError, CaptureError)
+
+
+def load(name: str) -> ModuleType:
+    """A subcommand's module."""
+    return importlib.import_module(f"{__package__}.{SUBCOMMANDS[name].module}")
+
+
+def make_parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The parser. Only the module of the subcommand that was chosen is loaded."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("lab", description=ABOUT, epilog=ENDINGS,
+                                     formatter_class=formatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, each in SUBCOMMANDS.items():
+        one = commands.add_parser(name, help=each.about, formatter_class=formatter)
+        if name == chosen:
+            module = load(name)
+            one.description = module.__doc__
+            module.add_arguments(one)
+    return parser
+
+
+def run(words: Sequence[str]) -> int:
+    """Runs the subcommand of a command line. Returns the exit status."""
+    chosen = words[0] if words and words[0] in SUBCOMMANDS else None
+    options = make_parser(chosen).parse_args(words)
+    try:
+        status: int = load(options.command).run(options)
+    except FAILURES as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as signal_name:
+        print(f"lab: interrupted by {signal_name}", file=sys.stderr)
+        return 130
+    return status
