@@ -50,8 +50,11 @@ SUBCOMMANDS = {
     "up": Subcommand("up", "make a fabric"),
     "check": Subcommand("check", "see whether all nodes know and reach each other"),
     "status": Subcommand("status", "a live table of all nodes"),
+    "idle": Subcommand("idle", "what all engines take while nobody uses the fabric"),
     "exec": Subcommand("execute", "run a command on a host, or on all nodes"),
     "list": Subcommand("listing", "the labs of this machine"),
+    "iperf": Subcommand("iperf", "TCP or UDP between many hosts at once"),
+    "drops": Subcommand("drops", "what was dropped and why, and what was lost on the way"),
     "down": Subcommand("down", "remove a fabric"),
 }
 FAILURES = (CommandError, NodeError, TrafficError, LabError, CaptureError)
