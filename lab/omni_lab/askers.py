@@ -108,14 +108,14 @@ def acquaint(askers: Sequence[Asker]) -> None:
         commands.run(asker.namespace.ip("-batch", "-"), stdin=others)
 
 
-def open_socket() -> socket.socket:
+def open_socket(interface: str = ETH) -> socket.socket:
     """A socket that sends frames, receives ARP replies, and knows when they came."""
     opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0))
     attach(opened, REPLIES)
     opened.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
     opened.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     opened.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-    opened.bind((ETH, resolution.ETHERTYPE_ARP))
+    opened.bind((interface, resolution.ETHERTYPE_ARP))
     opened.setblocking(False)
     return opened
 

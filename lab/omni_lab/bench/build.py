@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .. import commands, netns
 from ..commands import CommandError
+from ..compare_wireguard import SOCKETS
 from ..fabric import NEIGHBOUR_LIMITS, NEIGHBOURS
 from . import plan as plans
 from . import processes
@@ -147,6 +148,12 @@ def programs_of(state: State) -> list[Process]:
     return found + [each.process for one in state.contestants for each in one.helpers]
 
 
+def remove_sockets(state: State) -> None:
+    """Removes sockets that tunnels of WireGuard leave where all namespaces see them."""
+    for path in SOCKETS.glob(f"w{state.name}-*.sock"):
+        path.unlink(missing_ok=True)
+
+
 def take_down(state: State) -> list[str]:
     """Removes all of a lab, whatever is left of it. Returns what could not be removed.
 
@@ -162,6 +169,7 @@ def take_down(state: State) -> list[str]:
             netns.batch([f"netns delete {name}" for name in there], ["ip", "-force"])
     found = [f"namespace {name}" for name in namespaces if exists(name)]
     found += [f"process {each.pid}" for each in programs_of(state) if processes.is_alive(each)]
+    remove_sockets(state)
     if not found:
         shutil.rmtree(state.folder)
         give_back_limits()

@@ -54,6 +54,8 @@ SUBCOMMANDS = {
     "exec": Subcommand("execute", "run a command on a host, or on all nodes"),
     "list": Subcommand("listing", "the labs of this machine"),
     "iperf": Subcommand("iperf", "TCP or UDP between many hosts at once"),
+    "arp": Subcommand("arp_storm", "hosts that all resolve each other at once"),
+    "baseline": Subcommand("baseline", "set up what others have for the same, on the same hosts"),
     "drops": Subcommand("drops", "what was dropped and why, and what was lost on the way"),
     "down": Subcommand("down", "remove a fabric"),
 }

@@ -129,9 +129,14 @@ def run_round(
             name = f"iperf-{runs.slug(lab_over.contestant)}-{options.shape}-{number}"
             runs.keep_raw(folder, f"{name}-{pair[0]}-{pair[1]}.json", said)
             try:
-                streams.append(parse(said, pair, number, options.udp))
+                stream = parse(said, pair, number, options.udp)
             except TrafficError as error:
                 failed.append(f"{client.title}: {error}")
+                continue
+            if stream.bps > 0:
+                streams.append(stream)
+            else:
+                failed.append(f"{client.title}: nothing arrived")
     return streams, failed
 
 
@@ -146,7 +151,7 @@ def figures(
         Figure("streams that failed", len(failed), at_most=0),
         Figure("all at once, mean of rounds", together / 1e6, "Mb/s"),
         Figure("slowest stream", min(rates, default=0) / 1e6, "Mb/s",
-               at_least=(options.at_least or 1) / 1e6),
+               at_least=options.at_least and options.at_least / 1e6),
         Figure("fastest stream", max(rates, default=0) / 1e6, "Mb/s"),
     ]
     if options.udp:

@@ -36,6 +36,10 @@ HANDS = 4
 START_SECONDS_A_NODE = 0.6
 MEET_SECONDS = 60.0
 
+# By role: the program, and its configuration in the folder of its host.
+NODE_CONFIG = "fabric.yaml"
+PROGRAMS = {"node": ("omni-engine", NODE_CONFIG), "nucleus": ("omni-nucleus", "nucleus.yaml")}
+
 Told = Callable[[int, int], None]
 
 
@@ -88,7 +92,7 @@ def configure(state: State, told: Told) -> None:
         me = Identity(node.name, str(node.underlay), access, public)
         more = [*workers, *meeting.lines(certificate)]
         text = render_config(state.name, me, [], Path(str(node.socket)), more, drivers)
-        (Path(node.folder) / "fabric.yaml").write_text(text)
+        (Path(node.folder) / NODE_CONFIG).write_text(text)
 
     each(state.nodes, settle, told)
 
@@ -103,29 +107,28 @@ def etcd_urls(state: State) -> list[str]:
     return [etcd(space).url for space in state.of("etcd")]
 
 
-def command(state: State, space: Space) -> list[str]:
-    """What starts the program of a namespace."""
+def command(state: State, space: Space, config: str | None = None) -> list[str]:
+    """What starts the program of a namespace, with another configuration than its own if wanted."""
     folder = Path(state.programs)
     if space.role == "etcd":
         all_of_it = ",".join(f"{one.name}={etcd(one).peer_url}" for one in state.of("etcd"))
         return etcd(space).command(all_of_it)
-    program, config = ("omni-engine", "fabric.yaml")
-    if space.role == "nucleus":
-        program, config = ("omni-nucleus", "nucleus.yaml")
-    elif space.role != "node":
+    if space.role not in PROGRAMS:
         raise LabError(f"{space.name} runs no program")
-    return space.netns().inside(
-        str(folder / program), "--config", str(Path(space.folder) / config)
-    )
+    program, usual = PROGRAMS[space.role]
+    path = Path(space.folder) / (config or usual)
+    return space.netns().inside(str(folder / program), "--config", str(path))
 
 
-def start(state: State, space: Space) -> None:
-    """Starts the program of a namespace, as it is configured. The caller saves the state."""
+def start(state: State, space: Space, config: str | None = None) -> None:
+    """Starts the program of a namespace, by its own configuration or another file of its folder.
+    The caller saves the state.
+    """
     if processes.is_alive(space.process):
         raise LabError(f"{space.name} runs already")
     # It says `ready` once more.
     space.log.write_bytes(b"")
-    space.process = processes.spawn(command(state, space), space.log)
+    space.process = processes.spawn(command(state, space, config), space.log)
 
 
 def stop(space: Space, number: signal.Signals = signal.SIGTERM) -> None:
@@ -140,6 +143,22 @@ def stop(space: Space, number: signal.Signals = signal.SIGTERM) -> None:
         raise NodeError(f"{space.name}: still running {STOP_SECONDS:g} s after {number.name}")
     processes.reap()
     space.process = None
+
+
+def restart_nodes(state: State, config: str | None, told: Told) -> None:
+    """Ends all engines and starts them anew, by their own configuration or another file of their
+    folders; waits until all know each other.
+    """
+    stubborn = processes.end([node.process for node in state.nodes if node.process], STOP_SECONDS)
+    if stubborn:
+        raise NodeError(f"{len(stubborn)} engines did not end within {STOP_SECONDS:g} s")
+    try:
+        for node in state.nodes:
+            start(state, node, config)
+    finally:
+        state.save()
+    wait_ready(state.nodes, told)
+    wait_met(state, told)
 
 
 def wait_ready(some: Sequence[Space], told: Told) -> None:

@@ -110,6 +110,8 @@ def star(hosts: Sequence[str]) -> Plan:
     plan = Plan(["wire"], addresses, [], {"wire": None})
     for name, address in addresses.items():
         plan.cables.append(host_cable("wire", name, f"{address}/{HOSTS_NET.prefixlen}", True))
+        # Some programs end when there is no way to the world, whether they need it or not.
+        plan.routes[name] = [f"default dev {UNDERLAY}"]
     return plan
 
 

@@ -64,7 +64,7 @@ def obstacles(options: argparse.Namespace, impairment: Impairment) -> list[str]:
     for name in ("omni-engine", "omni", "omni-nucleus"):
         if not os.access(options.programs / name, os.X_OK):
             found.append(f"{options.programs / name} is not built: `make build` builds it")
-    tools = ["ip", "ethtool", *(["etcd", "etcdctl"] if options.etcd else [])]
+    tools = ["ip", "ethtool", *(["etcd"] if options.etcd else [])]
     found += [
         f"{tool} is not installed: scripts/install-deps.sh installs it"
         for tool in tools
