@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod aead;
+mod allreduce;
 mod connect;
 mod counters;
 mod datagrams;
@@ -33,6 +34,7 @@ mod scale;
 mod steering;
 mod stranger;
 mod tunnels;
+mod workload;
 
 use std::process::ExitCode;
 
@@ -85,6 +87,9 @@ enum What {
     Connect(connect::Arguments),
     /// Sends frames in a session as a peer that is hostile does. In laboratories only.
     Hostile(hostile::Arguments),
+    /// Collective communication of many ranks over TCP, as nccl-tests has it: bandwidths, job
+    /// completion times and stragglers, and every sum checked.
+    Allreduce(allreduce::Arguments),
     /// Drops every frame that an interface receives in its driver, until standard input ends.
     Drop(drop::Arguments),
     /// Many members of one fabric against a Nucleus: restarts, moves, crashes, attacks, sizes.
@@ -134,6 +139,7 @@ fn main() -> ExitCode {
         What::Record(arguments) => record::run(&arguments),
         What::Connect(arguments) => connect::run(&arguments),
         What::Hostile(arguments) => hostile::run(&arguments),
+        What::Allreduce(arguments) => allreduce::run(&arguments),
         What::Drop(arguments) => drop::run(&arguments),
         What::Members(arguments) => members::run(arguments),
     };
