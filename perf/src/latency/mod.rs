@@ -304,10 +304,14 @@ mod tests {
         let said = send(&arguments(&["--to", &to, "--p99-us-max", "0"]));
         let said = said.expect_err("nothing is that fast").to_string();
         assert!(said.contains("allowed 0"), "{said}");
-        let said = send(&arguments(&["--to", &to, "--lost-max", "-1"]));
-        let said = said
-            .expect_err("nothing loses less than nothing")
-            .to_string();
-        assert!(said.contains("lost, allowed -1"), "{said}");
+        let limits = arguments(&["--to", &to, "--lost-max", "0.01"]);
+        let mut flow = measure(&limits, &[echo.address()])
+            .expect("an echo")
+            .remove(0);
+        flow.lost = 2;
+        assert_eq!(missed(&flow, &limits), Vec::<String>::new());
+        flow.lost = 3;
+        let said = missed(&flow, &limits).join("");
+        assert!(said.ends_with("0.015 lost, allowed 0.01"), "{said}");
     }
 }
