@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import tempfile
+import time
 import unittest
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,8 @@ class Numbers(unittest.TestCase):
             log = Path(folder) / "log"
             spawned = processes.spawn(["sh", "-c", "echo said; exec sleep 30"], log)
             self.assertTrue(processes.is_alive(spawned))
+            while not log.read_text():
+                time.sleep(0.01)
             self.assertEqual(processes.end([spawned], 5.0), [])
             self.assertFalse(processes.is_alive(spawned))
             self.assertEqual(processes.last_words(log), "its last words: said")
