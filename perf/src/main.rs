@@ -8,7 +8,8 @@
 //! the spread beside it.
 //!
 //! `flood`, `record`, `connect` and `drop` are the tools of `lab/attack.py`, which measures in the
-//! same manner what a node under attack still carries.
+//! same manner what a node under attack still carries. `allreduce`, `latency` and `impair` are
+//! workloads between addresses, and a bad link beneath them: docs/workloads.md.
 #![forbid(unsafe_code)]
 
 mod aead;

@@ -21,6 +21,9 @@ const MAGIC: [u8; 8] = *b"omni-ar1";
 const HELLO_LEN: usize = 20;
 /// The rest after a peer refused a connection: it has not begun yet.
 const REST: Duration = Duration::from_millis(20);
+/// The longest that connecting is left alone. The kernel asks ever less often, and a fabric that
+/// just came up would be asked late.
+const TRY: Duration = Duration::from_secs(1);
 /// Who connects says who it is within this.
 const HELLO_TIME: Duration = Duration::from_secs(5);
 
@@ -84,7 +87,8 @@ impl Place<'_> {
         };
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let tried = TcpStream::connect_timeout(&address, left.max(Duration::from_millis(1)));
+            let patience = left.clamp(Duration::from_millis(1), TRY);
+            let tried = TcpStream::connect_timeout(&address, patience);
             match tried {
                 // On one machine, a port that nobody listens at can be given to who connects.
                 Ok(stream) if stream.local_addr()? == address => {}

@@ -11,8 +11,8 @@
 //! that it has. Frames that the kernel carries as one, or leaves a checksum to do in, are cut and
 //! completed first: what is impaired is what would be on a wire.
 //!
-//! 802.1Q tags that the kernel carries beside a frame are lost; `ethtool -K IFACE rxvlan off txvlan
-//! off` on both interfaces and their peers keeps them inside.
+//! It is for links without 802.1Q tags: the kernel takes them off before a packet socket sees the
+//! frame.
 
 mod forward;
 mod frames;

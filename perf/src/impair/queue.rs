@@ -9,6 +9,9 @@ use std::collections::BinaryHeap;
 use super::settings::Impairment;
 use crate::workload::Dice;
 
+/// Octets of all frames that wait, at the most: a second of 2 Gb/s.
+const HELD_MAX: u64 = 256 << 20;
+
 /// What became of frames. Each is counted as `frames`; copies of them as `duplicated` only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
@@ -18,7 +21,7 @@ pub(super) struct Counts {
     pub(super) octets: u64,
     /// Lost by dice.
     pub(super) lost: u64,
-    /// Dropped as the queue for the rate was full, copies included.
+    /// Dropped as the queue for the rate was full, or too much waited at all; copies included.
     pub(super) tail_dropped: u64,
     /// Copies that were made.
     pub(super) duplicated: u64,
@@ -45,6 +48,8 @@ pub(super) struct Queue {
     reorder: Dice,
     jitter: Dice,
     waiting: BinaryHeap<Reverse<Waiting>>,
+    /// Octets of those.
+    held: u64,
     order: u64,
     /// When the rate lets the next frame go.
     free_ns: u64,
@@ -64,6 +69,7 @@ impl Queue {
             reorder: dice(2),
             jitter: dice(3),
             waiting: BinaryHeap::new(),
+            held: 0,
             order: 0,
             free_ns: 0,
             last_ns: 0,
@@ -104,6 +110,7 @@ impl Queue {
             self.last_ns = self.last_ns.max(due_ns);
             self.last_ns
         };
+        self.held += frame.len() as u64;
         self.waiting.push(Reverse(Waiting {
             due_ns,
             order: self.order,
@@ -115,6 +122,9 @@ impl Queue {
     /// When the rate lets a frame of `octets` go; `None` when too much waits already.
     fn leave(&mut self, now_ns: u64, octets: u64) -> Option<u64> {
         let rate = self.impairment.rate_bps;
+        if self.held + octets > HELD_MAX {
+            return None;
+        }
         if rate == 0 {
             return Some(now_ns);
         }
@@ -139,6 +149,7 @@ impl Queue {
             return None;
         }
         let Reverse(next) = self.waiting.pop()?;
+        self.held -= next.frame.len() as u64;
         Some((next.due_ns, next.frame))
     }
 
@@ -212,6 +223,21 @@ mod tests {
         assert_eq!((queue.next_due_ns(), queue.len()), (Some(10_005), 1));
         assert_eq!(queue.pop(10_004), None);
         assert_eq!(queue.pop(10_005), Some((10_005, frame(1))));
+    }
+
+    #[test]
+    fn no_more_waits_than_memory_is_meant_for() {
+        let slow = Impairment {
+            delay_us: 10_000_000,
+            ..NONE
+        };
+        let mut queue = Queue::new(slow, 1, 0);
+        let (long, fit) = (vec![0; 1 << 20], HELD_MAX >> 20);
+        (0..=fit).for_each(|_| queue.push(0, &long));
+        assert_eq!((queue.counts.tail_dropped, queue.len()), (1, fit));
+        assert!(queue.pop(10_000_000_000).is_some());
+        queue.push(0, &long);
+        assert_eq!((queue.counts.tail_dropped, queue.len()), (1, fit));
     }
 
     #[test]

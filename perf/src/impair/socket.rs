@@ -102,20 +102,19 @@ impl Port {
         buffers: &mut Buffers,
         mut each: impl FnMut(&mut [u8]),
     ) -> io::Result<usize> {
-        let mut headers: MultiHeaders<()> = MultiHeaders::preallocate(BURST_MAX, None);
         let mut lens: ArrayVec<usize, BURST_MAX> = ArrayVec::new();
         {
-            let parts = buffers.0.each_mut();
+            let parts = buffers.messages.each_mut();
             let mut parts = parts.map(|buffer| [IoSliceMut::new(buffer)]);
             let flags = MsgFlags::MSG_DONTWAIT;
             let fd = self.socket.as_raw_fd();
-            match recvmmsg(fd, &mut headers, parts.iter_mut(), flags, None) {
+            match recvmmsg(fd, &mut buffers.headers, parts.iter_mut(), flags, None) {
                 Ok(messages) => lens.extend(messages.map(|message| message.bytes)),
                 Err(Errno::EAGAIN | Errno::EINTR) => return Ok(0),
                 Err(error) => return Err(self.named(&error)),
             }
         }
-        for (buffer, &length) in buffers.0.iter_mut().zip(&lens) {
+        for (buffer, &length) in buffers.messages.iter_mut().zip(&lens) {
             each(&mut buffer[..length]);
         }
         Ok(lens.len())
@@ -188,13 +187,18 @@ impl AsFd for Port {
 }
 
 /// Memory for a burst of messages.
-#[derive(Debug)]
-pub(super) struct Buffers([Vec<u8>; BURST_MAX]);
+pub(super) struct Buffers {
+    messages: [Vec<u8>; BURST_MAX],
+    headers: MultiHeaders<()>,
+}
 
 impl Buffers {
     /// Of the longest messages that there are.
     pub(super) fn new() -> Self {
-        Self(std::array::from_fn(|_| vec![0; MESSAGE_MAX]))
+        Self {
+            messages: std::array::from_fn(|_| vec![0; MESSAGE_MAX]),
+            headers: MultiHeaders::preallocate(BURST_MAX, None),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The other end: sends datagrams back.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,12 +27,14 @@ pub(super) struct Arguments {
     spin: bool,
 }
 
-/// Echoes as the arguments say.
+/// Echoes as the arguments say. Says `ready` once it does.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let ending = Ending::take()?;
     let listen = arguments.listen;
     let socket = UdpSocket::bind(listen).map_err(|error| format!("{listen}: {error}"))?;
     let echo = Echo::start(socket, arguments.spin)?;
+    println!("ready");
+    io::stdout().flush()?;
     let failed = || echo.thread.as_ref().is_none_or(JoinHandle::is_finished);
     ending.wait(Duration::from_secs_f64(arguments.seconds), failed)?;
     println!(r#"{{"echoed":{}}}"#, echo.end()?);

@@ -39,8 +39,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Sends everything back to where it came from, until SIGTERM or the time is over; then tells
-    /// how many as one line of JSON.
+    /// Sends everything back to where it came from, once it said `ready`, until SIGTERM or the time
+    /// is over; then tells how many as one line of JSON.
     Echo(echo::Arguments),
     /// Measures round trips to one or more echoes. Fails when one does not answer at all, or a
     /// limit given here is passed.
