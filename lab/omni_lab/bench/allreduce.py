@@ -15,7 +15,7 @@ from .. import commands
 from ..figures import Figure, kept, table
 from ..interrupt import catch_signals
 from ..report import heading
-from . import drops, over, runs, state
+from . import drops, over, runs, stages, state
 from .arguments import add_name, seconds, sizes, whole
 from .fleet import Fleet, Job
 from .over import OMNI, Over
@@ -140,11 +140,13 @@ def run(options: argparse.Namespace) -> int:
     runs.add_event(lab, f"{options.collective} {algorithm}", detail=place.contestant)
     head = runs.result("allreduce", place.contestant)
     during = "allreduce" if options.collective == COLLECTIVES[0] else options.collective
+    during = f"{during} {algorithm} {len(place.names)}"
     began = time.monotonic()
     with ExitStack() as stack:
         made = tempfile.TemporaryDirectory(prefix="ranks-", dir=lab.folder)
         folder = Path(stack.enter_context(made))
-        stack.enter_context(drops.watched(lab, place, f"{during} {algorithm}"))
+        stack.enter_context(drops.watched(lab, place, during))
+        stack.enter_context(stages.watched(lab, place, during))
         files, failed = run_ranks(lab, options, place, folder)
         merged = None if failed else merge(lab, files, folder)
     for each in failed[:8]:
@@ -152,8 +154,7 @@ def run(options: argparse.Namespace) -> int:
     measured = figures(merged, failed, len(place.names))
     took = {"seconds": round(time.monotonic() - began, 3)}
     report = head | took | {"failed": failed, "figures": kept(measured)}
-    contestant = runs.slug(place.contestant)
-    name = f"{during}-{contestant}-{algorithm}"
+    name = f"{runs.slug(during)}-{runs.slug(place.contestant)}"
     runs.write(Path(lab.run), name, report | {"algorithm": algorithm} | (merged or {}) | head)
     print("\n".join(table(measured)), flush=True)
     return 0 if all(each.met for each in measured) else 1

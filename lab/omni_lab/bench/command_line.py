@@ -60,8 +60,10 @@ SUBCOMMANDS = {
     "allreduce": Subcommand("allreduce", "collective communication between nodes"),
     "arp": Subcommand("arp_storm", "hosts that all resolve each other at once"),
     "baseline": Subcommand("baseline", "set up what others have for the same, on the same hosts"),
+    "stages": Subcommand("stages", "how long frames take in the engines, stage by stage"),
     "drops": Subcommand("drops", "what was dropped and why, and what was lost on the way"),
     "down": Subcommand("down", "remove a fabric"),
+    "all": Subcommand("everything", "all of it in one go, with the report", packages=True),
 }
 FAILURES = (CommandError, NodeError, TrafficError, LabError, CaptureError)
 

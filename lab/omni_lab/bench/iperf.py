@@ -18,7 +18,7 @@ from ..figures import Figure, kept, table
 from ..interrupt import catch_signals
 from ..report import heading
 from ..traffic import TrafficError, iperf_end
-from . import drops, fleet, over, runs, state
+from . import drops, fleet, over, runs, stages, state
 from .arguments import add_name, fraction, rate, whole
 from .fleet import Fleet
 from .over import Over
@@ -183,7 +183,8 @@ def run(options: argparse.Namespace) -> int:
     head = runs.result("iperf", lab_over.contestant)
     streams: list[Stream] = []
     failed: list[str] = []
-    with drops.watched(lab, lab_over, f"iperf {options.shape}"):
+    during = f"iperf {options.shape}"
+    with drops.watched(lab, lab_over, during), stages.watched(lab, lab_over, during):
         for number, pairs in enumerate(plan):
             some, wrong = run_round(options, lab_over, pairs, number, Path(lab.run))
             streams += some

@@ -17,7 +17,7 @@ from typing import Any
 from ..figures import Figure, kept, table
 from ..interrupt import catch_signals
 from ..report import heading
-from . import drops, fleet, histograms, over, runs, state
+from . import drops, fleet, histograms, over, runs, stages, state
 from .arguments import add_name, fraction, numbers, seconds, whole
 from .fleet import Fleet
 from .over import Over
@@ -145,7 +145,8 @@ def run(options: argparse.Namespace) -> int:
     for rate in options.rates:
         runs.add_event(lab, f"latency {rate}", detail=place.contestant)
         head = runs.result("latency", place.contestant)
-        with drops.watched(lab, place, f"latency {rate}"):
+        during = f"latency {rate}"
+        with drops.watched(lab, place, during), stages.watched(lab, place, during):
             report, failed = measure(lab, options, place, rate)
         for each in failed[:8]:
             print(f"failed: {each}")
