@@ -106,7 +106,9 @@ class Checker:
         self.thread.start()
 
     def close(self) -> None:
-        """Ends the thread and closes the sockets."""
+        """Ends the thread and closes the sockets, also when that was done before."""
+        if self.stop.is_set():
+            return
         self.stop.set()
         if self.thread.ident is not None:
             self.thread.join()

@@ -163,7 +163,15 @@ def prepared(
     clock: WallClock,
 ) -> Iterator[None]:
     """Makes what a run needs, and takes it away again; heals whatever is broken in the end."""
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(guard, lab, "delete")
+        if ground.homes:
+            stack.callback(guest.remove)
+        stack.callback(checker.close)
+        stack.callback(clock.restore)
+        stack.callback(heal, active)
+        # First of all in the end: a second signal must not keep anything from being healed.
+        stack.callback(ignore_signals)
         with shielded():
             active.breaker.make_whole()
             guard(lab, "replace")
@@ -172,16 +180,12 @@ def prepared(
                 guest.move(ground.homes[0])
             checker.start()
         yield
-    finally:
-        ignore_signals()
-        left = active.heal()
-        clock.restore()
-        checker.close()
-        if ground.homes:
-            guest.remove()
-        guard(lab, "delete")
-        for each in left:
-            print(f"lab: NOT healed: {each}", file=sys.stderr, flush=True)
+
+
+def heal(active: Active) -> None:
+    """Heals whatever is broken in the end."""
+    for each in active.heal():
+        print(f"lab: NOT healed: {each}", file=sys.stderr, flush=True)
 
 
 def guard(lab: State, what: str) -> None:
