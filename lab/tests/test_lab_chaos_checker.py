@@ -150,9 +150,7 @@ class Converging(unittest.TestCase):
         there.receive(there.send(10.0), 10.5)
         back.receive(back.send(11.0), 12.0)
         streams = {("a", "b"): (there, back), ("a", "c"): (there, silent)}
-        self.assertEqual(
-            convergence.pair_times(streams, 10.0), {("a", "b"): 2.0, ("a", "c"): None}
-        )
+        self.assertEqual(convergence.pair_times(streams, 10.0), {("a", "b"): 2.0, ("a", "c"): None})
         self.assertTrue(convergence.is_over([there, back]))
         self.assertFalse(convergence.is_over([there, silent]))
 
@@ -165,9 +163,7 @@ class Converging(unittest.TestCase):
         self.assertEqual(kept["silent"], [["a", "c"]])
         whole = Heal(4, ("kill", "flap"), 9.0, {("a", "b"): 0.5, ("b", "c"): 2.0})
         self.assertEqual(whole.recovered_s, 2.0)
-        self.assertEqual(
-            convergence.by_kind([heal, whole]), {"kill": [None, 2.0], "flap": [2.0]}
-        )
+        self.assertEqual(convergence.by_kind([heal, whole]), {"kill": [None, 2.0], "flap": [2.0]})
 
 
 class Transfers(unittest.TestCase):

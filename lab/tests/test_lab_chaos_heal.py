@@ -10,7 +10,7 @@ from unittest import mock
 
 from omni_lab.bench import plan as plans
 from omni_lab.bench import up
-from omni_lab.bench.chaos import command, wires
+from omni_lab.bench.chaos import command, schedule, wires
 from omni_lab.bench.chaos.checker import Checker, interval_of
 from omni_lab.bench.chaos.clock import WallClock
 from omni_lab.bench.chaos.faults import Active
@@ -250,7 +250,7 @@ class CommandLine(unittest.TestCase):
     def test_the_guide_has_every_kind(self) -> None:
         guide = Path(command.__file__).parents[4] / "docs" / "chaos.md"
         text = guide.read_text()
-        for kind in command.schedule.KINDS:
+        for kind in schedule.KINDS:
             self.assertIn(f"`{kind}`", text)
 
 

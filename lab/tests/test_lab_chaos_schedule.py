@@ -89,7 +89,9 @@ class Schedule(unittest.TestCase):
         self.assertEqual(schedule.possible(schedule.KINDS, FULL), list(schedule.KINDS))
 
     def test_a_round_tells_how_long_and_what(self) -> None:
-        one = schedule.Round(1, 0.0, (Fault("kill", 0.0, 3.0, ("a",)), Fault("flap", 2.0, 0.5, ("b",))))
+        one = schedule.Round(
+            1, 0.0, (Fault("kill", 0.0, 3.0, ("a",)), Fault("flap", 2.0, 0.5, ("b",)))
+        )
         self.assertEqual((one.lasts_s, one.kinds), (3.0, ["flap", "kill"]))
 
 

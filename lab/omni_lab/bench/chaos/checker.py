@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ... import netns
+from ...commands import CommandError
 from ...netns import Namespace
 from ...pinger import NOT_SENT
 from . import datagrams, transfer
@@ -155,7 +156,7 @@ class Checker:
                 if now >= tick:
                     tick = now + transfer.INTERVAL_SECONDS
                     self.tend(now)
-        except (OSError, netns.CommandError) as error:
+        except (OSError, CommandError) as error:
             self.failure = error
         self.cpu_seconds = time.thread_time() - began
 
@@ -179,8 +180,9 @@ class Checker:
             self.send(self.streams[number], time.monotonic())
             # A thread that was late does not make up for it by a burst.
             following = at + self.interval
-            heapq.heapreplace(self.due, (following if following > now else now + self.interval,
-                                         number))
+            heapq.heapreplace(
+                self.due, (following if following > now else now + self.interval, number)
+            )
         return min(max(self.due[0][0] - now, 0.0), LOOK_SECONDS)
 
     def send(self, stream: Stream, now: float) -> None:

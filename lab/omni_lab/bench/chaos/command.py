@@ -103,8 +103,10 @@ def run(options: argparse.Namespace) -> int:
         raise LabError("chaos needs two nodes")
     catch_signals()
     count = sum(len(one.faults) for one in rounds)
-    heading(f"Chaos, seed {options.seed}: {count} faults in {len(rounds)} rounds, "
-            f"{len(lab.nodes)} nodes, {options.minutes} minutes")
+    heading(
+        f"Chaos, seed {options.seed}: {count} faults in {len(rounds)} rounds, "
+        f"{len(lab.nodes)} nodes, {options.minutes} minutes"
+    )
     return play(lab, options, some, rounds, ground)
 
 
@@ -200,6 +202,13 @@ def tell(current: Run) -> None:
     found = current.findings
     deaths = [f"{each['node']} died at {each['at_s']} s" for each in found.died]
     wrong = [text for each in current.checker.transfers for text in each.wrong]
-    for text in [*deaths, *current.faults.panics, *found.failed, *current.faults.stubborn,
-                 *found.wrong_memory, *wrong, *current.checker.ledger.evidence[:8]]:
+    for text in [
+        *deaths,
+        *current.faults.panics,
+        *found.failed,
+        *current.faults.stubborn,
+        *found.wrong_memory,
+        *wrong,
+        *current.checker.ledger.evidence[:8],
+    ]:
         print(f"WRONG: {text}", flush=True)

@@ -25,6 +25,8 @@ LARGE_ONE_IN = 8
 FILLING = bytes(range(256)) * 6
 # What has not arrived after so long is lost. Engines that stand still hold frames for 3 s.
 PATIENCE_SECONDS = 5.0
+# More pieces of evidence say nothing new.
+EVIDENCE_MAX = 50
 
 
 class Verdict(Enum):
@@ -59,9 +61,7 @@ def octets(sequence: int) -> int:
 
 def build(datagram: Datagram) -> bytes:
     """A datagram as it is sent."""
-    head = HEAD.pack(
-        MAGIC, datagram.run, datagram.source, datagram.destination, datagram.sequence
-    )
+    head = HEAD.pack(MAGIC, datagram.run, datagram.source, datagram.destination, datagram.sequence)
     return seal(head + filling(datagram.sequence))
 
 
@@ -186,7 +186,7 @@ class Ledger:
         self.counts[verdict] += 1
         bad = (Verdict.MISDELIVERED, Verdict.CORRUPTED, Verdict.DUPLICATE)
         if verdict in bad and len(self.evidence) < EVIDENCE_MAX:
-            text = packet[: SMALL_OCTETS].hex()
+            text = packet[:SMALL_OCTETS].hex()
             reason = f"{verdict.value} at {self.addresses[host]} from {sender}: {text}"
             self.evidence.append(reason)
         return verdict
@@ -204,7 +204,3 @@ class Ledger:
         if said.destination != host or sender != self.addresses[said.source]:
             return Verdict.MISDELIVERED
         return stream.receive(said.sequence, now)
-
-
-# More of them say nothing new.
-EVIDENCE_MAX = 50

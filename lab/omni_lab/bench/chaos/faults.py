@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ... import cluster, commands, netns
 from ...commands import CommandError
-from ...node import NodeError
+from ...node import STOP_SECONDS, NodeError
 from .. import build, members, plan, processes
 from ..processes import Process
 from ..state import LabError, Space, State, now
@@ -242,7 +242,7 @@ class Faults:
         for helper in self.lab.helpers:
             if helper.what not in fault.targets:
                 continue
-            processes.end([helper.process], members.STOP_SECONDS)
+            processes.end([helper.process], STOP_SECONDS)
             one = helper.what.removeprefix(FORWARDER)
             other = one.replace("im-", "in-", 1)
             command = [str(Path(self.lab.programs) / "omni-perf"), "impair", one, other, *words]

@@ -57,12 +57,21 @@ def reachability(run: Run) -> list[Figure]:
     return [
         Figure("pairs that are checked", len(run.checker.pairs)),
         Figure("heals", len(heals)),
-        *spread("all reach all after a heal", full, "s", count=len(heals),
-                p99_at_most=TARGET_SECONDS, most_at_most=GIVE_UP_SECONDS),
+        *spread(
+            "all reach all after a heal",
+            full,
+            "s",
+            count=len(heals),
+            p99_at_most=TARGET_SECONDS,
+            most_at_most=GIVE_UP_SECONDS,
+        ),
         *spread("a pair after a heal", known, "s", count=len(pairs)),
         *(
-            Figure(f"  rounds with {kind}: {len(took)}; slowest",
-                   percentile([each for each in took if each is not None], 100, len(took)), "s")
+            Figure(
+                f"  rounds with {kind}: {len(took)}; slowest",
+                percentile([each for each in took if each is not None], 100, len(took)),
+                "s",
+            )
             for kind, took in sorted(kinds.items())
         ),
         Figure("pairs that did not, at some heal", len(run.silent_pairs()), at_most=0),
@@ -87,8 +96,12 @@ def arrivals(run: Run) -> list[Figure]:
         Figure("misdelivered", counts[Verdict.MISDELIVERED], at_most=0),
         Figure("corrupted", counts[Verdict.CORRUPTED], at_most=0),
         Figure("duplicates", counts[Verdict.DUPLICATE], at_most=0),
-        Figure("the checker's share of a core",
-               100 * checker.cpu_seconds / max(run.now(), 1.0), "%", at_most=CPU_MAX_PERCENT),
+        Figure(
+            "the checker's share of a core",
+            100 * checker.cpu_seconds / max(run.now(), 1.0),
+            "%",
+            at_most=CPU_MAX_PERCENT,
+        ),
     ]
 
 
@@ -99,10 +112,14 @@ def transfers(checker: Checker, ended: float) -> list[Figure]:
     return [
         Figure("TCP transfers", len(some)),
         Figure("TCP connections that broke", sum(each.broken for each in some)),
-        Figure("TCP blocks of 16 KiB that were right", sum(each.blocks for each in some),
-               at_least=min(len(some), 1)),
-        Figure("longest pause of a transfer", max((e.longest_pause for e in some), default=0.0),
-               "s"),
+        Figure(
+            "TCP blocks of 16 KiB that were right",
+            sum(each.blocks for each in some),
+            at_least=min(len(some), 1),
+        ),
+        Figure(
+            "longest pause of a transfer", max((e.longest_pause for e in some), default=0.0), "s"
+        ),
         Figure("TCP blocks that were wrong", sum(len(each.wrong) for each in some), at_most=0),
         Figure("transfers that stand still in the end", len(still), at_most=0),
     ]
@@ -119,8 +136,9 @@ def programs(run: Run) -> list[Figure]:
         Figure("faults that could not be made or healed", len(found.failed), at_most=0),
         Figure("engines that do not answer in the end", len(found.silent), at_most=0),
         Figure("engines whose packet memory does not add up", len(found.wrong_memory), at_most=0),
-        Figure(f"frames sent in the last {QUIET_SECONDS:g} s", run.quiet.get("frames_sent"),
-               at_least=1),
+        Figure(
+            f"frames sent in the last {QUIET_SECONDS:g} s", run.quiet.get("frames_sent"), at_least=1
+        ),
         Figure("of them lost and not counted as drops", unexplained(lost, run.quiet), at_most=0),
     ]
 
@@ -194,10 +212,13 @@ def add_events(lab: State, offset_s: float, events: Sequence[dict[str, Any]]) ->
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         text = file.read()
-        kept = json.loads(text) if text else {"kind": "events", "began": lab.began, "events": []}
-        for event in events:
-            told = {key: value for key, value in event.items() if key != "round"}
-            kept["events"].append({**told, "at_s": round(offset_s + event["at_s"], 3)})
-        kept["events"].sort(key=lambda each: each["at_s"])
+        before: list[dict[str, Any]] = json.loads(text)["events"] if text else []
+        mine = [
+            {key: value for key, value in event.items() if key != "round"}
+            | {"at_s": round(offset_s + event["at_s"], 3)}
+            for event in events
+        ]
+        everything = sorted([*before, *mine], key=lambda event: event["at_s"])
+        kept = {"kind": "events", "began": lab.began, "events": everything}
         file.truncate(0)
         file.write(json.dumps(kept, indent=1) + "\n")

@@ -111,13 +111,15 @@ class Run:
 
     def note(self, one: Round, fault: Fault) -> None:
         """Adds a fault to the run's events."""
-        self.events.append({
-            "at_s": round(self.now(), 3),
-            "what": f"chaos {fault.kind}",
-            "node": ", ".join(fault.targets),
-            "detail": f"round {one.number}: {fault.line()}",
-            "round": one.number,
-        })
+        self.events.append(
+            {
+                "at_s": round(self.now(), 3),
+                "what": f"chaos {fault.kind}",
+                "node": ", ".join(fault.targets),
+                "detail": f"round {one.number}: {fault.line()}",
+                "round": one.number,
+            }
+        )
 
     def converge(self, one: Round) -> None:
         """Waits until all pairs reach each other after a round, and books how long that took."""

@@ -142,8 +142,12 @@ class Round:
 
 def possible(kinds: Sequence[str], ground: Ground) -> list[str]:
     """Those kinds that there is something to break for."""
-    without = {"impair": not ground.links, "leader": not ground.members,
-               "move": not ground.homes, "mtu": not ground.is_wide}
+    without = {
+        "impair": not ground.links,
+        "leader": not ground.members,
+        "move": not ground.homes,
+        "mtu": not ground.is_wide,
+    }
     return [kind for kind in kinds if not without.get(kind, False)]
 
 
@@ -166,7 +170,7 @@ def faults(chance: random.Random, kinds: Sequence[str], ground: Ground) -> tuple
     """
     count = chance.choices(list(FAULTS_A_ROUND), list(FAULTS_A_ROUND.values()))[0]
     taken: dict[str, set[str]] = {}
-    found = []
+    found: list[Fault] = []
     for _ in range(count):
         kind = chance.choices(list(kinds), [WEIGHTS[each] for each in kinds])[0]
         used = taken.setdefault(domain(kind), set())
@@ -194,9 +198,7 @@ def lengths(chance: random.Random, kind: str) -> tuple[float, float]:
     return LENGTHS[kind]
 
 
-def choose(
-    chance: random.Random, kind: str, ground: Ground, used: set[str]
-) -> tuple[str, ...]:
+def choose(chance: random.Random, kind: str, ground: Ground, used: set[str]) -> tuple[str, ...]:
     """Whom a fault hits; nobody when all are taken."""
     if kind == "partition":
         return () if used else half(chance, ground)
