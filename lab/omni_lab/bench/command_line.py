@@ -62,6 +62,7 @@ SUBCOMMANDS = {
     "baseline": Subcommand("baseline", "set up what others have for the same, on the same hosts"),
     "stages": Subcommand("stages", "how long frames take in the engines, stage by stage"),
     "drops": Subcommand("drops", "what was dropped and why, and what was lost on the way"),
+    "chaos": Subcommand("chaos.command", "break things by a seed, and check what arrives where"),
     "down": Subcommand("down", "remove a fabric"),
     "all": Subcommand("everything", "all of it in one go, with the report", packages=True),
 }
