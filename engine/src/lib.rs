@@ -19,6 +19,7 @@ pub mod io;
 pub mod mailbox;
 pub mod runtime;
 pub mod show;
+pub mod stages;
 pub mod stats;
 pub mod switch;
 pub mod ways;

@@ -266,7 +266,8 @@ pub struct QueueView {
     pub rx_frames: u64,
     /// Frames sent.
     pub tx_frames: u64,
-    /// From the driver's stamp on this queue to the other side's transmit ring.
+    /// From the driver's stamp on this queue until the frame was sent. Taps and UDP sockets have no
+    /// stamp: there it begins when the worker reads.
     pub latency_ns: Percentiles,
 }
 

@@ -69,8 +69,23 @@ impl Latency {
     /// Counts the time from `from` to `to`.
     #[inline]
     pub fn record(&mut self, from: Instant, to: Instant) {
+        self.record_many(from, to, 1);
+    }
+
+    /// Counts the time from `from` to `to` for so many frames that shared it.
+    #[inline]
+    pub fn record_many(&mut self, from: Instant, to: Instant, frames: u64) {
         let nanoseconds = to.0.saturating_sub(from.0).clamp(1, LATENCY_MAX_NS);
-        self.counts[bucket_of(nanoseconds)] += 1;
+        self.counts[bucket_of(nanoseconds)] += frames;
+    }
+
+    /// The longest time of each bucket that is not empty, in nanoseconds, and how many it holds:
+    /// ascending.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
+        let counts = self.counts.iter().enumerate();
+        counts
+            .filter(|(_, count)| **count > 0)
+            .map(|(bucket, &count)| (longest_in(bucket).clamp(1, LATENCY_MAX_NS), count))
     }
 
     /// Adds all of another.
@@ -100,13 +115,7 @@ impl Latency {
     fn histogram(&self) -> Histogram<u64> {
         let histogram = Histogram::new_with_bounds(1, LATENCY_MAX_NS, LATENCY_DIGITS);
         let mut histogram = histogram.expect("constant bounds are in order");
-        for (bucket, &count) in self
-            .counts
-            .iter()
-            .enumerate()
-            .filter(|(_, count)| **count > 0)
-        {
-            let longest = longest_in(bucket).clamp(1, LATENCY_MAX_NS);
+        for (longest, count) in self.buckets() {
             histogram.saturating_record_n(longest, count);
         }
         histogram
@@ -118,8 +127,11 @@ impl Latency {
 pub struct QueueReport {
     /// Which, and what it carried.
     pub counters: QueueCounters,
-    /// From the driver's stamp on this queue to the other side's transmit ring.
-    pub latency: Latency,
+    /// From the driver's stamp on this queue to the turn that took the frame. Empty where drivers
+    /// do not stamp.
+    pub wait: Latency,
+    /// From that stamp, or from when the frame was read where there is none, until it was sent.
+    pub through: Latency,
 }
 
 /// Everything a worker counted since it started.
@@ -131,6 +143,12 @@ pub struct WorkerReport {
     pub core: Option<usize>,
     /// Its queues.
     pub queues: Vec<QueueReport>,
+    /// From the beginning of a turn until its frames were ready to be sent: look-ups and
+    /// cryptography, of the whole burst.
+    pub work: Latency,
+    /// From there until they were in the transmit rings and the system calls had returned that
+    /// send them.
+    pub send: Latency,
     /// What it dropped, or the kernel before it.
     pub drops: DropCounters,
     /// What it found in frames, beside drops.

@@ -56,7 +56,12 @@ pub struct Worker<I: FrameIo> {
     out: Output<I::Frame>,
     /// Queue and arrival of the frames of this turn.
     stamps: Vec<(usize, Option<Instant>)>,
-    latency: Vec<Latency>,
+    /// By queue, of those with stamps.
+    waits: Vec<Option<Latency>>,
+    /// By queue.
+    through: Vec<Latency>,
+    work: Latency,
+    send: Latency,
     stopped: bool,
 }
 
@@ -88,7 +93,13 @@ impl<I: FrameIo> Worker<I> {
             burst: Vec::with_capacity(BURST_MAX),
             out: Output::new(usize::from(ports)),
             stamps: Vec::with_capacity(2 * BURST_MAX),
-            latency: queues.iter().map(|_| Latency::default()).collect(),
+            waits: queues
+                .iter()
+                .map(|queue| queue.stamped.then(Latency::default))
+                .collect(),
+            through: queues.iter().map(|_| Latency::default()).collect(),
+            work: Latency::default(),
+            send: Latency::default(),
             stopped: false,
         }
     }
@@ -131,9 +142,13 @@ impl<I: FrameIo> Worker<I> {
         }
         busy |= self.take_from_hosts(now);
         if busy {
+            let ready = clock::instant();
             self.transmit();
+            self.io.flush();
+            self.note_times(now, ready);
+        } else {
+            self.io.flush();
         }
-        self.io.flush();
         if self.datapath.has_upcalls() {
             self.datapath
                 .drain_upcalls(|upcall| self.mailbox.tell(upcall));
@@ -175,13 +190,25 @@ impl<I: FrameIo> Worker<I> {
         self.datapath
             .count_drops(DropReason::TxRingFull, refused as u64);
         self.io.free(&mut self.out.free);
-        if !self.stamps.is_empty() {
-            let done = clock::instant();
-            for (queue, arrived) in self.stamps.drain(..) {
-                let latency = self.latency.get_mut(queue);
-                if let Some((latency, arrived)) = latency.zip(arrived) {
-                    latency.record(arrived, done);
-                }
+    }
+
+    /// Counts how long the frames of this turn took, stage by stage.
+    fn note_times(&mut self, began: Instant, ready: Instant) {
+        let frames = self.stamps.len() as u64;
+        if frames == 0 {
+            return;
+        }
+        let sent = clock::instant();
+        self.work.record_many(began, ready, frames);
+        self.send.record_many(ready, sent, frames);
+        for (queue, arrived) in self.stamps.drain(..) {
+            // What was made here came from no queue.
+            let Some(arrived) = arrived else { continue };
+            if let Some(Some(wait)) = self.waits.get_mut(queue) {
+                wait.record(arrived, began);
+            }
+            if let Some(through) = self.through.get_mut(queue) {
+                through.record(arrived, sent);
             }
         }
     }
@@ -229,16 +256,20 @@ impl<I: FrameIo> Worker<I> {
         for (reason, count) in self.io.kernel_drops() {
             drops.add(reason, count);
         }
-        let queues = self.io.queues().into_iter().zip(&self.latency);
+        let times = self.waits.iter().zip(&self.through);
+        let queues = self.io.queues().into_iter().zip(times);
         WorkerReport {
             worker: self.index,
             core: self.core,
             queues: queues
-                .map(|(counters, latency)| QueueReport {
+                .map(|(counters, (wait, through))| QueueReport {
                     counters,
-                    latency: latency.clone(),
+                    wait: wait.clone().unwrap_or_default(),
+                    through: through.clone(),
                 })
                 .collect(),
+            work: self.work.clone(),
+            send: self.send.clone(),
             drops,
             counted: self.datapath.counted(),
             census: self.io.census(),
@@ -374,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn latency_is_booked_on_the_queue_that_a_frame_came_in_on_wherever_it_goes() {
+    fn times_are_booked_on_the_queue_that_a_frame_came_in_on_wherever_it_goes() {
         let mut worker = worker(3);
         let mut burst = Vec::new();
         for (from, to) in [(Port::Underlay, 2), (access(0), 1), (access(2), 1)] {
@@ -387,10 +418,20 @@ mod tests {
         // Made here: it has not arrived anywhere.
         burst.extend(worker.io.alloc(60));
         worker.out.underlay.append(&mut burst);
+        let ready = clock::instant();
         worker.transmit();
-        let queues = worker.report().queues;
-        let timed = queues.iter().map(|q| q.latency.percentiles().count);
-        assert_eq!(timed.collect::<Vec<_>>(), [1, 1, 1, 1]);
+        worker.note_times(NOW, ready);
+        let WorkerReport {
+            queues, work, send, ..
+        } = worker.report();
+        let counts = |times: fn(&QueueReport) -> &Latency| {
+            let counts = queues.iter().map(|q| times(q).percentiles().count);
+            counts.collect::<Vec<_>>()
+        };
+        assert_eq!(counts(|queue| &queue.wait), [1, 1, 1, 1]);
+        assert_eq!(counts(|queue| &queue.through), [1, 1, 1, 1]);
+        let of_all = [work, send].map(|stage| stage.percentiles().count);
+        assert_eq!(of_all, [5, 5]);
         let sent = queues.iter().map(|q| q.counters.tx_frames);
         assert_eq!(sent.collect::<Vec<_>>(), [2, 0, 2, 1]);
     }

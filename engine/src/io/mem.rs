@@ -210,6 +210,7 @@ impl FrameIo for MemIo {
                 port,
                 queue: 0,
                 zero_copy: false,
+                stamped: true,
                 rx_frames: carried.rx_frames,
                 tx_frames: carried.tx_frames,
             })

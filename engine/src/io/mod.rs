@@ -140,6 +140,8 @@ pub struct QueueCounters {
     pub queue: u32,
     /// Whether the driver writes frames where the engine reads them.
     pub zero_copy: bool,
+    /// Whether the driver stamps frames when they arrive. Others are stamped when they are read.
+    pub stamped: bool,
     /// Frames received.
     pub rx_frames: u64,
     /// Frames sent.

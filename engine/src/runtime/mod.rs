@@ -566,6 +566,10 @@ impl Node {
                 let drops = self.all_drops(&reports).await;
                 let _ = reply.send(report::show(self, &reports, &drops));
             }
+            Request::Stages(reply) => {
+                let reports = self.gather().await;
+                let _ = reply.send(report::stages(self, &reports));
+            }
             Request::Reload(reply) => {
                 let _ = reply.send(self.reload().await);
             }

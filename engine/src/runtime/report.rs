@@ -1,4 +1,4 @@
-//! The node's state as `omni show` prints it.
+//! The node's state as `omni show` prints it, and its latencies as `omni report` does.
 
 mod tables;
 
@@ -12,8 +12,9 @@ use omni_wire::{DropCounters, Instant};
 use super::{Node, switching};
 use crate::clock;
 use crate::datapath::Counted;
-use crate::io::Census;
+use crate::io::{Census, Port};
 use crate::show::{NodeView, PeerView, QueueView, Show, SwitchView, UmemView};
+use crate::stages::{Histogram, NodeStages, QueueStages, Side, WorkerStages};
 use crate::stats::WorkerReport;
 use tables::{PeerAround, PortAround, Tables};
 
@@ -55,6 +56,43 @@ pub(super) fn show(node: &Node, reports: &[WorkerReport], drops: &DropCounters) 
             .map(|(reason, count)| (reason.as_str().to_owned(), count))
             .collect(),
         umem: umem(reports),
+    }
+}
+
+/// How long the workers' frames took.
+pub(super) fn stages(node: &Node, reports: &[WorkerReport]) -> NodeStages {
+    NodeStages {
+        node: node.config.node.name.clone(),
+        public_key: node.plane.ganglion.public_key().to_string(),
+        uptime_seconds: clock::instant().since(node.started).as_secs(),
+        workers: reports
+            .iter()
+            .map(|report| worker_stages(node, report))
+            .collect(),
+    }
+}
+
+fn worker_stages(node: &Node, report: &WorkerReport) -> WorkerStages {
+    let queues = report.queues.iter().map(|queue| {
+        let port = queue.counters.port;
+        QueueStages {
+            port: node.ports.name_of(port).to_owned(),
+            side: match port {
+                Port::Underlay => Side::Underlay,
+                Port::Access(_) => Side::Access,
+            },
+            queue: queue.counters.queue,
+            mode: node.ports.mode_of(port).to_owned(),
+            wait: Histogram::from(&queue.wait),
+            through: Histogram::from(&queue.through),
+        }
+    });
+    WorkerStages {
+        worker: report.worker,
+        core: report.core,
+        queues: queues.collect(),
+        work: Histogram::from(&report.work),
+        send: Histogram::from(&report.send),
     }
 }
 
@@ -195,7 +233,7 @@ fn queues(node: &Node, report: &WorkerReport) -> Vec<QueueView> {
             .to_owned(),
             rx_frames: queue.counters.rx_frames,
             tx_frames: queue.counters.tx_frames,
-            latency_ns: queue.latency.percentiles(),
+            latency_ns: queue.through.percentiles(),
         })
         .collect()
 }

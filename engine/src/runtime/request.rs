@@ -18,6 +18,7 @@ use tracing::debug;
 
 use super::EngineError;
 use crate::show::{Reloaded, Show};
+use crate::stages::NodeStages;
 
 /// The longest request line, in octets.
 const REQUEST_MAX: usize = 4096;
@@ -32,6 +33,8 @@ const REQUESTS: usize = 16;
 pub(crate) enum Command {
     /// The node's state.
     Show,
+    /// How long frames take, stage by stage.
+    Stages,
     /// Read the configuration again and follow it.
     Reload,
 }
@@ -40,6 +43,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(super) enum Request {
     Show(oneshot::Sender<Show>),
+    Stages(oneshot::Sender<NodeStages>),
     Reload(oneshot::Sender<Result<Reloaded, String>>),
 }
 
@@ -113,6 +117,9 @@ async fn serve(mut stream: UnixStream, requests: mpsc::Sender<Request>) -> io::R
         Ok(Command::Show) => ask(&requests, Request::Show)
             .await
             .map(|show| serde_json::to_vec(&show)),
+        Ok(Command::Stages) => ask(&requests, Request::Stages)
+            .await
+            .map(|stages| serde_json::to_vec(&stages)),
         Ok(Command::Reload) => ask(&requests, Request::Reload)
             .await
             .map(|outcome| outcome.map_or_else(refusal, |done| serde_json::to_vec(&done))),

@@ -8,8 +8,11 @@
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::process::Command;
 
 use omni_engine::show::QueueView;
+use omni_engine::stages::NodeStages;
+use serde_json::Value;
 
 use crate::support::lab::{Lab, Plan, Side};
 use crate::support::ledger::assert_memory_idle;
@@ -184,7 +187,52 @@ fn every_worker_serves_every_port() {
             "{timed} of {rx} timed on {name}"
         );
     }
+    assert_stages(&ports.a, &ports.b, &queues);
     assert_memory_idle(&a, &b);
+}
+
+/// What `omni report` makes of both engines, beside what one of them showed before.
+fn assert_stages(a: &NodeSpec, b: &NodeSpec, queues: &[QueueView]) {
+    let report = Command::new(env!("CARGO_BIN_EXE_omni"))
+        .args(["report", "--json"])
+        .args([a.socket(), b.socket()])
+        .output()
+        .expect("omni");
+    assert!(report.status.success(), "{report:?}");
+    let report: Value = serde_json::from_slice(&report.stdout).expect("JSON");
+    let nodes = report["nodes"].as_array().expect("nodes");
+    let first = serde_json::from_value::<NodeStages>(nodes[0].clone()).expect("a node");
+    let workers = first.workers.iter();
+    let stages: Vec<_> = workers.flat_map(|worker| &worker.queues).collect();
+    for (queue, stages) in queues.iter().zip(&stages) {
+        assert_eq!((&queue.port, queue.queue), (&stages.port, stages.queue));
+        assert!(stages.through.count >= queue.latency_ns.count);
+        // The driver stamps all that it hands to AF_XDP sockets, and taps have no driver.
+        let waited = if stages.mode == "tap" {
+            0
+        } else {
+            stages.through.count
+        };
+        assert_eq!(stages.wait.count, waited, "{stages:?}");
+        assert!(stages.wait.at(0.5) <= stages.through.at(0.5));
+    }
+    let merged = report["merged"].as_array().expect("stages");
+    let count = |stage: &str| -> u64 {
+        let parts = merged.iter().filter(|part| part["stage"] == stage);
+        parts
+            .map(|part| part["histogram"]["count"].as_u64().expect("a count"))
+            .sum()
+    };
+    let of_a: u64 = stages.iter().map(|stages| stages.through.count).sum();
+    assert_eq!(nodes.len(), 2);
+    assert!(count("through") > of_a, "both nodes are in it");
+    assert_eq!(count("work"), count("send"));
+    assert!(
+        count("work") >= count("through"),
+        "{} {}",
+        count("work"),
+        count("through")
+    );
 }
 
 /// One busy port leaves the others their turns.

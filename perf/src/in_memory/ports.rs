@@ -205,6 +205,7 @@ impl FrameIo for Ports {
             port,
             queue: 0,
             zero_copy: true,
+            stamped: true,
             rx_frames: queue.rx_frames,
             tx_frames: queue.tx_frames,
         };

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use omni_engine::show::{Reloaded, Show};
+use omni_engine::stages::NodeStages;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::Deserialize;
@@ -21,6 +22,7 @@ pub(crate) const FOLDER: &str = "/run/omni";
 pub(crate) const NUCLEUS: &str = "nucleus.sock";
 
 const SHOW: &[u8] = b"{\"command\":\"show\"}\n";
+const STAGES: &[u8] = b"{\"command\":\"stages\"}\n";
 const RELOAD: &[u8] = b"{\"command\":\"reload\"}\n";
 /// The longest answer read, in octets: some 300,000 addresses of the forwarding table.
 const ANSWER_MAX: u64 = 64 << 20;
@@ -119,12 +121,7 @@ fn user(owner: &Option<u32>) -> String {
 
 /// The only socket in `folder`.
 pub(crate) fn find_socket(folder: &Path) -> Result<PathBuf, ClientError> {
-    let mut found = match sockets(folder) {
-        Ok(found) => found,
-        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(ClientError::Folder(folder.to_owned(), error)),
-    };
-    found.sort();
+    let mut found = find_sockets(folder)?;
     match (found.pop(), found.is_empty()) {
         (None, _) => Err(ClientError::NoSocket(folder.to_owned())),
         (Some(only), true) => Ok(only),
@@ -133,6 +130,20 @@ pub(crate) fn find_socket(folder: &Path) -> Result<PathBuf, ClientError> {
             Err(ClientError::SeveralSockets(found))
         }
     }
+}
+
+/// All engines' sockets in `folder`, of which there is at least one.
+pub(crate) fn find_sockets(folder: &Path) -> Result<Vec<PathBuf>, ClientError> {
+    let mut found = match sockets(folder) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(ClientError::Folder(folder.to_owned(), error)),
+    };
+    if found.is_empty() {
+        return Err(ClientError::NoSocket(folder.to_owned()));
+    }
+    found.sort();
+    Ok(found)
 }
 
 fn sockets(folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -152,6 +163,11 @@ fn sockets(folder: &Path) -> io::Result<Vec<PathBuf>> {
 /// The state of the engine that listens at `path`.
 pub(crate) fn show(path: &Path) -> Result<Show, ClientError> {
     ask(Program::Engine, path, SHOW)
+}
+
+/// How long frames take in the engine that listens at `path`.
+pub(crate) fn stages(path: &Path) -> Result<NodeStages, ClientError> {
+    ask(Program::Engine, path, STAGES)
 }
 
 /// Makes the engine that listens at `path` read its configuration again.

@@ -14,6 +14,7 @@ mod handover;
 mod keys;
 mod nucleus;
 mod render;
+mod report;
 mod table;
 mod units;
 
@@ -71,6 +72,9 @@ enum Command {
     /// Show what a running engine does: peers, addresses, VLANs, groups, queues, drops, memory
     #[command(after_help = SHOW_EXAMPLES)]
     Show(ShowArguments),
+    /// Show how long frames take, stage by stage, over one engine or the engines of a fabric
+    #[command(after_help = report::EXAMPLES)]
+    Report(report::Arguments),
     /// Make a running engine read its configuration again and follow it
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload(ReloadArguments),
@@ -109,7 +113,8 @@ Example:
 const SHOW_EXAMPLES: &str = "\
 Numbers have SI prefixes (1 kB is 1000 octets). Everything that is counted is so since the engine
 started. Alarms are on top: addresses that moved too often and stay where they are for a while.
-Latencies of a queue run from the driver's receive stamp to the other side's transmit ring.
+Latencies of a queue run from the driver's receive stamp until the frame was sent: `omni report` has
+them stage by stage.
 
 Examples:
   omni show                      everything, on one screen
@@ -173,6 +178,8 @@ enum Failure {
     Handover(#[from] HandoverError),
     #[error(transparent)]
     Nucleus(#[from] NucleusError),
+    #[error(transparent)]
+    Report(#[from] report::ReportError),
     #[error("cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error("cannot write to standard output: {0}")]
@@ -205,6 +212,12 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Pubkey => Ok(keys::pubkey()?),
         Command::Genpsk => Ok(keys::genpsk()?),
         Command::Show(how) => show(how, arguments.socket.as_ref()),
+        Command::Report(how) => {
+            let pen = Pen {
+                colors: colors(ColorChoice::Auto),
+            };
+            print(&report::run(how, arguments.socket.as_ref(), pen)?)
+        }
         Command::Reload(how) => reload(how, arguments.socket.as_ref()),
         Command::Doctor(how) => print(&(doctor::run(how)? + "\n")),
         Command::Handover(how) => Ok(handover::run(how)?),

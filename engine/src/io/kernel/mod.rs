@@ -478,6 +478,7 @@ impl FrameIo for KernelIo {
                 port: lane.port,
                 queue: lane.queue,
                 zero_copy,
+                stamped: matches!(lane.driver, Driver::Xsk(_)),
                 rx_frames,
                 tx_frames,
             }
