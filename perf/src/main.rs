@@ -23,6 +23,7 @@ mod hostile;
 mod in_memory;
 mod instructions;
 mod keys;
+mod latency;
 mod members;
 mod offload;
 mod pipeline;
@@ -90,6 +91,8 @@ enum What {
     /// Collective communication of many ranks over TCP, as nccl-tests has it: bandwidths, job
     /// completion times and stragglers, and every sum checked.
     Allreduce(allreduce::Arguments),
+    /// Round trips of datagrams on a fixed schedule, measured from when each was to leave.
+    Latency(latency::Arguments),
     /// Drops every frame that an interface receives in its driver, until standard input ends.
     Drop(drop::Arguments),
     /// Many members of one fabric against a Nucleus: restarts, moves, crashes, attacks, sizes.
@@ -140,6 +143,7 @@ fn main() -> ExitCode {
         What::Connect(arguments) => connect::run(&arguments),
         What::Hostile(arguments) => hostile::run(&arguments),
         What::Allreduce(arguments) => allreduce::run(&arguments),
+        What::Latency(arguments) => latency::run(&arguments),
         What::Drop(arguments) => drop::run(&arguments),
         What::Members(arguments) => members::run(arguments),
     };

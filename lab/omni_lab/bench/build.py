@@ -6,7 +6,6 @@ import contextlib
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 from .. import commands, netns
@@ -58,8 +57,9 @@ def prepare_switch(plan: Plan, space: str, namespace: str) -> None:
     Else what arrives at them waits in their core's queue, which is one for all links and which they
     fill together, as switches do not.
     """
-    lines = [f"echo {value} >/proc/sys/net/{key}" for key, value in
-             plans.switch_settings(space).items()]
+    lines = [
+        f"echo {value} >/proc/sys/net/{key}" for key, value in plans.switch_settings(space).items()
+    ]
     lines += [f"ethtool -K {port.interface} gro on" for port in plans.ports(plan, space)]
     command = netns.Namespace(namespace).inside("sh", "-e", "-c", "\n".join(lines))
     commands.run(command, timeout=netns.BATCH_SECONDS)
@@ -176,5 +176,3 @@ def take_down(state: State) -> list[str]:
         with contextlib.suppress(OSError):
             ROOT.rmdir()
     return found
-
-

@@ -32,8 +32,10 @@ them. Each host is a network namespace with an engine of its own; results go to 
 
 Needs root, the built programs (make build) and what scripts/install-deps.sh installs.
 """
-ENDINGS = "Exit status: 0 all held, 1 something failed or missed its target, 2 wrong arguments, 130 \
+ENDINGS = (
+    "Exit status: 0 all held, 1 something failed or missed its target, 2 wrong arguments, 130 \
 interrupted."
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ SUBCOMMANDS = {
     "exec": Subcommand("execute", "run a command on a host, or on all nodes"),
     "list": Subcommand("listing", "the labs of this machine"),
     "iperf": Subcommand("iperf", "TCP or UDP between many hosts at once"),
+    "allreduce": Subcommand("allreduce", "collective communication between nodes"),
     "arp": Subcommand("arp_storm", "hosts that all resolve each other at once"),
     "baseline": Subcommand("baseline", "set up what others have for the same, on the same hosts"),
     "drops": Subcommand("drops", "what was dropped and why, and what was lost on the way"),
@@ -70,8 +73,9 @@ def load(name: str) -> ModuleType:
 def make_parser(chosen: str | None) -> argparse.ArgumentParser:
     """The parser. Only the module of the subcommand that was chosen is loaded."""
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("lab", description=ABOUT, epilog=ENDINGS,
-                                     formatter_class=formatter)
+    parser = argparse.ArgumentParser(
+        "lab", description=ABOUT, epilog=ENDINGS, formatter_class=formatter
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, each in SUBCOMMANDS.items():
         one = commands.add_parser(name, help=each.about, formatter_class=formatter)

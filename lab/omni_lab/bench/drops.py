@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def since(before: Shown | None, after: Shown) -> dict[str, Any]:
     uptime = after["node"]["uptime_seconds"]
     if before is not None and before["node"]["uptime_seconds"] > uptime:
         before = None
-    drops = Counter(after["drops"])
+    drops: Counter[str] = Counter(after["drops"])
     now = ports(after)
     if before is not None:
         drops.subtract(before["drops"])

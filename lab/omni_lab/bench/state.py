@@ -178,7 +178,9 @@ def load(name: str) -> State:
         return parse((ROOT / name / FILE).read_text())
     except FileNotFoundError as error:
         there = ", ".join(names()) or "none"
-        raise LabError(f"there is no lab {name!r} (there are: {there}): `lab up` makes it") from error
+        raise LabError(
+            f"there is no lab {name!r} (there are: {there}): `lab up` makes it"
+        ) from error
 
 
 def load_complete(name: str) -> State:
