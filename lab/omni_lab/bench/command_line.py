@@ -60,6 +60,7 @@ SUBCOMMANDS = {
     "arp": Subcommand("arp_storm", "hosts that all resolve each other at once"),
     "baseline": Subcommand("baseline", "set up what others have for the same, on the same hosts"),
     "drops": Subcommand("drops", "what was dropped and why, and what was lost on the way"),
+    "report": Subcommand("report", "a page of all that was measured in a run"),
     "down": Subcommand("down", "remove a fabric"),
 }
 FAILURES = (CommandError, NodeError, TrafficError, LabError, CaptureError)

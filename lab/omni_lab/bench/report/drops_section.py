@@ -1,0 +1,124 @@
+"""What was dropped and why, and whether what was sent has arrived. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from . import measures, units
+from .blocks import Cell, Section, Subheading, Table, Text
+from .load import Result, Results
+from .measures import Reconciled
+from .traffic_section import natural
+
+# More columns than that are told below the table.
+REASONS_MAX = 8
+CUMULATIVE = "since the start"
+
+
+def reconciled(result: Result) -> Reconciled:
+    """A look at all engines."""
+    data = result.data
+    drops = measures.summed(node["drops"] for node in data["nodes"])
+    return measures.reconcile(data["frames_sent"], data["frames_verified"], drops)
+
+
+def during(result: Result) -> str:
+    """What went on meanwhile."""
+    return str(result.data.get("during") or CUMULATIVE)
+
+
+def counted_once(results: Results) -> list[Result]:
+    """Looks that have no frame in common: those of each measurement; where there are none, that of
+    all since the start.
+    """
+    every = results.of("drops")
+    single = [each for each in every if during(each) != CUMULATIVE]
+    return single or every
+
+
+def total(looks: Sequence[Result]) -> Reconciled:
+    """Several looks as one."""
+    each = [reconciled(look) for look in looks]
+    return Reconciled(
+        sum(one.sent for one in each),
+        sum(one.verified for one in each),
+        sum(one.on_the_way for one in each),
+        sum(one.either_side for one in each),
+    )
+
+
+def unexplained(looks: Sequence[Result]) -> int:
+    """Frames that are neither here nor there, in all looks; what one has too many does not make up
+    for what another lacks.
+    """
+    return sum(abs(reconciled(look).unexplained) for look in looks)
+
+
+def section(results: Results) -> Section:
+    """All of it."""
+    made = Section("drops", "Drops, and what adds up", "`lab drops`")
+    looks = sorted(results.of("drops"), key=lambda each: (each.contestant, during(each)))
+    if not looks:
+        return made
+    rows = []
+    for look in looks:
+        found = reconciled(look)
+        rows.append(
+            (
+                Cell(look.contestant, contestant=look.contestant),
+                during(look),
+                units.count(found.sent),
+                units.count(found.verified),
+                units.count(found.lost),
+                units.count(found.on_the_way),
+                units.count(found.either_side),
+                Cell(units.count(found.unexplained), "miss" if found.unexplained else "pass"),
+            )
+        )
+    columns = ("contestant", "during", ">sent", ">verified", ">difference", ">counted on the way",
+               ">on either side", ">unexplained")
+    made.add(
+        Text(
+            "Engines count a frame as sent to a peer when it is sealed, and as received when its tag "
+            "was verified. What is missing in between has to be counted under a reason. Some "
+            "reasons are of ports on either side of a node: these explain a difference as far as "
+            "they go. Below 0: frames arrived while engines were asked in turn."
+        ),
+        Table(columns, rows),
+    )
+    for look in looks:
+        made.add(Subheading(f"{look.contestant}, {during(look)}"))
+        made.add(reasons(look), ports(look))
+    return made
+
+
+def reasons(look: Result) -> Table | Text:
+    """Drops by reason and node, the most frequent reasons first."""
+    nodes = sorted(look.data["nodes"], key=lambda node: natural(node["name"]))
+    sums = measures.summed(node["drops"] for node in nodes)
+    order = sorted((reason for reason in sums if sums[reason]), key=lambda each: -sums[each])
+    if not order:
+        return Text("No engine dropped anything.")
+    shown, more = order[:REASONS_MAX], order[REASONS_MAX:]
+    rows = [
+        (node["name"], *(units.count(node["drops"].get(reason, 0)) for reason in shown))
+        for node in nodes
+        if any(node["drops"].values())
+    ]
+    rows.append(("all", *(units.count(sums[reason]) for reason in shown)))
+    caption = "Drops by reason, of nodes that dropped something."
+    if more:
+        rest = ", ".join(f"{reason} {units.count(sums[reason])}" for reason in more)
+        caption += f" Also, all nodes together: {rest}."
+    return Table(("node", *(f">{reason}" for reason in shown)), rows, caption)
+
+
+def ports(look: Result) -> Table:
+    """Frames in and out of every port."""
+    rows = []
+    for node in sorted(look.data["nodes"], key=lambda node: natural(node["name"])):
+        for name, port in sorted(node["ports"].items()):
+            received, sent = (units.count(port.get(each)) for each in ("rx_frames", "tx_frames"))
+            rows.append((node["name"], name, received, sent))
+    caption = f"Frames in and out of every port, {len(rows)} ports"
+    return Table(("node", "port", ">in", ">out"), rows, caption, folded=True)
