@@ -26,6 +26,7 @@ from . import (
     timeline_section,
     told_section,
     traffic_section,
+    units,
 )
 from .blocks import Section
 from .colours import Colours
@@ -83,12 +84,12 @@ def compose(results: Results, made: str) -> tuple[Head, Sequence[Section], Colou
     ]
     others = f" Not shown: {', '.join(results.others)}." if results.others else ""
     head = Head(
-        title=f"Fabric lab: {results.folder.name}",
+        title=f"Fabric lab, run {results.folder.name}",
         about=headline.about(results),
         verdict=verdict,
         held=all_held and not results.problems,
         problems=results.problems,
-        made=f"Made {made} from {len(results.results)} files of {results.folder.name}.{others}",
+        made=f"Made {units.time(made)} from {len(results.results)} files of {results.folder.name}.{others}",
     )
     # An empty headline has no command that would make it.
     return head, ([top] if top.blocks else []) + sections, colours

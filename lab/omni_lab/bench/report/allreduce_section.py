@@ -133,7 +133,7 @@ def add_group(
     compared = comparisons(group)
     if compared:
         made.add(ratio_table(compared), ratio_plot(what, compared, colours))
-    made.add(busbw_plot(what, group, colours), busbw_bars(what, group, colours))
+    made.add(busbw_bars(what, group, colours), busbw_plot(what, group, colours))
     sizes = sorted({octets for result in group for octets in by_size(result)})
     for octets in dict.fromkeys((sizes[0], sizes[-1])):
         made.add(iteration_plot(what, octets, group, colours))
@@ -153,7 +153,7 @@ def nccl_table(group: Sequence[Result]) -> Table:
                     units.size(octets),
                     units.count(octets // ELEMENT),
                     units.duration(spread["median"]),
-                    units.duration(spread["p99"]),
+                    units.duration(spread["p99"] if measures.is_known(len(size["iterations"]), 99) else None),
                     units.duration(spread["max"]),
                     units.octet_rate(size["algbw_Bps"]),
                     units.octet_rate(size["busbw_Bps"]),
@@ -251,9 +251,9 @@ def iteration_plot(
     name = f"Iterations of {units.size(octets)}, {title(what)}"
     caption = (
         f"Each iteration of {units.size(octets)} as a dot. The solid mark is the median, the "
-        "dashed one p99."
+        "dashed one p99, or the slowest where there are fewer than 100."
     )
-    return Plot(charts.strips(name, rows, units.duration, "time of an iteration"), caption)
+    return Plot(charts.strips(name, rows, units.duration, "time of an iteration", 99), caption)
 
 
 def steps_plot(what: tuple[str, str, int], group: Sequence[Result], colours: Colours) -> Plot:

@@ -76,7 +76,14 @@ class Tiles:
     tiles: Sequence[Tile]
 
 
-Block = Table | Text | Subheading | Plot | Tiles
+@dataclass(frozen=True)
+class Beside:
+    """Small tables that stand side by side where there is room; captions are their headings."""
+
+    tables: Sequence[Table]
+
+
+Block = Table | Beside | Text | Subheading | Plot | Tiles
 
 
 @dataclass

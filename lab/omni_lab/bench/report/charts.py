@@ -15,7 +15,7 @@ ROW = 18.0
 # Points of a line nearer than this to each other say nothing more, in units of the drawing.
 NEAR = 0.8
 DOTS_MAX = 300
-LABEL_MAX = 24
+LABEL_MAX = 27
 # Beyond so many columns a cell has no room for its number.
 NUMBERED_MAX = 10
 
@@ -143,10 +143,13 @@ def bars(title: str, rows: Sequence[Bar], name: str, words: Words, mark: float |
     left = 10 + CHARACTER * max((min(len(each.label), LABEL_MAX) for each in rows), default=1)
     height = 36 + 16 * (1 + len(series) // 4) + ROW * len(rows) + 8 * gaps + 36
     canvas = Canvas(title, WIDTH, height, left, right=64)
-    canvas.legend(series)
+    canvas.legend(series, filled=True)
     most = max((max(each.value, each.high or 0) for each in rows), default=1) or 1
     scale = Linear(0, max(most, mark or 0), words)
     canvas.axis_across(scale, name)
+    if mark is not None:
+        x = canvas.x(scale.at(mark))
+        canvas.line(x, canvas.y(0), x, canvas.top - 4, "mark")
     y, before = canvas.top, ""
     for each in rows:
         if each.label != before:
@@ -162,14 +165,15 @@ def bars(title: str, rows: Sequence[Bar], name: str, words: Words, mark: float |
             end = max(end, high)
         canvas.text(end + 5, y + 12, each.said, "value")
         y += ROW
-    if mark is not None:
-        canvas.line(canvas.x(scale.at(mark)), canvas.y(0), canvas.x(scale.at(mark)),
-                    canvas.top - 4, "mark")
     return canvas.drawn()
 
 
-def strips(title: str, rows: Sequence[Strip], words: Words, name: str) -> str:
-    """Each value as a dot, with the median as a tall mark and p99 as a short one."""
+def strips(
+    title: str, rows: Sequence[Strip], words: Words, name: str, extreme: float
+) -> str:
+    """Each value as a dot, with the median as a solid mark and another percentile as a dashed
+    one.
+    """
     height = 30 + 2 * ROW * len(rows) + 36
     left = 10 + CHARACTER * max((min(len(each.label), LABEL_MAX) for each in rows), default=1)
     canvas = Canvas(title, WIDTH, height, left, right=20)
@@ -184,20 +188,21 @@ def strips(title: str, rows: Sequence[Strip], words: Words, name: str) -> str:
         for value in sampled(each.values, dice):
             y = middle + dice.uniform(-10, 10)
             canvas.dot(canvas.x(scale.at(value)), y, each.series.style, 1.8, words(value))
-        for percent, half in ((50, 14), (99, 9)):
+        for percent, half in ((50, 14), (extreme, 9)):
             value = nearest_rank(each.values, percent)
             if value is not None:
                 x = canvas.x(scale.at(value))
-                canvas.line(x, middle - half, x, middle + half, "median" if percent == 50 else "p99")
+                canvas.line(x, middle - half, x, middle + half, "median" if percent == 50 else "extreme")
     return canvas.drawn()
 
 
 def sampled(values: Sequence[float], dice: random.Random) -> list[float]:
-    """Not too many of them; the ten slowest are always there."""
+    """Not too many of them; the ten at both ends are always there."""
     ordered = sorted(values)
     if len(ordered) <= DOTS_MAX:
         return ordered
-    return dice.sample(ordered[:-10], DOTS_MAX - 10) + ordered[-10:]
+    ends = ordered[:10] + ordered[-10:]
+    return dice.sample(ordered[10:-10], DOTS_MAX - len(ends)) + ends
 
 
 def heatmap(
@@ -228,7 +233,7 @@ def heatmap(
             canvas.bar(left + side * at + 0.5, y + 0.5, side - 1, tall - 1, "heat",
                        f"{row}, {column}: {words(value)}", 0.04 + 0.96 * shade)
             if len(columns) <= NUMBERED_MAX:
-                style = "oncell strong" if shade > 0.55 else "oncell"
+                style = "oncell strong" if shade > 0.62 else "oncell"
                 canvas.text(left + side * (at + 0.5), y + tall / 2 + 4,
                             words(value).split(" ")[0], style, "middle")
     return canvas.drawn()

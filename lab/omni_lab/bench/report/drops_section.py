@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from . import measures, units
-from .blocks import Cell, Section, Subheading, Table, Text
+from .blocks import Cell, Section, Table, Text
 from .load import Result, Results
 from .measures import Reconciled
 from .traffic_section import natural
 
 # More columns than that are told below the table.
 REASONS_MAX = 8
+# More rows than that are folded away.
+ROWS_MAX = 40
 CUMULATIVE = "since the start"
 
 
@@ -86,39 +89,55 @@ def section(results: Results) -> Section:
         ),
         Table(columns, rows),
     )
-    for look in looks:
-        made.add(Subheading(f"{look.contestant}, {during(look)}"))
-        made.add(reasons(look), ports(look))
+    made.add(reasons(looks), ports(looks))
     return made
 
 
-def reasons(look: Result) -> Table | Text:
-    """Drops by reason and node, the most frequent reasons first."""
-    nodes = sorted(look.data["nodes"], key=lambda node: natural(node["name"]))
-    sums = measures.summed(node["drops"] for node in nodes)
+def reasons(looks: Sequence[Result]) -> Table | Text:
+    """Drops by measurement, node and reason, the most frequent reasons first."""
+    places = [(look, node) for look in looks for node in nodes(look)]
+    sums = measures.summed(node["drops"] for _, node in places)
     order = sorted((reason for reason in sums if sums[reason]), key=lambda each: -sums[each])
     if not order:
         return Text("No engine dropped anything.")
     shown, more = order[:REASONS_MAX], order[REASONS_MAX:]
     rows = [
-        (node["name"], *(units.count(node["drops"].get(reason, 0)) for reason in shown))
-        for node in nodes
+        (
+            Cell(look.contestant, contestant=look.contestant),
+            during(look),
+            node["name"],
+            *(units.count(node["drops"].get(reason, 0)) for reason in shown),
+        )
+        for look, node in places
         if any(node["drops"].values())
     ]
-    rows.append(("all", *(units.count(sums[reason]) for reason in shown)))
     caption = "Drops by reason, of nodes that dropped something."
     if more:
         rest = ", ".join(f"{reason} {units.count(sums[reason])}" for reason in more)
-        caption += f" Also, all nodes together: {rest}."
-    return Table(("node", *(f">{reason}" for reason in shown)), rows, caption)
+        caption += f" Also, all together: {rest}."
+    columns = ("contestant", "during", "node", *(f">{reason}" for reason in shown))
+    return Table(columns, rows, caption, folded=len(rows) > ROWS_MAX)
 
 
-def ports(look: Result) -> Table:
+def nodes(look: Result) -> list[Mapping[str, Any]]:
+    """All nodes, in order."""
+    return sorted(look.data["nodes"], key=lambda node: natural(node["name"]))
+
+
+def ports(looks: Sequence[Result]) -> Table:
     """Frames in and out of every port."""
-    rows = []
-    for node in sorted(look.data["nodes"], key=lambda node: natural(node["name"])):
-        for name, port in sorted(node["ports"].items()):
-            received, sent = (units.count(port.get(each)) for each in ("rx_frames", "tx_frames"))
-            rows.append((node["name"], name, received, sent))
-    caption = f"Frames in and out of every port, {len(rows)} ports"
-    return Table(("node", "port", ">in", ">out"), rows, caption, folded=True)
+    rows = [
+        (
+            Cell(look.contestant, contestant=look.contestant),
+            during(look),
+            node["name"],
+            name,
+            *(units.count(port.get(each)) for each in ("rx_frames", "tx_frames")),
+        )
+        for look in looks
+        for node in nodes(look)
+        for name, port in sorted(node["ports"].items())
+    ]
+    caption = f"Frames in and out of every port: {len(rows)} rows"
+    columns = ("contestant", "during", "node", "port", ">in", ">out")
+    return Table(columns, rows, caption, folded=True)

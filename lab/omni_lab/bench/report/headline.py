@@ -21,7 +21,6 @@ from .measures import nearest_rank
 
 # The percentiles of round trips that are told before all others.
 TAIL = (99.0, 99.9, 99.99)
-LINES_MAX = 6
 
 
 def section(results: Results) -> Section:
@@ -91,7 +90,7 @@ def bandwidth(results: Results) -> Tile | None:
     return Tile(
         f"Bus bandwidth at {size}",
         value,
-        [said[0][0], *(f"{rate} {name}" for name, _, rate in rest)][:LINES_MAX],
+        [said[0][0], *(f"{rate} {name}" for name, _, rate in rest)],
     )
 
 
@@ -118,10 +117,15 @@ def tail(results: Results) -> Tile | None:
     told = [(percent, measures.told(merged[ours], percent)) for percent in TAIL]
     lines = [f"{units.percentile(percent)} {units.duration(ns)}" for percent, ns in told[1:] if ns]
     lines.append(f"max {units.duration(merged[ours]['max'])} of {units.count(merged[ours]['count'])}")
-    others = [name for name in merged if name != ours]
-    lines += [f"p99 {units.duration(measures.told(merged[name], 99))} {name}" for name in others]
+    others = [
+        f"{units.duration(measures.told(histogram, 99))} {name}"
+        for name, histogram in merged.items()
+        if name != ours
+    ]
+    if others:
+        lines.append(f"p99 of others: {', '.join(others)}")
     title = f"Round trips, p99, at {units.count(rate)}/s a flow"
-    return Tile(title, units.duration(told[0][1]), [ours, *lines][:LINES_MAX])
+    return Tile(title, units.duration(told[0][1]), [ours, *lines])
 
 
 def frames(results: Results) -> Tile | None:
@@ -170,7 +174,9 @@ def about(results: Results) -> str:
     whom = f" Measured: {', '.join(names)}." if names else ""
     revision = told.get("machine", {}).get("revision")
     of_what = f", revision {revision}" if revision else ""
-    return f"{where}{of_what}, began {told.get('began', 'at a time that was not kept')}.{whom}"
+    began = told.get("began")
+    when = f", {units.time(began)}" if began else ""
+    return f"{where}{of_what}{when}.{whom}"
 
 
 def held(results: Results, tiles: Section) -> tuple[bool, str]:

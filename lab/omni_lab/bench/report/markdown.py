@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .blocks import Block, Cell, Plot, Section, Subheading, Table, Text, Tiles
+from .blocks import Beside, Block, Cell, Plot, Section, Subheading, Table, Text, Tiles
 from .page import WORDS, Head, left_out
 
 SPECIAL = re.compile(r"([\\`*_\[\]<>|#])")
@@ -49,6 +49,8 @@ def block(one: Block) -> str:
                 ],
             )
         )
+    if isinstance(one, Beside):
+        return "\n\n".join(map(table, one.tables))
     return table(one)
 
 

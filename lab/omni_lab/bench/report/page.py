@@ -4,17 +4,25 @@ which is read from beside this file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .blocks import Block, Cell, Plot, Row, Section, Subheading, Table, Text, Tile, Tiles, Verdict
+from .blocks import Beside, Block, Cell, Plot, Row, Section, Subheading, Table, Text, Tile, Tiles, Verdict
 from .colours import Colours
-from .svg import escape
+from .svg import escape as escape_markup
 
 HERE = Path(__file__).parent
 NUMBER, WIDE, IMPORTANT = (f' class="{name}"' for name in ("number", "wide", "important"))
+# Between a number and its unit no line ends.
+BOUND = re.compile(r"(?<=\d) (?=(?:[%×]|[nµm]?s|[kMGT]?[bB]/s|[KMG]?i?B)(?![A-Za-z]))")
 WORDS: dict[Verdict, str] = {"pass": "✓ pass", "miss": "✗ miss", "none": ""}
+
+
+def escape(text: str) -> str:
+    """Text within an element or an attribute."""
+    return escape_markup(BOUND.sub("\u00a0", text))
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,9 @@ def block(one: Block, colours: Colours) -> str:
         return f'<div class="tiles">{"".join(map(tile, one.tiles))}</div>'
     if isinstance(one, Plot):
         return side_by_side([one])
+    if isinstance(one, Beside):
+        shown = "".join(table(each, colours) for each in one.tables)
+        return f'<div class="beside">{shown}</div>'
     shown = table(one, colours)
     if one.folded:
         return f"<details><summary>{escape(one.caption)}</summary>{shown}</details>"
@@ -123,10 +134,11 @@ def table(one: Table, colours: Colours) -> str:
         for name, number in zip(one.columns, numbers)
     )
     rows = "".join(row(each, numbers, colours) for each in one.rows)
-    caption = f"<caption>{escape(one.caption)}</caption>" if one.caption and not one.folded else ""
+    is_captioned = one.caption and not one.folded
+    caption = f'<p class="caption">{escape(one.caption)}</p>' if is_captioned else ""
     return (
-        f'<div class="scroll"><table>{caption}<thead><tr>{heads}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
+        f'<div>{caption}<div class="scroll"><table><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></div>"
     )
 
 
@@ -139,6 +151,7 @@ def row(cells: Row, numbers: Sequence[bool], colours: Colours) -> str:
         if cell.verdict != "none":
             said = f'<span class="{cell.verdict}">{said}</span>'
         if cell.contestant:
-            said = f'<span class="swatch {colours.of(cell.contestant)}"></span>{said}'
+            swatch = f'<span class="swatch {colours.of(cell.contestant)}"></span>'
+            said = f'<span class="name">{swatch}{said}</span>'
         parts.append(f"<td{NUMBER if number else ''}>{said}</td>")
     return f"<tr>{''.join(parts)}</tr>"

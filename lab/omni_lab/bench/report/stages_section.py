@@ -8,7 +8,7 @@ from typing import Any
 
 from . import allreduce_section, charts, measures, tail_section, units
 from .blocks import Plot, Section, Subheading, Table, Text
-from .charts import Curve
+from .charts import Bar, Curve
 from .colours import Colours
 from .load import Result, Results
 from .measures import PERCENTILES, nearest_rank
@@ -52,10 +52,18 @@ class Explained:
     steps: int
     quantile: float
     median_ns: float
-    p99_ns: float
+    # p99 where there are enough to tell it, else the slowest; and what that is called.
+    slow_ns: float
+    slow_name: str
     max_ns: float
     iterations: int
     shares: Sequence[Share]
+
+    @property
+    def times(self) -> dict[str, float]:
+        """How long iterations took, and which."""
+        slow = {self.slow_name: self.slow_ns, "the slowest": self.max_ns}
+        return {"p50": self.median_ns} | slow
 
     @property
     def through_ns(self) -> int:
@@ -113,6 +121,7 @@ def explain(stages: Sequence[Stage], result: Result) -> Explained | None:
         quantile,
         nearest_rank(times, 50) or 0,
         nearest_rank(times, 99) or 0,
+        "p99" if measures.is_known(len(times), 99) else "the slowest",
         max(times),
         len(times),
         shares,
@@ -128,16 +137,16 @@ def section(results: Results, colours: Colours) -> Section:
         if not stages:
             continue
         made.add(Subheading(result.contestant))
-        made.add(stage_table(stages), plot(result, stages))
+        made.add(stage_table(stages))
         runs = [
             each for each in results.of("allreduce")
             if each.contestant == result.contestant
             and each.data["collective"] == allreduce_section.COLLECTIVE
         ]
-        for run in runs:
-            found = explain(stages, run)
-            if found is not None:
-                made.add(*explanation(found, stages))
+        found = [each for each in (explain(stages, run) for run in runs) if each is not None]
+        made.add(plot(result, stages), *(bound_plot(each) for each in found))
+        for each in found:
+            made.add(*explanation(each, stages))
     if made.blocks:
         made.blocks.insert(0, Text(ABOUT))
     return made
@@ -169,6 +178,25 @@ def plot(result: Result, stages: Sequence[Stage]) -> Plot:
     return Plot(drawing, "Durations within the engines, by percentile.")
 
 
+def bound_plot(found: Explained) -> Plot:
+    """What stages can have added at most, beside what iterations took."""
+    name = f"{found.algorithm}, {units.size(found.octets)}"
+    engines = Series("at most, within the engines", "s4")
+    measured = Series("measured", "s5")
+    rows = [
+        Bar(each.name, engines, each.total_ns, units.duration(each.total_ns))
+        for each in found.shares
+    ]
+    rows += [
+        Bar(f"iterations, {what}", measured, ns, units.duration(ns))
+        for what, ns in found.times.items()
+    ]
+    drawing = charts.bars(f"What explains slow iterations, {name}", rows, "duration",
+                          units.duration)
+    return Plot(drawing, f"{name}: what each stage can have added in {found.steps} steps, and how "
+                         "long iterations took.")
+
+
 def explanation(found: Explained, stages: Sequence[Stage]) -> list[Table | Text | Subheading]:
     """Which percentile of which stage explains the slowest iterations, as a table and in words."""
     percent = units.percentile(round(100 * found.quantile, 3))
@@ -177,20 +205,20 @@ def explanation(found: Explained, stages: Sequence[Stage]) -> list[Table | Text 
             each.name,
             units.duration(each.each_ns),
             units.duration(each.total_ns),
-            units.share(each.total_ns, found.p99_ns),
+            units.share(each.total_ns, found.slow_ns),
             "" if each.is_part else "the whole of it",
         )
         for each in found.shares
     ]
-    rest = found.p99_ns - found.through_ns
+    rest = found.slow_ns - found.through_ns
     rows.append(("not within the engines", "", units.duration(max(rest, 0)),
-                 units.share(max(rest, 0), found.p99_ns), "what remains of p99"))
+                 units.share(max(rest, 0), found.slow_ns), f"what remains of {found.slow_name}"))
+    took = [f"{units.duration(ns)} ({what})" for what, ns in found.times.items()]
     head = (
-        f"{found.algorithm} of {found.ranks} ranks, {units.size(found.octets)}: iterations took "
-        f"{units.duration(found.median_ns)} (p50), {units.duration(found.p99_ns)} (p99) and "
-        f"{units.duration(found.max_ns)} at most, of {found.iterations}."
+        f"{found.algorithm} of {found.ranks} ranks, {units.size(found.octets)}: of "
+        f"{found.iterations} iterations, {', '.join(took)}."
     )
-    columns = ("stage", f">{percent}", f">times {found.steps} steps", ">of p99 of iterations", "")
+    columns = ("stage", f">{percent}", f">times {found.steps} steps", f">of iterations ({found.slow_name})", "")
     return [
         Subheading(f"What explains the slowest iterations: {found.algorithm}"),
         Text(
@@ -212,7 +240,7 @@ def in_words(found: Explained, percent: str, stages: Sequence[Stage]) -> str:
         parts.append(
             f"Of the stages, {most.name!r} explains most: its {percent} of "
             f"{units.duration(most.each_ns)} makes {units.duration(most.total_ns)} of "
-            f"{found.steps} steps, {units.share(most.total_ns, found.p99_ns)} of p99."
+            f"{found.steps} steps, {units.share(most.total_ns, found.slow_ns)} of {found.slow_name}."
         )
     unstamped = [side for side in ("access", "underlay") if not waits(stages, side)]
     if unstamped:
@@ -221,16 +249,16 @@ def in_words(found: Explained, percent: str, stages: Sequence[Stage]) -> str:
             f"How long frames {where} waited for the worker is not known: their ports have no time "
             "stamps, so it is in what remains."
         )
-    rest = found.p99_ns - found.through_ns
+    rest = found.slow_ns - found.through_ns
     if rest > 0:
         parts.append(
-            f"{units.duration(rest)} of p99, {units.share(rest, found.p99_ns)}, remains that no "
+            f"{units.duration(rest)} of {found.slow_name}, {units.share(rest, found.slow_ns)}, remains that no "
             "stage explains: the hosts' TCP and wake-ups, the kernel's way between engines, and the "
             "scheduler, which has all ranks and engines wait for the same cores."
         )
     else:
         parts.append(
-            "The bound is above p99 itself: that engines were slow is enough to explain it, and "
+            f"The bound is above {found.slow_name} itself: that engines were slow is enough to explain it, and "
             "steps were not all that slow at once."
         )
     return " ".join(parts)

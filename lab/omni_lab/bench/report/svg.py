@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -192,17 +193,20 @@ class Canvas:
             f"{titled(title)}</circle>"
         )
 
-    def legend(self, series: Sequence[Series]) -> None:
+    def legend(self, series: Sequence[Series], filled: bool = False) -> None:
         """Names and their colours, above the plot, in as many lines as they need."""
         x, y = 4.0, 12.0
         for each in series:
             needed = 26 + CHARACTER * len(each.name)
             if x > 4 and x + needed > self.width:
                 x, y = 4.0, y + 16
-            self.line(x, y - 3.5, x + 16, y - 3.5, f"line {each.style}")
+            if filled:
+                self.bar(x + 3, y - 8.5, 10, 10, f"fill {each.style}", "")
+            else:
+                self.line(x, y - 3.5, x + 16, y - 3.5, f"line {each.style}")
             self.text(x + 20, y, each.name, f"key {each.style}")
             x += needed + 8
-        self.top = y + 24
+        self.top = y + 30
 
     def axes(self, across: Scale, up: Scale, across_name: str, up_name: str) -> None:
         """Both axes with what they are, and lines to read by."""
@@ -211,16 +215,17 @@ class Canvas:
 
     def axis_up(self, scale: Scale, name: str) -> None:
         """What is read from the left."""
-        self.text(4, self.top - 7, name, "axis")
+        self.text(4, self.top - 10, name, "axis")
         for value, words in scale.ticks():
             y = self.y(scale.at(value))
             self.line(self.x(0), y, self.x(1), y, "grid")
-            self.text(self.left - 5, y + 3.5, words, "tick", "end")
+            self.text(self.left - 5, y + 3.5, rounded(words), "tick", "end")
 
     def axis_across(self, scale: Scale, name: str) -> None:
         """What is read from below. Words that would touch are left out."""
         free = -math.inf
-        for value, words in scale.ticks():
+        for value, exact in scale.ticks():
+            words = rounded(exact)
             x = self.x(scale.at(value))
             self.line(x, self.y(0), x, self.y(1), "grid")
             half = CHARACTER * len(words) / 2
@@ -242,6 +247,11 @@ class Canvas:
 def titled(text: str) -> str:
     """What is shown of an element when the pointer rests on it."""
     return f"<title>{escape(text)}</title>" if text else ""
+
+
+def rounded(words: str) -> str:
+    """A round number without the digits that say nothing: 2 ms for 2.00 ms."""
+    return re.sub(r"(\.\d*?)0+(?!\d)", lambda found: found[1].rstrip("."), words)
 
 
 def shortened(text: str, most: int) -> str:

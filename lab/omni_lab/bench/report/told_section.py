@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import units
-from .blocks import Cell, Section, Subheading, Table, Text
+from .blocks import Beside, Cell, Section, Subheading, Table, Text
 from .load import Results
 
 COMMAND = "`lab up`"
@@ -29,15 +29,21 @@ def section(results: Results) -> Section:
     made.add(*(Text(each, important=True) for each in caveats(told)))
     machine: Mapping[str, Any] = told["machine"]
     rows = [(key, plain(value)) for key, value in machine.items() if key != "mitigations"]
-    made.add(Subheading("Machine"), Table(("what", "is"), rows))
+    versions = [(key, plain(value)) for key, value in (told.get("versions") or {}).items()]
+    made.add(
+        Beside(
+            [
+                Table(("what", "is"), rows, "Machine"),
+                settings(told),
+                Table(("program", "says"), versions, "Versions"),
+            ]
+        )
+    )
     mitigations = machine.get("mitigations")
     if isinstance(mitigations, dict):
         rows = [(key, plain(value)) for key, value in mitigations.items()]
         made.add(Table(("fault of the CPU", "what the kernel does about it"), rows,
-                       f"Mitigations: {len(rows)} faults of this CPU", folded=True))
-    versions = [(key, plain(value)) for key, value in (told.get("versions") or {}).items()]
-    made.add(Subheading("Versions"), Table(("program", "says"), versions))
-    made.add(Subheading("Topology and its settings"), settings(told))
+                       f"What the kernel mitigates of this CPU's faults: {len(rows)}", folded=True))
     made.add(Subheading("Ports as the engines have them"), drivers(told))
     peers = contestants(results, told)
     if peers.rows:
@@ -78,7 +84,7 @@ def settings(told: Mapping[str, Any]) -> Table:
         rows.append(("namespaces", ", ".join(f"{count} × {role}" for role, count in roles.items())))
     if told.get("seed") is not None and not any(key == "seed" for key, _ in rows):
         rows.append(("seed", plain(told["seed"])))
-    return Table(("setting", "value"), rows)
+    return Table(("setting", "value"), rows, "Topology and its settings")
 
 
 def drivers(told: Mapping[str, Any]) -> Table:

@@ -59,9 +59,10 @@ def iperf(results: Results, colours: Colours) -> Section:
             for result in group
         ]
         name = f"Streams, {shape} {protocol}"
-        drawing = charts.strips(name, strips, units.bit_rate, "of a stream")
+        # Of rates, the low end is the bad one.
+        drawing = charts.strips(name, strips, units.bit_rate, "of a stream", 1)
         made.add(Plot(drawing, "Each stream as a dot. The solid mark is the median, the dashed one "
-                               "p99."))
+                               "p1: the slow end."))
         if shape == "matrix":
             most = max(max(rates(result)) for result in group)
             made.add(*(matrix(result, most) for result in group))

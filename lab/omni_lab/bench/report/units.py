@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 
 # Shown where there is nothing to be told.
@@ -79,6 +80,15 @@ def share(part: float, whole: float) -> str:
     if 0 < abs(percent) < 0.01:
         return f"{digits(percent * 1e4)} ppm"
     return f"{digits(percent)} %"
+
+
+def time(text: str) -> str:
+    """A time of RFC 3339, to the minute; as it is where it is none."""
+    try:
+        at = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return at.astimezone(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def percentile(percent: float) -> str:
