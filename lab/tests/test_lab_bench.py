@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import tempfile
+import time
 import unittest
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,8 @@ class Numbers(unittest.TestCase):
             log = Path(folder) / "log"
             spawned = processes.spawn(["sh", "-c", "echo said; exec sleep 30"], log)
             self.assertTrue(processes.is_alive(spawned))
+            while not log.read_text():
+                time.sleep(0.01)
             self.assertEqual(processes.end([spawned], 5.0), [])
             self.assertFalse(processes.is_alive(spawned))
             self.assertEqual(processes.last_words(log), "its last words: said")
@@ -293,10 +296,27 @@ class Drops(unittest.TestCase):
     def test_sent_minus_received_is_lost(self) -> None:
         before = {"a": shown([peer("b", 10, 5)]), "b": shown([peer("a", 5, 10)])}
         after = {"a": shown([peer("b", 30, 9)]), "b": shown([peer("a", 9, 27)])}
-        report = drops.reconcile(before, after)
+        report = drops.reconcile((before, before), (after, after))
         self.assertEqual((report["frames_sent"], report["frames_verified"]), (24, 21))
-        self.assertEqual(report["frames_lost"], 3)
+        self.assertEqual((report["frames_lost"], report["frames_never_sent"]), (3, 0))
         self.assertEqual(report["pairs_with_losses"], {"a b": 3})
+
+    def test_what_is_sent_between_two_looks_is_neither_lost_nor_made_up(self) -> None:
+        first = {"a": shown([peer("b", 10, 0)]), "b": shown([peer("a", 0, 12)])}
+        last = {"a": shown([peer("b", 15, 0)]), "b": shown([peer("a", 0, 15)])}
+        report = drops.reconcile(drops.NOTHING, (first, last))
+        self.assertEqual((report["frames_lost"], report["frames_never_sent"]), (0, 0))
+
+    def test_what_nobody_sent_is_told(self) -> None:
+        look = {"a": shown([peer("b", 10, 0)]), "b": shown([peer("a", 0, 12)])}
+        report = drops.reconcile(drops.NOTHING, (look, look))
+        self.assertEqual(report["pairs_with_frames_never_sent"], {"a b": 2})
+
+    def test_a_node_that_started_later_is_left_out(self) -> None:
+        late = shown([peer("a", 1, 1)], node={"uptime_seconds": 1})
+        early = shown([peer("b", 99, 99)], node={"uptime_seconds": 500})
+        look = {"a": early, "b": late}
+        self.assertEqual(drops.reconcile(drops.NOTHING, (look, look))["pairs"], 0)
 
     def test_queues_of_a_port_are_one(self) -> None:
         self.assertEqual(drops.ports(shown([]))["eth0"], {"rx_frames": 6, "tx_frames": 7})

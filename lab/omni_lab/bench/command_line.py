@@ -56,6 +56,7 @@ SUBCOMMANDS = {
     "exec": Subcommand("execute", "run a command on a host, or on all nodes"),
     "list": Subcommand("listing", "the labs of this machine"),
     "iperf": Subcommand("iperf", "TCP or UDP between many hosts at once"),
+    "latency": Subcommand("latency", "round trips between nodes on a fixed schedule"),
     "allreduce": Subcommand("allreduce", "collective communication between nodes"),
     "arp": Subcommand("arp_storm", "hosts that all resolve each other at once"),
     "baseline": Subcommand("baseline", "set up what others have for the same, on the same hosts"),
