@@ -4,6 +4,7 @@ measured.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import random
@@ -18,7 +19,7 @@ OURS = "omni tap+udp"
 # How much slower than the bare underlay each is.
 CONTESTANTS = {OURS: 1.9, "vxlan": 1.4, "fastd": 3.1, "bare underlay": 1.0}
 SIZES = (8, 65_536, 1_048_576)
-ITERATIONS = 40
+ITERATIONS = 25
 STEPS = 2 * (len(NODES) - 1)
 
 
@@ -38,8 +39,14 @@ def head(kind: str, contestant: str | None = None) -> dict[str, Any]:
 
 def figure(name: str, measured: float | None, at_most: float | None, met: bool) -> dict[str, Any]:
     """A figure as it is kept."""
-    return {"name": name, "measured": measured, "unit": "s", "at_most": at_most, "at_least": None,
-            "met": met}
+    return {
+        "name": name,
+        "measured": measured,
+        "unit": "s",
+        "at_most": at_most,
+        "at_least": None,
+        "met": met,
+    }
 
 
 def disclosure() -> dict[str, Any]:
@@ -50,8 +57,10 @@ def disclosure() -> dict[str, Any]:
     ]
     return head("disclosure") | {
         "machine": {
-            "CPU": "Example CPU, 2 cores, under a hypervisor", "memory": "24 GiB",
-            "kernel": "6.1.0", "revision": "abcdef1",
+            "CPU": "Example CPU, 2 cores, under a hypervisor",
+            "memory": "24 GiB",
+            "kernel": "6.1.0",
+            "revision": "abcdef1",
             "mitigations": {"spectre_v1": "Mitigation: usercopy/swapgs barriers"},
         },
         "versions": {"omni-engine": "omni-engine 0.1.0"},
@@ -82,9 +91,7 @@ def allreduce(dice: random.Random, contestant: str, algorithm: str) -> dict[str,
             # One host is a bit slower than the others.
             ranks[3] = round(ranks[3] * 1.2)
             slowest = max(range(len(ranks)), key=lambda rank: ranks[rank])
-            iterations.append(
-                {"slowest_rank": slowest, "ns": ranks[slowest], "per_rank_ns": ranks}
-            )
+            iterations.append({"slowest_rank": slowest, "ns": ranks[slowest], "per_rank_ns": ranks})
         times = sorted(each["ns"] for each in iterations)
         total = sum(times)
         rate = octets * ITERATIONS / total * 1e9
@@ -92,9 +99,13 @@ def allreduce(dice: random.Random, contestant: str, algorithm: str) -> dict[str,
         sizes.append(
             {
                 "octets": octets,
-                "time_ns": {"min": times[0], "mean": total // ITERATIONS,
-                            "median": times[ITERATIONS // 2 - 1], "p99": times[-1],
-                            "max": times[-1]},
+                "time_ns": {
+                    "min": times[0],
+                    "mean": total // ITERATIONS,
+                    "median": times[ITERATIONS // 2 - 1],
+                    "p99": times[-1],
+                    "max": times[-1],
+                },
                 "algbw_Bps": rate,
                 "busbw_Bps": rate * STEPS / len(NODES),
                 "jct_ns": total + ITERATIONS * 100_000,
@@ -104,8 +115,14 @@ def allreduce(dice: random.Random, contestant: str, algorithm: str) -> dict[str,
             }
         )
     return head("allreduce", contestant) | {
-        "collective": "all-reduce", "algorithm": algorithm, "ranks": len(NODES),
-        "iterations": ITERATIONS, "warmup": 5, "seed": 1, "wrong": 0, "sizes": sizes,
+        "collective": "all-reduce",
+        "algorithm": algorithm,
+        "ranks": len(NODES),
+        "iterations": ITERATIONS,
+        "warmup": 5,
+        "seed": 1,
+        "wrong": 0,
+        "sizes": sizes,
         "figures": [figure("wrong sums", 0, 0, True)],
     }
 
@@ -115,16 +132,24 @@ def flow(dice: random.Random, contestant: str, ends: tuple[str, str], rate: int)
     sent = 10 * rate
     received = sent - (1 if ends[0] == NODES[2] else 0)
     times = durations(dice, 80_000 * CONTESTANTS.get(contestant, 0.3), received)
-    return {"from": ends[0], "to": ends[1], "rate_per_s": rate, "sent": sent, "received": received,
-            "lost": sent - received, "late_sends": round(sent * 0.02),
-            "histogram": histograms.of(times)}
+    return {
+        "from": ends[0],
+        "to": ends[1],
+        "rate_per_s": rate,
+        "sent": sent,
+        "received": received,
+        "lost": sent - received,
+        "late_sends": round(sent * 0.02),
+        "histogram": histograms.of(times),
+    }
 
 
 def latency(dice: random.Random, contestant: str, rate: int) -> dict[str, Any]:
     """A rate, from the first four nodes to their neighbours."""
     ends = list(zip(NODES[:4], NODES[1:5]))
     return head("latency", contestant) | {
-        "seconds": 10.0, "octets": 64,
+        "seconds": 10.0,
+        "octets": 64,
         "flows": [flow(dice, contestant, each, rate) for each in ends],
         "floor": [flow(dice, "loopback", ("127.0.0.1", "127.0.0.1"), rate)],
     }
@@ -133,7 +158,9 @@ def latency(dice: random.Random, contestant: str, rate: int) -> dict[str, Any]:
 def stages(dice: random.Random) -> dict[str, Any]:
     """What `omni report --json` prints, which names no contestant."""
     medians = {
-        ("work", None): 8_000, ("send", None): 14_000, ("through", "underlay"): 26_000,
+        ("work", None): 8_000,
+        ("send", None): 14_000,
+        ("through", "underlay"): 26_000,
         ("through", "access"): 31_000,
     }
     merged = [
@@ -151,29 +178,51 @@ def iperf(dice: random.Random, contestant: str, shape: str) -> dict[str, Any]:
         "incast": [(0, name, NODES[0]) for name in NODES[1:]],
         "matrix": [
             (step - 1, NODES[at], NODES[(at + step) % len(NODES)])
-            for step in range(1, len(NODES)) for at in range(len(NODES))
+            for step in range(1, len(NODES))
+            for at in range(len(NODES))
         ],
     }[shape]
     streams = [
-        {"from": sender, "to": receiver, "round": number,
-         "bps": 9e8 / CONTESTANTS[contestant] * math.exp(dice.gauss(0, 0.2)),
-         "retransmits": dice.randrange(40), "lost_packets": None, "sent_packets": None}
+        {
+            "from": sender,
+            "to": receiver,
+            "round": number,
+            "bps": 9e8 / CONTESTANTS[contestant] * math.exp(dice.gauss(0, 0.2)),
+            "retransmits": dice.randrange(40),
+            "lost_packets": None,
+            "sent_packets": None,
+        }
         for number, sender, receiver in pairs
     ]
-    return head("iperf", contestant) | {"shape": shape, "protocol": "tcp", "seconds": 5,
-                                        "streams": streams, "failed": []}
+    return head("iperf", contestant) | {
+        "shape": shape,
+        "protocol": "tcp",
+        "seconds": 5,
+        "streams": streams,
+        "failed": [],
+    }
 
 
 def drops(during: str, lost: int, full: int) -> dict[str, Any]:
     """A look at all engines, of which some could not send."""
     nodes = [
-        {"name": name, "drops": {"tx_ring_full": full} if name == NODES[2] else {},
-         "ports": {"eth0": {"rx_frames": 1000, "tx_frames": 1010},
-                   "omni0": {"rx_frames": 1005, "tx_frames": 995}}}
+        {
+            "name": name,
+            "drops": {"tx_ring_full": full} if name == NODES[2] else {},
+            "ports": {
+                "eth0": {"rx_frames": 1000, "tx_frames": 1010},
+                "omni0": {"rx_frames": 1005, "tx_frames": 995},
+            },
+        }
         for name in NODES
     ]
-    return head("drops", OURS) | {"during": during, "nodes": nodes, "frames_sent": 8000,
-                                  "frames_verified": 8000 - lost, "frames_lost": lost}
+    return head("drops", OURS) | {
+        "during": during,
+        "nodes": nodes,
+        "frames_sent": 8000,
+        "frames_verified": 8000 - lost,
+        "frames_lost": lost,
+    }
 
 
 def arp(dice: random.Random, suppression: str) -> dict[str, Any]:
@@ -181,8 +230,13 @@ def arp(dice: random.Random, suppression: str) -> dict[str, Any]:
     asked = 3 * len(NODES) * (len(NODES) - 1)
     median = 9_000 if suppression == "on" else 400_000
     return head("arp", OURS) | {
-        "suppression": suppression, "hosts": len(NODES), "rounds": 3, "asked": asked,
-        "answered": asked, "wrong": 0, "fabric_frames": 0 if suppression == "on" else asked * 3,
+        "suppression": suppression,
+        "hosts": len(NODES),
+        "rounds": 3,
+        "asked": asked,
+        "answered": asked,
+        "wrong": 0,
+        "fabric_frames": 0 if suppression == "on" else asked * 3,
         "histogram": histograms.of(durations(dice, median, asked)),
     }
 
@@ -193,11 +247,21 @@ def events(dice: random.Random) -> dict[str, Any]:
     found = [{"at_s": 0.2, "what": "up", "node": "", "detail": "8 nodes, star"}]
     for number in range(20):
         found.append(
-            {"at_s": 20.0 + 12 * number, "what": faults[number % len(faults)],
-             "node": dice.choice(NODES), "detail": "",
-             "recovered_s": 0.4 * math.exp(dice.gauss(0, 0.7))}
+            {
+                "at_s": 20.0 + 12 * number,
+                "what": faults[number % len(faults)],
+                "node": dice.choice(NODES),
+                "detail": "",
+                "recovered_s": 0.4 * math.exp(dice.gauss(0, 0.7)),
+            }
         )
     return head("events") | {"events": found}
+
+
+@functools.cache
+def texts(seed: int = 1) -> dict[str, str]:
+    """The files of a run as they are written."""
+    return {name: json.dumps(data) for name, data in files(seed).items()}
 
 
 def files(seed: int = 1) -> dict[str, dict[str, Any]]:
@@ -226,5 +290,5 @@ def files(seed: int = 1) -> dict[str, dict[str, Any]]:
 
 def write(folder: Path, seed: int = 1) -> None:
     """Writes them all into a folder."""
-    for name, data in files(seed).items():
-        (folder / f"{name}.json").write_text(json.dumps(data))
+    for name, text in texts(seed).items():
+        (folder / f"{name}.json").write_text(text)

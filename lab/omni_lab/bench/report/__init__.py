@@ -83,13 +83,14 @@ def compose(results: Results, made: str) -> tuple[Head, Sequence[Section], Colou
         checks_section.section(results),
     ]
     others = f" Not shown: {', '.join(results.others)}." if results.others else ""
+    files = f"{len(results.results)} files of {results.folder.name}"
     head = Head(
         title=f"Fabric lab, run {results.folder.name}",
         about=headline.about(results),
         verdict=verdict,
         held=all_held and not results.problems,
         problems=results.problems,
-        made=f"Made {units.time(made)} from {len(results.results)} files of {results.folder.name}.{others}",
+        made=f"Made {units.time(made)} from {files}.{others}",
     )
     # An empty headline has no command that would make it.
     return head, ([top] if top.blocks else []) + sections, colours

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import charts, measures, units
-from .blocks import Cell, Plot, Section, Subheading, Table, Text
+from .blocks import Cell, Plot, Row, Section, Subheading, Table, Text
 from .charts import Bar, Curve, Strip
 from .colours import Colours
 from .load import Result, Results, is_ours
@@ -62,8 +62,10 @@ def times(size: Mapping[str, Any]) -> list[float]:
     return [float(each["ns"]) for each in size["iterations"]]
 
 
-def compare(ours: Result, theirs: Result) -> Comparison | None:
-    """Job completion times; None where there is no size that both did equally often."""
+def compare(ours: Result, theirs: Result, intervals: bool = True) -> Comparison | None:
+    """Job completion times; None where there is no size that both did equally often. Intervals take
+    a while.
+    """
     mine, others = by_size(ours), by_size(theirs)
     sizes, total_mine, total_others = {}, 0.0, 0.0
     for octets in sorted(mine.keys() & others.keys()):
@@ -71,7 +73,7 @@ def compare(ours: Result, theirs: Result) -> Comparison | None:
         if len(one["iterations"]) != len(other["iterations"]):
             continue
         rest = (one["jct_ns"] - sum(times(one)), other["jct_ns"] - sum(times(other)))
-        found = measures.ratio(times(one), times(other), rest)
+        found = measures.ratio(times(one), times(other), rest, intervals)
         if found is not None:
             sizes[octets] = found
             total_mine += one["jct_ns"]
@@ -81,11 +83,11 @@ def compare(ours: Result, theirs: Result) -> Comparison | None:
     return Comparison(ours, theirs, Ratio(total_mine / total_others), sizes)
 
 
-def comparisons(group: Sequence[Result]) -> list[Comparison]:
+def comparisons(group: Sequence[Result], intervals: bool = True) -> list[Comparison]:
     """Each of our own against each of the others."""
     others = [each for each in group if not is_ours(each.contestant)]
     pairs = ((one, other) for one in group if is_ours(one.contestant) for other in others)
-    return [each for each in (compare(*pair) for pair in pairs) if each is not None]
+    return [each for each in (compare(*pair, intervals) for pair in pairs) if each is not None]
 
 
 def said(ratio: Ratio) -> str:
@@ -147,13 +149,14 @@ def nccl_table(group: Sequence[Result]) -> Table:
     for result in group:
         for octets, size in by_size(result).items():
             spread = size["time_ns"]
+            p99 = spread["p99"] if measures.is_known(len(size["iterations"]), 99) else None
             rows.append(
                 (
                     Cell(result.contestant, contestant=result.contestant),
                     units.size(octets),
                     units.count(octets // ELEMENT),
                     units.duration(spread["median"]),
-                    units.duration(spread["p99"] if measures.is_known(len(size["iterations"]), 99) else None),
+                    units.duration(p99),
                     units.duration(spread["max"]),
                     units.octet_rate(size["algbw_Bps"]),
                     units.octet_rate(size["busbw_Bps"]),
@@ -168,7 +171,7 @@ def nccl_table(group: Sequence[Result]) -> Table:
 def ratio_table(compared: Sequence[Comparison]) -> Table:
     """JCT against each of the others, size by size."""
     sizes = sorted({octets for each in compared for octets in each.sizes})
-    rows = [
+    rows: list[Row] = [
         (
             Cell(each.ours.contestant, contestant=each.ours.contestant),
             Cell(each.theirs.contestant, contestant=each.theirs.contestant),
@@ -219,7 +222,11 @@ def busbw_plot(what: tuple[str, str, int], group: Sequence[Result], colours: Col
     )
     up = Log.around([y for points in curves.values() for _, y in points], units.octet_rate)
     drawing = charts.lines(
-        f"Bus bandwidth by size, {title(what)}", curves, across, up, ("size", "busbw"),
+        f"Bus bandwidth by size, {title(what)}",
+        curves,
+        across,
+        up,
+        ("size", "busbw"),
         units.octet_rate,
     )
     return Plot(drawing, "Bus bandwidth by size. Higher is better.")
@@ -264,7 +271,9 @@ def steps_plot(what: tuple[str, str, int], group: Sequence[Result], colours: Col
         steps = sizes[min(sizes)].get("steps") if sizes else None
         if steps is not None:
             curves.append(Curve(colours.series(result.contestant), steps))
-    caption = "Steps of the smallest size on all ranks, by percentile: what tail latency shows up in."
+    caption = (
+        "Steps of the smallest size on all ranks, by percentile: what tail latency shows up in."
+    )
     return Plot(charts.percentiles(f"Steps, {title(what)}", curves), caption)
 
 
@@ -280,18 +289,23 @@ def stragglers(what: tuple[str, str, int], group: Sequence[Result]) -> list[Plot
         for rank, number in enumerate(counts):
             cells[result.contestant, str(rank)] = 100 * number / len(every)
         most = max(range(ranks), key=lambda rank: counts[rank])
-        words.append(
-            f"{result.contestant}: rank {most} in {units.share(counts[most], len(every))}"
-        )
+        words.append(f"{result.contestant}: rank {most} in {units.share(counts[most], len(every))}")
     names = [result.contestant for result in group if (result.contestant, "0") in cells]
     drawing = charts.heatmap(
-        f"Slowest ranks, {title(what)}", names, [str(rank) for rank in range(ranks)], cells,
-        lambda value: f"{units.digits(value)} % of iterations", ("contestant", "rank"),
+        f"Slowest ranks, {title(what)}",
+        names,
+        [str(rank) for rank in range(ranks)],
+        cells,
+        lambda value: f"{units.digits(value)} % of iterations",
+        ("contestant", "rank"),
         max(cells.values(), default=0),
     )
     fair = units.share(1, ranks)
     return [
-        Plot(drawing, f"In how many of all iterations each rank was the slowest, in percent. If "
-                      f"none were slower than others, each would be in {fair}."),
+        Plot(
+            drawing,
+            f"In how many of all iterations each rank was the slowest, in percent. If "
+            f"none were slower than others, each would be in {fair}.",
+        ),
         Text(f"Slowest most often: {'; '.join(words)} (by chance alone: {fair} each)."),
     ]

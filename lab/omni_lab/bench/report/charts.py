@@ -96,8 +96,9 @@ def percentiles(title: str, curves: Sequence[Curve]) -> str:
     up = Log.around(values, units.duration)
     canvas.axes(across, up, "percentile", "duration")
     for each in curves:
-        points = [(canvas.x(across.at(q)), canvas.y(up.at(v))) for v, q in
-                  cumulated(each.histogram)]
+        points = [
+            (canvas.x(across.at(q)), canvas.y(up.at(v))) for v, q in cumulated(each.histogram)
+        ]
         canvas.path(thinned(points), each.series.style, each.series.name)
     return canvas.drawn()
 
@@ -112,16 +113,21 @@ def distribution(title: str, curves: Sequence[Curve]) -> str:
     up = Linear(0, 1, lambda value: f"{100 * value:.0f} %")
     canvas.axes(across, up, "duration", "of all")
     for each in curves:
-        points = [(canvas.x(across.at(v)), canvas.y(up.at(q))) for v, q in
-                  cumulated(each.histogram)]
+        points = [
+            (canvas.x(across.at(v)), canvas.y(up.at(q))) for v, q in cumulated(each.histogram)
+        ]
         points.insert(0, (points[0][0], canvas.y(0)))
         canvas.path(thinned(points), each.series.style, each.series.name)
     return canvas.drawn()
 
 
 def lines(
-    title: str, curves: Mapping[Series, Sequence[tuple[float, float]]], across: Scale, up: Scale,
-    names: tuple[str, str], say: Words,
+    title: str,
+    curves: Mapping[Series, Sequence[tuple[float, float]]],
+    across: Scale,
+    up: Scale,
+    names: tuple[str, str],
+    say: Words,
 ) -> str:
     """Values by something, with a dot at each."""
     canvas = Canvas(title)
@@ -135,7 +141,9 @@ def lines(
     return canvas.drawn()
 
 
-def bars(title: str, rows: Sequence[Bar], name: str, words: Words, mark: float | None = None) -> str:
+def bars(
+    title: str, rows: Sequence[Bar], name: str, words: Words, mark: float | None = None
+) -> str:
     """Lying bars, one below the other, with their intervals; `mark` is a value to compare with."""
     series = unique([each.series for each in rows])
     # The rows of one label stand together, which is said once.
@@ -157,8 +165,14 @@ def bars(title: str, rows: Sequence[Bar], name: str, words: Words, mark: float |
             canvas.text(left - 6, y + 12, shortened(each.label, LABEL_MAX), "tick", "end")
         before = each.label
         end = canvas.x(scale.at(each.value))
-        canvas.bar(canvas.x(0), y + 2, end - canvas.x(0), ROW - 5, f"fill {each.series.style}",
-                   f"{each.label}, {each.series.name}: {each.said}")
+        canvas.bar(
+            canvas.x(0),
+            y + 2,
+            end - canvas.x(0),
+            ROW - 5,
+            f"fill {each.series.style}",
+            f"{each.label}, {each.series.name}: {each.said}",
+        )
         if each.low is not None and each.high is not None:
             low, high = canvas.x(scale.at(each.low)), canvas.x(scale.at(each.high))
             canvas.line(low, y + 8.5, high, y + 8.5, "interval")
@@ -168,9 +182,7 @@ def bars(title: str, rows: Sequence[Bar], name: str, words: Words, mark: float |
     return canvas.drawn()
 
 
-def strips(
-    title: str, rows: Sequence[Strip], words: Words, name: str, extreme: float
-) -> str:
+def strips(title: str, rows: Sequence[Strip], words: Words, name: str, extreme: float) -> str:
     """Each value as a dot, with the median as a solid mark and another percentile as a dashed
     one.
     """
@@ -189,10 +201,12 @@ def strips(
             y = middle + dice.uniform(-10, 10)
             canvas.dot(canvas.x(scale.at(value)), y, each.series.style, 1.8, words(value))
         for percent, half in ((50, 14), (extreme, 9)):
-            value = nearest_rank(each.values, percent)
-            if value is not None:
-                x = canvas.x(scale.at(value))
-                canvas.line(x, middle - half, x, middle + half, "median" if percent == 50 else "extreme")
+            at = nearest_rank(each.values, percent)
+            if at is not None:
+                x = canvas.x(scale.at(at))
+                canvas.line(
+                    x, middle - half, x, middle + half, "median" if percent == 50 else "extreme"
+                )
     return canvas.drawn()
 
 
@@ -206,8 +220,13 @@ def sampled(values: Sequence[float], dice: random.Random) -> list[float]:
 
 
 def heatmap(
-    title: str, rows: Sequence[str], columns: Sequence[str],
-    cells: Mapping[tuple[str, str], float], words: Words, names: tuple[str, str], most: float,
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: Mapping[tuple[str, str], float],
+    words: Words,
+    names: tuple[str, str],
+    most: float,
 ) -> str:
     """A value for each row and column, the darker the more; where there is none, nothing."""
     left = 10 + CHARACTER * max((min(len(row), LABEL_MAX) for row in rows), default=1)
@@ -230,12 +249,24 @@ def heatmap(
             if value is None:
                 continue
             shade = min(value / most, 1.0) if most else 0.0
-            canvas.bar(left + side * at + 0.5, y + 0.5, side - 1, tall - 1, "heat",
-                       f"{row}, {column}: {words(value)}", 0.04 + 0.96 * shade)
+            canvas.bar(
+                left + side * at + 0.5,
+                y + 0.5,
+                side - 1,
+                tall - 1,
+                "heat",
+                f"{row}, {column}: {words(value)}",
+                0.04 + 0.96 * shade,
+            )
             if len(columns) <= NUMBERED_MAX:
                 style = "oncell strong" if shade > 0.62 else "oncell"
-                canvas.text(left + side * (at + 0.5), y + tall / 2 + 4,
-                            words(value).split(" ")[0], style, "middle")
+                canvas.text(
+                    left + side * (at + 0.5),
+                    y + tall / 2 + 4,
+                    words(value).split(" ")[0],
+                    style,
+                    "middle",
+                )
     return canvas.drawn()
 
 
@@ -262,5 +293,3 @@ def timeline(title: str, moments: Sequence[Moment]) -> str:
                 canvas.bar(x, y, end - x, 12, "fill fault", each.said)
             canvas.dot(x, y + 6, "event", 3.4, each.said)
     return canvas.drawn()
-
-

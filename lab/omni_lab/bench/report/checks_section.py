@@ -48,8 +48,14 @@ def section(results: Results) -> Section:
         if not figure(kept).target
     ]
     if told:
-        made.add(Table(("file", "figure", ">measured"), told,
-                       f"Figures without a target, {len(told)}", folded=True))
+        made.add(
+            Table(
+                ("file", "figure", ">measured"),
+                told,
+                f"Figures without a target, {len(told)}",
+                folded=True,
+            )
+        )
     return made
 
 

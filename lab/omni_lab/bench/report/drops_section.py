@@ -18,11 +18,13 @@ ROWS_MAX = 40
 CUMULATIVE = "since the start"
 
 
-def reconciled(result: Result) -> Reconciled:
-    """A look at all engines."""
-    data = result.data
-    drops = measures.summed(node["drops"] for node in data["nodes"])
-    return measures.reconcile(data["frames_sent"], data["frames_verified"], drops)
+ABOUT = (
+    "Engines count a frame as sent to a peer when it is sealed, and as received when its tag was "
+    "verified. What is missing in between, pair by pair, has to be counted under a reason. Some "
+    "reasons are of ports on either side of a node: these explain a loss as far as they go. Frames "
+    "that were verified and never sent there must not be. As traffic goes on while engines are "
+    "asked, more can be verified than was sent when the first was asked."
+)
 
 
 def during(result: Result) -> str:
@@ -41,20 +43,22 @@ def counted_once(results: Results) -> list[Result]:
 
 def total(looks: Sequence[Result]) -> Reconciled:
     """Several looks as one."""
-    each = [reconciled(look) for look in looks]
+    each = [measures.reconcile(look.data) for look in looks]
     return Reconciled(
         sum(one.sent for one in each),
         sum(one.verified for one in each),
+        sum(one.lost for one in each),
+        sum(one.never_sent for one in each),
         sum(one.on_the_way for one in each),
         sum(one.either_side for one in each),
     )
 
 
 def unexplained(looks: Sequence[Result]) -> int:
-    """Frames that are neither here nor there, in all looks; what one has too many does not make up
-    for what another lacks.
+    """Frames that nothing explains, in all looks; what one has too many drops of does not explain
+    what another lacks.
     """
-    return sum(abs(reconciled(look).unexplained) for look in looks)
+    return sum(measures.reconcile(look.data).unexplained for look in looks)
 
 
 def section(results: Results) -> Section:
@@ -65,7 +69,7 @@ def section(results: Results) -> Section:
         return made
     rows = []
     for look in looks:
-        found = reconciled(look)
+        found = measures.reconcile(look.data)
         rows.append(
             (
                 Cell(look.contestant, contestant=look.contestant),
@@ -73,22 +77,17 @@ def section(results: Results) -> Section:
                 units.count(found.sent),
                 units.count(found.verified),
                 units.count(found.lost),
+                Cell(units.count(found.never_sent), "miss" if found.never_sent else "none"),
                 units.count(found.on_the_way),
                 units.count(found.either_side),
                 Cell(units.count(found.unexplained), "miss" if found.unexplained else "pass"),
             )
         )
-    columns = ("contestant", "during", ">sent", ">verified", ">difference", ">counted on the way",
-               ">on either side", ">unexplained")
-    made.add(
-        Text(
-            "Engines count a frame as sent to a peer when it is sealed, and as received when its tag "
-            "was verified. What is missing in between has to be counted under a reason. Some "
-            "reasons are of ports on either side of a node: these explain a difference as far as "
-            "they go. Below 0: frames arrived while engines were asked in turn."
-        ),
-        Table(columns, rows),
+    columns = (
+        *("contestant", "during", ">sent", ">verified", ">lost", ">never sent"),
+        *(">counted on the way", ">on either side", ">unexplained"),
     )
+    made.add(Text(ABOUT), Table(columns, rows))
     made.add(reasons(looks), ports(looks))
     return made
 

@@ -17,7 +17,6 @@ from . import (
 from .allreduce_section import Comparison
 from .blocks import Section, Tile, Tiles, Verdict
 from .load import Result, Results, is_ours
-from .measures import nearest_rank
 
 # The percentiles of round trips that are told before all others.
 TAIL = (99.0, 99.9, 99.99)
@@ -27,7 +26,12 @@ def section(results: Results) -> Section:
     """The numbers."""
     made = Section("headline", "", "")
     makers: Sequence[Callable[[Results], Tile | None]] = (
-        job, bandwidth, sums, tail, frames, convergence
+        job,
+        bandwidth,
+        sums,
+        tail,
+        frames,
+        convergence,
     )
     tiles = [tile for tile in (make(results) for make in makers) if tile is not None]
     if tiles:
@@ -46,14 +50,14 @@ def first_group(results: Results) -> list[Result]:
     """
     found = allreduce_section.groups(results)
     ours = [group for group in found.values() if any(is_ours(each.contestant) for each in group)]
-    compared = [group for group in ours if allreduce_section.comparisons(group)]
+    compared = [group for group in ours if allreduce_section.comparisons(group, intervals=False)]
     return (compared or ours or [[]])[0]
 
 
 def job(results: Results) -> Tile | None:
     """Job completion time against each of the others."""
     group = first_group(results)
-    found = allreduce_section.comparisons(group)
+    found = allreduce_section.comparisons(group, intervals=False)
     if not found:
         return None
     name = found[0].ours.contestant
@@ -116,7 +120,9 @@ def tail(results: Results) -> Tile | None:
     ours = next(name for name in merged if is_ours(name))
     told = [(percent, measures.told(merged[ours], percent)) for percent in TAIL]
     lines = [f"{units.percentile(percent)} {units.duration(ns)}" for percent, ns in told[1:] if ns]
-    lines.append(f"max {units.duration(merged[ours]['max'])} of {units.count(merged[ours]['count'])}")
+    lines.append(
+        f"max {units.duration(merged[ours]['max'])} of {units.count(merged[ours]['count'])}"
+    )
     others = [
         f"{units.duration(measures.told(histogram, 99))} {name}"
         for name, histogram in merged.items()
@@ -146,19 +152,21 @@ def frames(results: Results) -> Tile | None:
 
 def convergence(results: Results) -> Tile | None:
     """How long recovery from faults took."""
-    by_what = timeline_section.recoveries(timeline_section.events(results))
-    every = [value for values in by_what.values() for value in values]
-    slow = nearest_rank(every, 99)
-    if slow is None:
+    found = timeline_section.recoveries(results)
+    if not found.every:
         return None
+    p50, p99, most = (timeline_section.percentile(found.every, each) for each in (50, 99, 100))
     limit = timeline_section.CONVERGED_SECONDS
+    never = sum(1 for each in found.every if each is None)
     lines = [
-        f"p50 {units.seconds(nearest_rank(every, 50))}, max {units.seconds(max(every))}",
-        f"{units.count(len(every))} faults of {len(by_what)} kinds",
+        f"p50 {units.seconds(p50)}, max {units.seconds(most)}",
+        f"{units.count(len(found.every))} recoveries from {len(found.by_what)} kinds of faults",
+        *([f"{units.count(never)} never"] if never else []),
     ]
+    value = "never" if p99 is None else units.seconds(p99)
+    is_met = p99 is not None and p99 <= limit
     target = f"target {units.digits(limit)} s"
-    return Tile("Recovery from faults, p99", units.seconds(slow), lines, target,
-                verdict(slow <= limit))
+    return Tile("Recovery from faults, p99", value, lines, target, verdict(is_met))
 
 
 def about(results: Results) -> str:

@@ -60,6 +60,9 @@ STREAM = {
     "sent_packets?": int,
 }
 EVENT = {"at_s": Number, "what": str, "node?": str, "detail?": str, "recovered_s?": Number}
+# The first heal, of round 0, is from before any fault.
+HEAL = {"round": int, "kinds": [str], "at_s": Number, "recovered_s?": Number}
+CHAOS_COUNTS = ("sent?", "lost?", "misdelivered?", "corrupted?", "duplicates?")
 # What each kind has to have; a question mark: where it has it at all, and is not null.
 SHAPES: dict[str, Any] = {
     "disclosure": {"machine": dict, "versions?": dict, "nodes?": [dict], "topology?": dict},
@@ -88,8 +91,11 @@ SHAPES: dict[str, Any] = {
         "nodes": [{"name": str, "drops": dict, "ports": dict}],
         "frames_sent": int,
         "frames_verified": int,
+        "frames_lost": int,
+        "frames_never_sent?": int,
     },
     "events": {"events": [EVENT]},
+    "chaos": {"heals?": [HEAL], **{name: int for name in CHAOS_COUNTS}},
 }
 # Kinds of which the figures are all that is told.
 FIGURES_ONLY = frozenset({"up", "check", "idle", "arp-figures", "chaos"})
@@ -218,7 +224,9 @@ def fault(value: Any, shape: Any, path: str = "") -> str | None:
 
 def histogram_fault(value: Any, path: str) -> str | None:
     """The same of a histogram."""
-    wrong = fault(value, {"unit": str, "count": int, "min": int, "max": int, "counts": [list]}, path)
+    wrong = fault(
+        value, {"unit": str, "count": int, "min": int, "max": int, "counts": [list]}, path
+    )
     if wrong is not None:
         return wrong
     if value["unit"] != "ns":

@@ -85,7 +85,7 @@ def steps_quantile(steps: int) -> float:
     """The quantile that the slowest of so many draws does not exceed half of the time: where all
     stay below a value with probability one half, each does with its root.
     """
-    return 0.5 ** (1 / steps)
+    return math.pow(0.5, 1 / steps)
 
 
 def steps_of(algorithm: str, ranks: int) -> int | None:
@@ -122,7 +122,10 @@ class Ratio:
 
 
 def ratio(
-    ours: Sequence[float], theirs: Sequence[float], fixed: tuple[float, float] = (0, 0)
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    fixed: tuple[float, float] = (0, 0),
+    interval: bool = True,
 ) -> Ratio | None:
     """How many times the sum of ours is the sum of theirs, with `fixed` in either sum beside them.
 
@@ -132,7 +135,7 @@ def ratio(
     mine, others = sum(ours) + fixed[0], sum(theirs) + fixed[1]
     if not others:
         return None
-    if min(len(ours), len(theirs)) < 2:
+    if not interval or min(len(ours), len(theirs)) < 2:
         return Ratio(mine / others)
     dice = random.Random(1)
     found = sorted(
@@ -150,29 +153,29 @@ class Reconciled:
 
     sent: int
     verified: int
+    # Sent and not verified, and verified though nobody sent it.
+    lost: int
+    never_sent: int
     # Dropped between the two counts for certain, and on a side that cannot be told.
     on_the_way: int
     either_side: int
 
     @property
-    def lost(self) -> int:
-        """Sent and not verified; below 0 where engines were asked while frames arrived."""
-        return self.sent - self.verified
-
-    @property
     def unexplained(self) -> int:
-        """Lost, and counted nowhere. What may have been dropped on either side explains a loss,
-        and cannot make more arrive than was sent.
+        """Lost and counted nowhere, and what nobody sent. What may have been dropped on either side
+        explains a loss as far as it goes.
         """
-        left = self.lost - self.on_the_way
-        return max(left - self.either_side, 0) if left > 0 else left
+        return max(self.lost - self.on_the_way - self.either_side, 0) + self.never_sent
 
 
-def reconcile(sent: int, verified: int, drops: Mapping[str, int]) -> Reconciled:
-    """Of frames between nodes, and of what nodes counted as dropped, by reason."""
+def reconcile(data: Mapping[str, Any]) -> Reconciled:
+    """Of what a look at all engines found."""
+    drops = summed(node["drops"] for node in data["nodes"])
     return Reconciled(
-        sent,
-        verified,
+        data["frames_sent"],
+        data["frames_verified"],
+        data["frames_lost"],
+        data.get("frames_never_sent") or 0,
         sum(drops.get(reason, 0) for reason in ON_THE_WAY),
         sum(drops.get(reason, 0) for reason in EITHER_SIDE),
     )

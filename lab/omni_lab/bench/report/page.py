@@ -9,7 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .blocks import Beside, Block, Cell, Plot, Row, Section, Subheading, Table, Text, Tile, Tiles, Verdict
+from .blocks import (
+    Beside,
+    Block,
+    Cell,
+    Plot,
+    Row,
+    Section,
+    Subheading,
+    Table,
+    Text,
+    Tile,
+    Tiles,
+    Verdict,
+)
 from .colours import Colours
 from .svg import escape as escape_markup
 
@@ -40,7 +53,9 @@ class Head:
 def page(head: Head, sections: Sequence[Section], colours: Colours) -> str:
     """The whole page."""
     shown = [each for each in sections if each.blocks]
-    links = "".join(f'<a href="#{escape(s.anchor)}">{escape(s.title)}</a>' for s in shown if s.title)
+    links = "".join(
+        f'<a href="#{escape(s.anchor)}">{escape(s.title)}</a>' for s in shown if s.title
+    )
     body = "".join(section(each, colours) for each in sections)
     tone = "pass" if head.held else "miss"
     problems = "".join(f'<p class="important miss">{escape(each)}</p>' for each in head.problems)

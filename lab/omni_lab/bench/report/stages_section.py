@@ -139,7 +139,8 @@ def section(results: Results, colours: Colours) -> Section:
         made.add(Subheading(result.contestant))
         made.add(stage_table(stages))
         runs = [
-            each for each in results.of("allreduce")
+            each
+            for each in results.of("allreduce")
             if each.contestant == result.contestant
             and each.data["collective"] == allreduce_section.COLLECTIVE
         ]
@@ -153,9 +154,9 @@ def section(results: Results, colours: Colours) -> Section:
 
 
 ABOUT = (
-    "What engines measure themselves, all nodes together. Wait: from the driver's time stamp to the "
-    "worker's turn (taps and UDP sockets have none). Work: a burst's look-ups and cryptography. "
-    "Send: into the rings, with the system calls that send. Through: all of it. Work and send are "
+    "What engines measure themselves, all nodes together. Wait: from the driver's time stamp to "
+    "the worker's turn (taps and UDP sockets have none). Work: a burst's look-ups and "
+    "cryptography. Send: into the rings, with the system calls that send. Through: all of it. Work and send are "
     "of bursts, of which each frame has the whole."
 )
 
@@ -163,8 +164,11 @@ ABOUT = (
 def stage_table(stages: Sequence[Stage]) -> Table:
     """Percentiles of each."""
     rows = [
-        (name_of(each), units.count(each["histogram"]["count"]),
-         *tail_section.spread(each["histogram"]))
+        (
+            name_of(each),
+            units.count(each["histogram"]["count"]),
+            *tail_section.spread(each["histogram"]),
+        )
         for each in stages
     ]
     percents = (f">{units.percentile(each)}" for each in PERCENTILES)
@@ -173,7 +177,9 @@ def stage_table(stages: Sequence[Stage]) -> Table:
 
 def plot(result: Result, stages: Sequence[Stage]) -> Plot:
     """Percentiles of each."""
-    curves = [Curve(Series(name_of(each), STYLES[place(each)]), each["histogram"]) for each in stages]
+    curves = [
+        Curve(Series(name_of(each), STYLES[place(each)]), each["histogram"]) for each in stages
+    ]
     drawing = charts.percentiles(f"Stages of {result.contestant}", curves)
     return Plot(drawing, "Durations within the engines, by percentile.")
 
@@ -191,10 +197,14 @@ def bound_plot(found: Explained) -> Plot:
         Bar(f"iterations, {what}", measured, ns, units.duration(ns))
         for what, ns in found.times.items()
     ]
-    drawing = charts.bars(f"What explains slow iterations, {name}", rows, "duration",
-                          units.duration)
-    return Plot(drawing, f"{name}: what each stage can have added in {found.steps} steps, and how "
-                         "long iterations took.")
+    drawing = charts.bars(
+        f"What explains slow iterations, {name}", rows, "duration", units.duration
+    )
+    return Plot(
+        drawing,
+        f"{name}: what each stage can have added in {found.steps} steps, and how "
+        "long iterations took.",
+    )
 
 
 def explanation(found: Explained, stages: Sequence[Stage]) -> list[Table | Text | Subheading]:
@@ -211,14 +221,27 @@ def explanation(found: Explained, stages: Sequence[Stage]) -> list[Table | Text 
         for each in found.shares
     ]
     rest = found.slow_ns - found.through_ns
-    rows.append(("not within the engines", "", units.duration(max(rest, 0)),
-                 units.share(max(rest, 0), found.slow_ns), f"what remains of {found.slow_name}"))
+    rows.append(
+        (
+            "not within the engines",
+            "",
+            units.duration(max(rest, 0)),
+            units.share(max(rest, 0), found.slow_ns),
+            f"what remains of {found.slow_name}",
+        )
+    )
     took = [f"{units.duration(ns)} ({what})" for what, ns in found.times.items()]
     head = (
         f"{found.algorithm} of {found.ranks} ranks, {units.size(found.octets)}: of "
         f"{found.iterations} iterations, {', '.join(took)}."
     )
-    columns = ("stage", f">{percent}", f">times {found.steps} steps", f">of iterations ({found.slow_name})", "")
+    columns = (
+        "stage",
+        f">{percent}",
+        f">times {found.steps} steps",
+        f">of iterations ({found.slow_name})",
+        "",
+    )
     return [
         Subheading(f"What explains the slowest iterations: {found.algorithm}"),
         Text(
@@ -240,7 +263,8 @@ def in_words(found: Explained, percent: str, stages: Sequence[Stage]) -> str:
         parts.append(
             f"Of the stages, {most.name!r} explains most: its {percent} of "
             f"{units.duration(most.each_ns)} makes {units.duration(most.total_ns)} of "
-            f"{found.steps} steps, {units.share(most.total_ns, found.slow_ns)} of {found.slow_name}."
+            f"{found.steps} steps, {units.share(most.total_ns, found.slow_ns)} of "
+            f"{found.slow_name}."
         )
     unstamped = [side for side in ("access", "underlay") if not waits(stages, side)]
     if unstamped:
@@ -252,14 +276,14 @@ def in_words(found: Explained, percent: str, stages: Sequence[Stage]) -> str:
     rest = found.slow_ns - found.through_ns
     if rest > 0:
         parts.append(
-            f"{units.duration(rest)} of {found.slow_name}, {units.share(rest, found.slow_ns)}, remains that no "
-            "stage explains: the hosts' TCP and wake-ups, the kernel's way between engines, and the "
-            "scheduler, which has all ranks and engines wait for the same cores."
+            f"{units.duration(rest)} of {found.slow_name}, {units.share(rest, found.slow_ns)}, "
+            "remains that no stage explains: the hosts' TCP and wake-ups, the kernel's way between "
+            "engines, and the scheduler, which has all ranks and engines wait for the same cores."
         )
     else:
         parts.append(
-            f"The bound is above {found.slow_name} itself: that engines were slow is enough to explain it, and "
-            "steps were not all that slow at once."
+            f"The bound is above {found.slow_name} itself: that engines were slow is enough to "
+            "explain it, and steps were not all that slow at once."
         )
     return " ".join(parts)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +16,8 @@ CHARACTER = 5.9
 FONT = 11
 WIDTH, HEIGHT = 480, 300
 Tick = tuple[float, str]
+# How values are told.
+Words = Callable[[float], str]
 
 
 class Scale(Protocol):
@@ -24,12 +26,6 @@ class Scale(Protocol):
     def at(self, value: float) -> float: ...
 
     def ticks(self) -> Sequence[Tick]: ...
-
-
-class Words(Protocol):
-    """How values are told."""
-
-    def __call__(self, value: float) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -139,8 +135,13 @@ class Canvas:
     """A drawing. The plot lies between its margins; x and y in it go from 0 to 1, y upwards."""
 
     def __init__(
-        self, title: str, width: float = WIDTH, height: float = HEIGHT, left: float = 56,
-        right: float = 16, bottom: float = 36,
+        self,
+        title: str,
+        width: float = WIDTH,
+        height: float = HEIGHT,
+        left: float = 56,
+        right: float = 16,
+        bottom: float = 36,
     ) -> None:
         self.title = title
         self.width, self.height = width, height
@@ -173,12 +174,18 @@ class Canvas:
         """A line through points."""
         if points:
             way = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-            self.parts.append(
-                f'<path d="M{way}" class="line {style}">{titled(title)}</path>'
-            )
+            self.parts.append(f'<path d="M{way}" class="line {style}">{titled(title)}</path>')
 
-    def bar(self, x: float, y: float, width: float, height: float, style: str, title: str,
-            opacity: float | None = None) -> None:
+    def bar(
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        style: str,
+        title: str,
+        opacity: float | None = None,
+    ) -> None:
         """A rectangle."""
         shade = "" if opacity is None else f' fill-opacity="{opacity:.3f}"'
         self.parts.append(

@@ -67,17 +67,27 @@ def section(results: Results, colours: Colours) -> Section:
         name = f"{units.digits(rate)} datagrams a second and flow"
         made.add(Subheading(f"At {name}"))
         made.add(
-            Plot(charts.percentiles(f"Round trips by percentile at {name}", curves),
-                 "Round trips by percentile: each nine is as wide as the one before."),
-            Plot(charts.distribution(f"Distribution of round trips at {name}", curves),
-                 "Which part of all round trips is not above a duration."),
+            Plot(
+                charts.percentiles(f"Round trips by percentile at {name}", curves),
+                "Round trips by percentile: each nine is as wide as the one before.",
+            ),
+            Plot(
+                charts.distribution(f"Distribution of round trips at {name}", curves),
+                "Which part of all round trips is not above a duration.",
+            ),
         )
     return made
 
 
 COLUMNS = (
-    ">rate/s", "contestant", ">flows", ">sent", ">lost", ">late sends",
-    *(f">{units.percentile(each)}" for each in PERCENTILES), ">max",
+    ">rate/s",
+    "contestant",
+    ">flows",
+    ">sent",
+    ">lost",
+    ">late sends",
+    *(f">{units.percentile(each)}" for each in PERCENTILES),
+    ">max",
 )
 
 
@@ -95,8 +105,9 @@ def rows(
         counts = (units.count(sent), units.count(sent - received), units.share(late, sent))
         found.append((*head, *counts, *spread(histogram)))
     if rate in below:
-        head = (units.count(rate), FLOOR, units.ABSENT, units.count(below[rate]["count"]))
-        found.append((*head, units.ABSENT, units.ABSENT, *spread(below[rate])))
+        sent = units.count(below[rate]["count"])
+        row = (units.count(rate), FLOOR, units.ABSENT, sent, units.ABSENT, units.ABSENT)
+        found.append((*row, *spread(below[rate])))
     return found
 
 

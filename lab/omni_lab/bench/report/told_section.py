@@ -42,8 +42,14 @@ def section(results: Results) -> Section:
     mitigations = machine.get("mitigations")
     if isinstance(mitigations, dict):
         rows = [(key, plain(value)) for key, value in mitigations.items()]
-        made.add(Table(("fault of the CPU", "what the kernel does about it"), rows,
-                       f"What the kernel mitigates of this CPU's faults: {len(rows)}", folded=True))
+        made.add(
+            Table(
+                ("fault of the CPU", "what the kernel does about it"),
+                rows,
+                f"What the kernel mitigates of this CPU's faults: {len(rows)}",
+                folded=True,
+            )
+        )
     made.add(Subheading("Ports as the engines have them"), drivers(told))
     peers = contestants(results, told)
     if peers.rows:
@@ -77,8 +83,10 @@ def caveats(told: Mapping[str, Any]) -> list[str]:
 def settings(told: Mapping[str, Any]) -> Table:
     """How the fabric was brought up."""
     topology = told.get("topology") or {}
-    rows = [(key.replace("_", " "), plain(value)) for key, value in
-            (topology.get("options") or {}).items()]
+    rows = [
+        (key.replace("_", " "), plain(value))
+        for key, value in (topology.get("options") or {}).items()
+    ]
     roles = Counter(str(space[1]) for space in topology.get("spaces") or () if len(space) > 1)
     if roles:
         rows.append(("namespaces", ", ".join(f"{count} × {role}" for role, count in roles.items())))
@@ -96,9 +104,10 @@ def drivers(told: Mapping[str, Any]) -> Table:
             (plain(port.get("port")), plain(port.get("mode")), plain(port.get("copy")))
             for port in node.get("ports") or ()
         )
-        key = tuple((f"{name} × {count}" if count > 1 else name,
-                     f"{mode}, {copy}", plain(mtus.get(name)))
-                    for (name, mode, copy), count in sorted(ports.items()))
+        key = tuple(
+            (f"{name} × {count}" if count > 1 else name, f"{mode}, {copy}", plain(mtus.get(name)))
+            for (name, mode, copy), count in sorted(ports.items())
+        )
         alike.setdefault(key, []).append(plain(node.get("name")))
     rows = []
     for key, names in alike.items():

@@ -61,8 +61,13 @@ def iperf(results: Results, colours: Colours) -> Section:
         name = f"Streams, {shape} {protocol}"
         # Of rates, the low end is the bad one.
         drawing = charts.strips(name, strips, units.bit_rate, "of a stream", 1)
-        made.add(Plot(drawing, "Each stream as a dot. The solid mark is the median, the dashed one "
-                               "p1: the slow end."))
+        made.add(
+            Plot(
+                drawing,
+                "Each stream as a dot. The solid mark is the median, the dashed one "
+                "p1: the slow end.",
+            )
+        )
         if shape == "matrix":
             most = max(max(rates(result)) for result in group)
             made.add(*(matrix(result, most) for result in group))
@@ -72,8 +77,18 @@ def iperf(results: Results, colours: Colours) -> Section:
 def table(group: Sequence[Result]) -> Table:
     """What streams had, and how evenly."""
     rows = [row(result) for result in group]
-    columns = ("contestant", ">streams", ">failed", ">mean of all at once", ">slowest", ">median",
-               ">fastest", ">Jain", ">retransmits", ">lost")
+    columns = (
+        "contestant",
+        ">streams",
+        ">failed",
+        ">mean of all at once",
+        ">slowest",
+        ">median",
+        ">fastest",
+        ">Jain",
+        ">retransmits",
+        ">lost",
+    )
     return Table(columns, rows)
 
 
@@ -108,17 +123,25 @@ def matrix(result: Result, most: float) -> Plot:
     names.sort(key=natural)
     cells = {(each["from"], each["to"]): float(each["bps"]) / 1e6 for each in streams}
     drawing = charts.heatmap(
-        f"Matrix over {result.contestant}", names, names, cells,
-        lambda value: f"{units.digits(value)} Mb/s", ("from", "to"), most / 1e6,
+        f"Matrix over {result.contestant}",
+        names,
+        names,
+        cells,
+        lambda value: f"{units.digits(value)} Mb/s",
+        ("from", "to"),
+        most / 1e6,
     )
-    return Plot(drawing, f"{result.contestant}: Mb/s from each host to each other one, all "
-                         "contestants on one scale.")
+    return Plot(
+        drawing,
+        f"{result.contestant}: Mb/s from each host to each other one, all "
+        "contestants on one scale.",
+    )
 
 
 def natural(name: str) -> tuple[str, int]:
     """So that node10 comes after node9."""
     head = name.rstrip("0123456789")
-    tail = name[len(head):]
+    tail = name[len(head) :]
     return (head, int(tail) if tail else -1)
 
 
@@ -147,11 +170,24 @@ def arp(results: Results, colours: Colours) -> Section:
                 units.duration(histogram["max"]),
             )
         )
-    columns = ("contestant", "suppression", ">hosts", ">asked", ">not answered", ">wrong",
-               ">frames on the fabric", ">p50", ">p99", ">p99.9", ">max")
+    columns = (
+        "contestant",
+        "suppression",
+        ">hosts",
+        ">asked",
+        ">not answered",
+        ">wrong",
+        ">frames on the fabric",
+        ">p50",
+        ">p99",
+        ">p99.9",
+        ">max",
+    )
     curves = [
-        Curve(Series(f"suppression {each.data['suppression']}, {each.contestant}",
-                     f"s{number % 6}"), each.data["histogram"])
+        Curve(
+            Series(f"suppression {each.data['suppression']}, {each.contestant}", f"s{number % 6}"),
+            each.data["histogram"],
+        )
         for number, each in enumerate(found)
     ]
     made.add(
@@ -160,7 +196,9 @@ def arp(results: Results, colours: Colours) -> Section:
             "that asks answers in the other's name, and no question crosses the fabric."
         ),
         Table(columns, rows),
-        Plot(charts.percentiles("Answers to ARP, by percentile", curves),
-             "From question to answer, by percentile."),
+        Plot(
+            charts.percentiles("Answers to ARP, by percentile", curves),
+            "From question to answer, by percentile.",
+        ),
     )
     return made
