@@ -264,12 +264,30 @@ def texts(seed: int = 1) -> dict[str, str]:
     return {name: json.dumps(data) for name, data in files(seed).items()}
 
 
+def chaos(dice: random.Random) -> dict[str, Any]:
+    """How long recovery took after each round of faults; round 0 was before any."""
+    faults = ("kill", "partition", "flap", "nucleus")
+    heals = [
+        {
+            "round": number,
+            "kinds": dice.sample(faults, 2) if number else [],
+            "at_s": 25.0 * number,
+            "recovered_s": round(0.4 * math.exp(dice.gauss(0, 0.7)), 3),
+        }
+        for number in range(13)
+    ]
+    counts = {"sent": 48_000, "lost": 312, "misdelivered": 0, "corrupted": 0, "duplicates": 0}
+    held = [figure("all reach all after a heal, p99", 1.4, 10.0, True)]
+    return head("chaos", OURS) | {"heals": heals, **counts, "figures": held}
+
+
 def files(seed: int = 1) -> dict[str, dict[str, Any]]:
     """All files of a run, by their names without the ending."""
     dice = random.Random(seed)
     made = {
         "disclosure": disclosure(),
         "events": events(dice),
+        "chaos": chaos(dice),
         "up": head("up") | {"figures": [figure("until all knew all", 0.3, 60.0, True)]},
         "stages-omni-tap+udp": stages(dice),
         "drops-omni-tap+udp-iperf-matrix": drops("iperf matrix", 3, 5),

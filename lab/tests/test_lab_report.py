@@ -96,6 +96,11 @@ class Whole(Folder):
         self.assertEqual(text.count("\n## "), len(ANCHORS) - 1)
         self.assertIn("All 1", html)
 
+    def test_recoveries_are_those_of_chaos(self) -> None:
+        html = self.report()[1]
+        self.assertIn("12 recoveries from 4 kinds of faults", html)
+        self.assertIn("48,000 sent, 312 lost, 0 misdelivered", html)
+
     def test_every_element_is_closed(self) -> None:
         found = parsed(self.report()[1])
         self.assertEqual((found.open, found.wrong), ([], []))

@@ -230,10 +230,10 @@ def explanation(found: Explained, stages: Sequence[Stage]) -> list[Table | Text 
             f"what remains of {found.slow_name}",
         )
     )
-    took = [f"{units.duration(ns)} ({what})" for what, ns in found.times.items()]
+    took = ", ".join(f"{units.duration(ns)} ({what})" for what, ns in found.times.items())
     head = (
-        f"{found.algorithm} of {found.ranks} ranks, {units.size(found.octets)}: of "
-        f"{found.iterations} iterations, {', '.join(took)}."
+        f"{found.algorithm} of {found.ranks} ranks, {units.size(found.octets)}: "
+        f"{units.count(found.iterations)} iterations took {took}."
     )
     columns = (
         "stage",
