@@ -63,8 +63,9 @@ SUBCOMMANDS = {
     "stages": Subcommand("stages", "how long frames take in the engines, stage by stage"),
     "drops": Subcommand("drops", "what was dropped and why, and what was lost on the way"),
     "chaos": Subcommand("chaos.command", "break things by a seed, and check what arrives where"),
+    "report": Subcommand("report", "a page of all that was measured in a run"),
     "down": Subcommand("down", "remove a fabric"),
-    "all": Subcommand("everything", "all of it in one go, with the report", packages=True),
+    "all": Subcommand("everything", "all of it in one go, with the report"),
 }
 FAILURES = (CommandError, NodeError, TrafficError, LabError, CaptureError)
 

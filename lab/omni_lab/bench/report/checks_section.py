@@ -1,0 +1,66 @@
+"""Every figure that had a target, missed ones first, and the figures of what has no section of its
+own. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...figures import Figure, quantity
+from .blocks import Cell, Section, Table, Text
+from .load import FIGURES_ONLY, Results
+
+Check = tuple[str, Mapping[str, Any]]
+
+
+def figure(kept: Mapping[str, Any]) -> Figure:
+    """A figure as it was when it was kept."""
+    names = ("name", "measured", "unit", "at_most", "at_least")
+    return Figure(*(kept.get(name) for name in names))  # type: ignore[arg-type]
+
+
+def checks(results: Results) -> list[Check]:
+    """All figures with a target, and the file each is of; those that missed it first."""
+    found = [
+        (result.name, kept)
+        for result in results.results
+        for kept in result.figures
+        if figure(kept).target
+    ]
+    return sorted(found, key=lambda check: figure(check[1]).met)
+
+
+def section(results: Results) -> Section:
+    """All of it."""
+    made = Section("checks", "Every check", "Any measurement")
+    found = checks(results)
+    if found:
+        missed = sum(1 for _, kept in found if not figure(kept).met)
+        made.add(Text(f"{len(found) - missed} of {len(found)} figures met their targets."))
+        rows = [row(name, kept) for name, kept in found]
+        made.add(Table(("file", "figure", ">target", ">measured", ""), rows))
+    told = [
+        (result.name, kept["name"], quantity(kept.get("measured"), kept["unit"]))
+        for result in results.results
+        if result.kind in FIGURES_ONLY
+        for kept in result.figures
+        if not figure(kept).target
+    ]
+    if told:
+        made.add(
+            Table(
+                ("file", "figure", ">measured"),
+                told,
+                f"Figures without a target, {len(told)}",
+                folded=True,
+            )
+        )
+    return made
+
+
+def row(name: str, kept: Mapping[str, Any]) -> Sequence[str | Cell]:
+    """A check."""
+    found = figure(kept)
+    verdict = Cell("✓ pass", "pass") if found.met else Cell("✗ miss", "miss")
+    return (name, found.name, found.target, quantity(found.measured, found.unit), verdict)
