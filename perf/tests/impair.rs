@@ -158,7 +158,7 @@ impl Drop for Pair {
 type Arrived = Vec<(u32, u64)>;
 
 /// Sends `count` datagrams from left to right, evenly at `rate` a second, and gives what arrives
-/// until nothing has for 200 ms, and how long that took from the first to the last.
+/// until nothing has for 200 ms, and how long that took since the first one left.
 fn pass(pair: &Pair, count: u32, rate: u32, octets: usize) -> (Arrived, Duration) {
     let start = Instant::now();
     let socket = pair
@@ -178,7 +178,8 @@ fn pass(pair: &Pair, count: u32, rate: u32, octets: usize) -> (Arrived, Duration
             let number = u32::from_le_bytes(*number.expect("4 octets"));
             let sent_ns = u64::from_le_bytes(*sent_ns.expect("8 octets"));
             arrived.push((number, now.as_nanos() as u64 - sent_ns));
-            first_and_last.get_or_insert((now, now)).1 = now;
+            let sent = Duration::from_nanos(sent_ns);
+            first_and_last.get_or_insert((sent, now)).1 = now;
         }
         let took = first_and_last.map(|(first, last)| last - first);
         (arrived, took.unwrap_or_default())
@@ -223,28 +224,26 @@ fn assert_about(count: u64, of: u32, share: f64) {
 
 #[test]
 fn delay_is_what_was_asked_for_each_way() {
+    const DELAY_NS: u64 = 3_000_000;
     let plain = Pair::new("");
-    let floors: Vec<u64> = (0..3)
-        .map(|_| median(&pass(&plain, 200, 2000, 64).0))
-        .collect();
+    let floors = (0..3).map(|_| median(&pass(&plain, 200, 2000, 64).0));
+    let floor = floors.min().expect("three");
     plain.end();
     let pair = Pair::new("--delay-us 3000:0");
     let mut medians = Vec::new();
-    for _ in 0..3 {
+    // Others may want the cores just then, so that it is tried again; too soon is always wrong.
+    for _ in 0..10 {
         let (arrived, _) = pass(&pair, 200, 2000, 64);
         assert_eq!(arrived.len(), 200);
         assert!(arrived.windows(2).all(|two| two[0].0 < two[1].0));
-        assert!(arrived.iter().all(|&(_, ns)| ns >= 3_000_000));
+        assert!(arrived.iter().all(|&(_, ns)| ns >= DELAY_NS));
         medians.push(median(&arrived));
+        if medians.last() < Some(&(DELAY_NS + floor + 100_000)) {
+            assert_eq!(pair.end()["settings"]["b_to_a"]["delay_us"], 0);
+            return;
+        }
     }
-    // Other tests may want the cores just then: the best of three.
-    let (best, floor) = (medians.iter().min(), floors.iter().min());
-    let (best, floor) = (*best.expect("three"), *floor.expect("three"));
-    assert!(
-        best < 3_000_000 + floor + 100_000,
-        "{best} ns, without delay {floor} ns"
-    );
-    assert_eq!(pair.end()["settings"]["b_to_a"]["delay_us"], 0);
+    panic!("{medians:?} ns, and without delay {floor} ns");
 }
 
 #[test]
@@ -279,21 +278,30 @@ fn frames_are_lost_doubled_and_reordered_as_often_as_asked_for() {
 
 #[test]
 fn the_rate_is_kept_and_what_comes_beyond_it_is_dropped() {
-    // 42 octets of headers before each datagram; three times as much is sent as passes.
-    let (octets, rate_bps, count) = (1000, 20_000_000_u64, 3600);
-    let pair = Pair::new("--rate-bps 20000000:0 --queue-octets 20000");
-    let (arrived, took) = pass(&pair, count, 7200, octets);
-    let counts = pair.end();
-    let bits = ((arrived.len() - 1) * (octets + 42) * 8) as f64;
-    let measured = bits / took.as_secs_f64();
-    assert!(
-        (measured / rate_bps as f64 - 1.0).abs() < 0.05,
-        "{measured} b/s"
-    );
-    let dropped = counts["a_to_b"]["tail_dropped"].as_u64().expect("a count");
-    assert_eq!(dropped + arrived.len() as u64, u64::from(count));
-    // What was queued waited for 20000 octets at most: 8 ms, and what the cores add.
-    assert!(median(&arrived) < 12_000_000, "{}", median(&arrived));
+    // 42 octets of headers before each datagram; three times as much is sent as passes. What is
+    // queued is 40 ms, so that the sender may miss its time by that.
+    const OCTETS: usize = 1000;
+    let pair = Pair::new("--rate-bps 20000000:0 --queue-octets 100000");
+    let (mut sent, mut received, mut rates) = (0, 0, Vec::new());
+    // Others may want the cores just then, so that it is tried again; too fast is always wrong.
+    for _ in 0..5 {
+        let (arrived, took) = pass(&pair, 3600, 7200, OCTETS);
+        (sent, received) = (sent + 3600, received + arrived.len() as u64);
+        assert!(arrived.windows(2).all(|two| two[0].0 < two[1].0));
+        let bits = (arrived.len() * (OCTETS + 42) * 8) as f64;
+        let share = bits / took.as_secs_f64() / 20e6;
+        assert!(share <= 1.0, "{share} of the rate");
+        let waited = median(&arrived);
+        rates.push((share, waited));
+        if share > 0.95 && waited < 50_000_000 {
+            let counts = pair.end();
+            let dropped = counts["a_to_b"]["tail_dropped"].as_u64().expect("a count");
+            assert_eq!(dropped + received, sent);
+            assert!(waited > 30_000_000, "{waited} ns in a queue of 40 ms");
+            return;
+        }
+    }
+    panic!("shares of the rate, and ns in the queue: {rates:?}");
 }
 
 #[test]
