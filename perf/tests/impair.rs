@@ -10,9 +10,11 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space, set_current_timer_slack};
 use serde_json::Value;
@@ -22,6 +24,9 @@ const RIGHT: &str = "10.9.0.2:7000";
 /// The kernel is to say nothing by itself.
 const KEEPER: &str = "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6; \
                       ip link set lo up && echo ready && exec cat";
+
+/// Who measures has the cores for itself, as far as these tests go.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// A network namespace that ends with its owner.
 struct Host(Child);
@@ -77,10 +82,13 @@ struct Pair {
     _middle: Host,
     forwarder: Child,
     output: BufReader<ChildStdout>,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Pair {
     fn new(arguments: &str) -> Self {
+        // Another test's failure is no reason to fail.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let (left, middle, right) = (Host::new(), Host::new(), Host::new());
         for (host, near, far, address) in [
             (&left, "left0", "a", "10.9.0.1/24"),
@@ -122,6 +130,7 @@ impl Pair {
             _middle: middle,
             forwarder,
             output,
+            _turn: turn,
         }
     }
 
@@ -158,7 +167,7 @@ impl Drop for Pair {
 type Arrived = Vec<(u32, u64)>;
 
 /// Sends `count` datagrams from left to right, evenly at `rate` a second, and gives what arrives
-/// until nothing has for 200 ms, and how long that took from the first to the last.
+/// until nothing has for 200 ms, and how long that took since the first one left.
 fn pass(pair: &Pair, count: u32, rate: u32, octets: usize) -> (Arrived, Duration) {
     let start = Instant::now();
     let socket = pair
@@ -168,6 +177,8 @@ fn pass(pair: &Pair, count: u32, rate: u32, octets: usize) -> (Arrived, Duration
     socket
         .set_read_timeout(Some(Duration::from_millis(200)))
         .expect("a time");
+    // Whatever this program is late with is not to look like a loss on the way.
+    set_socket_recv_buffer_size_force(&socket, 16 << 20).expect("root may");
     let receive = move || {
         let (mut buffer, mut arrived) = (vec![0; 2000], Vec::new());
         let mut first_and_last = None;
@@ -178,7 +189,8 @@ fn pass(pair: &Pair, count: u32, rate: u32, octets: usize) -> (Arrived, Duration
             let number = u32::from_le_bytes(*number.expect("4 octets"));
             let sent_ns = u64::from_le_bytes(*sent_ns.expect("8 octets"));
             arrived.push((number, now.as_nanos() as u64 - sent_ns));
-            first_and_last.get_or_insert((now, now)).1 = now;
+            let sent = Duration::from_nanos(sent_ns);
+            first_and_last.get_or_insert((sent, now)).1 = now;
         }
         let took = first_and_last.map(|(first, last)| last - first);
         (arrived, took.unwrap_or_default())
@@ -223,28 +235,26 @@ fn assert_about(count: u64, of: u32, share: f64) {
 
 #[test]
 fn delay_is_what_was_asked_for_each_way() {
+    const DELAY_NS: u64 = 3_000_000;
     let plain = Pair::new("");
-    let floors: Vec<u64> = (0..3)
-        .map(|_| median(&pass(&plain, 200, 2000, 64).0))
-        .collect();
+    let floors = (0..3).map(|_| median(&pass(&plain, 200, 2000, 64).0));
+    let floor = floors.min().expect("three");
     plain.end();
     let pair = Pair::new("--delay-us 3000:0");
     let mut medians = Vec::new();
-    for _ in 0..3 {
+    // Others may want the cores just then, so that it is tried again; too soon is always wrong.
+    for _ in 0..15 {
         let (arrived, _) = pass(&pair, 200, 2000, 64);
         assert_eq!(arrived.len(), 200);
         assert!(arrived.windows(2).all(|two| two[0].0 < two[1].0));
-        assert!(arrived.iter().all(|&(_, ns)| ns >= 3_000_000));
+        assert!(arrived.iter().all(|&(_, ns)| ns >= DELAY_NS));
         medians.push(median(&arrived));
+        if medians.last() < Some(&(DELAY_NS + floor + 100_000)) {
+            assert_eq!(pair.end()["settings"]["b_to_a"]["delay_us"], 0);
+            return;
+        }
     }
-    // Other tests may want the cores just then: the best of three.
-    let (best, floor) = (medians.iter().min(), floors.iter().min());
-    let (best, floor) = (*best.expect("three"), *floor.expect("three"));
-    assert!(
-        best < 3_000_000 + floor + 100_000,
-        "{best} ns, without delay {floor} ns"
-    );
-    assert_eq!(pair.end()["settings"]["b_to_a"]["delay_us"], 0);
+    panic!("{medians:?} ns, and without delay {floor} ns");
 }
 
 #[test]
@@ -279,21 +289,30 @@ fn frames_are_lost_doubled_and_reordered_as_often_as_asked_for() {
 
 #[test]
 fn the_rate_is_kept_and_what_comes_beyond_it_is_dropped() {
-    // 42 octets of headers before each datagram; three times as much is sent as passes.
-    let (octets, rate_bps, count) = (1000, 20_000_000_u64, 3600);
-    let pair = Pair::new("--rate-bps 20000000:0 --queue-octets 20000");
-    let (arrived, took) = pass(&pair, count, 7200, octets);
-    let counts = pair.end();
-    let bits = ((arrived.len() - 1) * (octets + 42) * 8) as f64;
-    let measured = bits / took.as_secs_f64();
-    assert!(
-        (measured / rate_bps as f64 - 1.0).abs() < 0.05,
-        "{measured} b/s"
-    );
-    let dropped = counts["a_to_b"]["tail_dropped"].as_u64().expect("a count");
-    assert_eq!(dropped + arrived.len() as u64, u64::from(count));
-    // What was queued waited for 20000 octets at most: 8 ms, and what the cores add.
-    assert!(median(&arrived) < 12_000_000, "{}", median(&arrived));
+    // 42 octets of headers before each datagram; three times as much is sent as passes. What is
+    // queued is 40 ms, so that the sender may miss its time by that.
+    const OCTETS: usize = 1000;
+    let pair = Pair::new("--rate-bps 20000000:0 --queue-octets 100000");
+    let (mut sent, mut received, mut rates) = (0, 0, Vec::new());
+    // Others may want the cores just then, so that it is tried again; too fast is always wrong.
+    for _ in 0..5 {
+        let (arrived, took) = pass(&pair, 3600, 7200, OCTETS);
+        (sent, received) = (sent + 3600, received + arrived.len() as u64);
+        assert!(arrived.windows(2).all(|two| two[0].0 < two[1].0));
+        let bits = (arrived.len() * (OCTETS + 42) * 8) as f64;
+        let share = bits / took.as_secs_f64() / 20e6;
+        assert!(share <= 1.0, "{share} of the rate");
+        let waited = median(&arrived);
+        rates.push((share, waited));
+        if share > 0.95 && waited < 50_000_000 {
+            let counts = pair.end();
+            let dropped = counts["a_to_b"]["tail_dropped"].as_u64().expect("a count");
+            assert_eq!(dropped + received, sent);
+            assert!(waited > 30_000_000, "{waited} ns in a queue of 40 ms");
+            return;
+        }
+    }
+    panic!("shares of the rate, and ns in the queue: {rates:?}");
 }
 
 #[test]

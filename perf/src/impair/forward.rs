@@ -84,8 +84,11 @@ impl Forwarder<'_> {
                     Cut::Malformed => way.malformed += 1,
                 }
             })?;
-            let sent = self.send_due(&mut queue, &mut way, now_ns())?;
-            if received == 0 && !sent && !self.spin {
+            // All of it: a single message may have been many frames.
+            let (sent_ns, sent_before) = (now_ns(), way.frames_out + way.refused);
+            while self.send_due(&mut queue, &mut way, sent_ns)? {}
+            let sent = way.frames_out + way.refused - sent_before;
+            if received == 0 && sent == 0 && !self.spin {
                 let next_ns = queue.next_due_ns().unwrap_or(u64::MAX);
                 self.rest(Duration::from_nanos(next_ns.saturating_sub(now_ns())))?;
             }
