@@ -63,7 +63,8 @@ SUBCOMMANDS = {
     "drops": Subcommand("drops", "what was dropped and why, and what was lost on the way"),
     "down": Subcommand("down", "remove a fabric"),
 }
-FAILURES = (CommandError, NodeError, TrafficError, LabError, CaptureError)
+# The last where something of the system is not there, or not ours.
+FAILURES = (CommandError, NodeError, TrafficError, LabError, CaptureError, OSError)
 
 
 def load(name: str) -> ModuleType:
