@@ -67,7 +67,8 @@ SUBCOMMANDS = {
     "down": Subcommand("down", "remove a fabric"),
     "all": Subcommand("everything", "all of it in one go, with the report"),
 }
-FAILURES = (CommandError, NodeError, TrafficError, LabError, CaptureError)
+# The last where something of the system is not there, or not ours.
+FAILURES = (CommandError, NodeError, TrafficError, LabError, CaptureError, OSError)
 
 
 def load(name: str) -> ModuleType:
