@@ -32,6 +32,8 @@ STILL_SECONDS = 1.0
 # Evidence is kept of so many pairs that did not converge.
 EVIDENCE_PAIRS = 4
 LOG_TAIL_LINES = 40
+# A program that ends by itself is started again, not sooner than that after the last time.
+RESTART_SECONDS = 2.0
 
 
 def timeline(one: Round) -> list[tuple[float, bool, Fault]]:
@@ -76,6 +78,8 @@ class Run:
             for one, other in [(checker.numbers[pair[0]], checker.numbers[pair[1]])]
         }
         self.quiet: dict[str, Any] = {}
+        # By the name of a host: before that moment its program is not started again.
+        self.resting: dict[str, float] = {}
 
     def now(self) -> float:
         """Seconds since the begin."""
@@ -175,7 +179,8 @@ class Run:
         with shielded():
             for space in self.lab.spaces:
                 if space.process is not None and not processes.is_alive(space.process):
-                    self.book_death(space)
+                    if time.monotonic() >= self.resting.get(space.name, 0.0):
+                        self.book_death(space)
             self.machine.tend()
 
     def book_death(self, space: Space) -> None:
@@ -185,7 +190,11 @@ class Run:
         death = {"node": space.name, "at_s": round(self.now(), 3), "log": words, "during": broken}
         self.findings.died.append(death)
         print(f"{self.now():6.1f} s  {space.name} DIED: {' | '.join(words[-3:])}", flush=True)
-        self.faults.start_program(space)
+        self.resting[space.name] = time.monotonic() + RESTART_SECONDS
+        try:
+            self.faults.start_program(space)
+        except HEAL_ERRORS as error:
+            self.findings.failed.append(f"{space.name} is not started again: {error}")
 
     def settle_accounts(self) -> None:
         """In the end, while nothing is broken: what is sent has to arrive, and all memory to be
