@@ -127,7 +127,12 @@ class Losses(unittest.TestCase):
         self.assertEqual((stream.arrived, stream.lost), (0, 1))
 
     def test_what_was_lost_at_rest(self) -> None:
-        intervals = [Interval(1.0, 9.0, 5), Interval(4.0, 4.5, 2), Interval(8.0, 8.0, 1)]
+        intervals = [
+            Interval(1.0, 9.0, 5),
+            Interval(4.0, 4.5, 2),
+            Interval(4.9, 5.1, 9),
+            Interval(8.0, 8.0, 1),
+        ]
         self.assertEqual(convergence.lost_within(intervals, [(3.0, 5.0), (7.9, 8.1)]), 3)
 
 

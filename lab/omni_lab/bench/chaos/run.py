@@ -26,6 +26,7 @@ TICK_SECONDS = 0.25
 GIVE_UP_SECONDS = 30.0
 # A round begins no sooner than that after all had converged.
 PAUSE_SECONDS = 1.0
+UNDER_WAY_SECONDS = 0.1
 # While all is quiet: for how long frames are counted, and how long none are under way before.
 QUIET_SECONDS = 5.0
 STILL_SECONDS = 1.0
@@ -91,7 +92,8 @@ class Run:
         for played, one in enumerate(rounds):
             rested_from = time.monotonic() + PAUSE_SECONDS / 2
             self.pass_time(max(self.began + one.begins_s, time.monotonic() + PAUSE_SECONDS))
-            self.rests.append((rested_from, time.monotonic()))
+            # What was sent just before a fault may be under way when it begins.
+            self.rests.append((rested_from, time.monotonic() - UNDER_WAY_SECONDS))
             if self.now() > seconds:
                 return played
             self.suffer(one)
