@@ -198,7 +198,7 @@ def report(run: Run) -> dict[str, Any]:
         "not_ended": run.faults.stubborn,
         "wrong_memory": found.wrong_memory,
         "quiet": run.quiet,
-        "checker_latest_s": round(checker.latest_seconds, 3),
+        "checker_latest_s": round(run.latest_seconds, 3),
     }
 
 

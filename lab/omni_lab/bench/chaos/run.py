@@ -79,6 +79,8 @@ class Run:
             for one, other in [(checker.numbers[pair[0]], checker.numbers[pair[1]])]
         }
         self.quiet: dict[str, Any] = {}
+        # By how much the checker was late, at worst.
+        self.latest_seconds = 0.0
         # By the name of a host: before that moment its program is not started again.
         self.resting: dict[str, float] = {}
 
@@ -202,6 +204,7 @@ class Run:
         """In the end, while nothing is broken: what is sent has to arrive, and all memory to be
         somewhere.
         """
+        self.latest_seconds = self.checker.latest_seconds
         self.checker.paused.set()
         time.sleep(STILL_SECONDS)
         before = drops.look(self.lab)
