@@ -20,9 +20,11 @@ mod disclosure;
 mod drop;
 mod flood;
 mod hostile;
+mod impair;
 mod in_memory;
 mod instructions;
 mod keys;
+mod latency;
 mod members;
 mod offload;
 mod pipeline;
@@ -90,6 +92,11 @@ enum What {
     /// Collective communication of many ranks over TCP, as nccl-tests has it: bandwidths, job
     /// completion times and stragglers, and every sum checked.
     Allreduce(allreduce::Arguments),
+    /// Round trips of datagrams on a fixed schedule, measured from when each was to leave.
+    Latency(latency::Arguments),
+    /// Forwards between two interfaces with delay, loss, duplicates, reordering and a rate, for
+    /// kernels without netem. Needs root.
+    Impair(impair::Arguments),
     /// Drops every frame that an interface receives in its driver, until standard input ends.
     Drop(drop::Arguments),
     /// Many members of one fabric against a Nucleus: restarts, moves, crashes, attacks, sizes.
@@ -140,6 +147,8 @@ fn main() -> ExitCode {
         What::Connect(arguments) => connect::run(&arguments),
         What::Hostile(arguments) => hostile::run(&arguments),
         What::Allreduce(arguments) => allreduce::run(&arguments),
+        What::Latency(arguments) => latency::run(&arguments),
+        What::Impair(arguments) => impair::run(&arguments),
         What::Drop(arguments) => drop::run(&arguments),
         What::Members(arguments) => members::run(arguments),
     };

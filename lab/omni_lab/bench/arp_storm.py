@@ -134,7 +134,9 @@ def ask(lab: State, hosts: Sequence[Asker]) -> Round:
     return replace(asked, fabric_frames=sealed(lab) - before)
 
 
-def measure(lab: State, options: argparse.Namespace, suppression: str, progress: Progress) -> Figures:
+def measure(
+    lab: State, options: argparse.Namespace, suppression: str, progress: Progress
+) -> Figures:
     """All rounds with one setting."""
     set_suppression(lab, suppression, progress)
     with ExitStack() as stack:

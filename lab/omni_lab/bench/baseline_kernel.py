@@ -34,9 +34,7 @@ def vxlan(lab: State, found: Contestant, hosts: Sequence[Space]) -> None:
     found.addresses = join(hosts, outer, found.mtu, VXLAN_BASE)
 
 
-def join(
-    hosts: Sequence[Space], outer: Mapping[str, str], mtu: int, base: int
-) -> dict[str, str]:
+def join(hosts: Sequence[Space], outer: Mapping[str, str], mtu: int, base: int) -> dict[str, str]:
     """Makes the device on each host, and tells it all others. Returns the hosts' addresses."""
     numbers = {each.name: at + 1 for at, each in enumerate(hosts)}
     for host in hosts:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 from .. import commands, netns
@@ -22,6 +21,10 @@ from .state import ROOT, Helper, LabError, State, locked, names
 # What the kernel's limits were before the first lab.
 LIMITS = ROOT / "limits.json"
 STOP_SECONDS = 5.0
+# Members of etcd wait for each other when they are asked to end, which is for nothing here.
+OTHERS_STOP_SECONDS = 1.0
+# A lab has no end of its own, and a forwarder has to have one: the latest that it takes, a day.
+FORWARD_SECONDS = 86_400
 
 
 def underlay(state: State, plan: Plan, prefix: str, impairment: Impairment) -> None:
@@ -58,25 +61,23 @@ def prepare_switch(plan: Plan, space: str, namespace: str) -> None:
     Else what arrives at them waits in their core's queue, which is one for all links and which they
     fill together, as switches do not.
     """
-    lines = [f"echo {value} >/proc/sys/net/{key}" for key, value in
-             plans.switch_settings(space).items()]
+    lines = [
+        f"echo {value} >/proc/sys/net/{key}" for key, value in plans.switch_settings(space).items()
+    ]
     lines += [f"ethtool -K {port.interface} gro on" for port in plans.ports(plan, space)]
     command = netns.Namespace(namespace).inside("sh", "-e", "-c", "\n".join(lines))
     commands.run(command, timeout=netns.BATCH_SECONDS)
 
 
 def forward(state: State, plan: Plan, prefix: str, impairment: Impairment) -> None:
-    """Starts a forwarder in each impaired link."""
+    """Starts a forwarder in each impaired link, with dice of its own."""
     program = str(Path(state.programs) / "omni-perf")
-    for each in plan.forwarders:
+    for at, each in enumerate(plan.forwarders):
         namespace = netns.Namespace(f"{prefix}-{each.space}")
-        # Frames go through it one by one, with whole checksums.
-        for interface in (each.one, each.other):
-            settings = "tx off tso off gso off gro off".split()
-            commands.run(namespace.inside("ethtool", "-K", interface, *settings))
-        command = [program, "impair", each.one, each.other, *impair_options(impairment)]
+        command = [program, "impair", "--a", each.one, "--b", each.other]
+        command += ["--seed", str(state.options["seed"] + at), "--seconds", str(FORWARD_SECONDS)]
         log = state.folder / f"impair-{each.space}-{each.one}.log"
-        process = processes.spawn(namespace.inside(*command), log)
+        process = processes.spawn(namespace.inside(*command, *impair_options(impairment)), log)
         state.helpers.append(Helper(f"impair {each.one}", namespace.name, process))
     state.save()
 
@@ -162,7 +163,8 @@ def take_down(state: State) -> list[str]:
     namespaces = [each.namespace for each in state.spaces]
     # Engines first: they say goodbye to others, and leave nothing behind by themselves.
     processes.end([each.process for each in state.nodes if each.process], STOP_SECONDS)
-    processes.end([*programs_of(state), *processes.inside(namespaces)], STOP_SECONDS)
+    others = [*programs_of(state), *processes.inside(namespaces)]
+    processes.end(others, OTHERS_STOP_SECONDS)
     there = [name for name in namespaces if exists(name)]
     if there:
         with contextlib.suppress(CommandError):
@@ -176,5 +178,3 @@ def take_down(state: State) -> list[str]:
         with contextlib.suppress(OSError):
             ROOT.rmdir()
     return found
-
-

@@ -66,8 +66,9 @@ def reach(lab: State, which: str, patience: float) -> list[Figure]:
     return [
         Figure("pairs that were pinged", len(pairs)),
         Figure("pairs that never answered", len(silent), at_most=0),
-        Figure("until all had answered", percentile(answers, 100, len(pairs)), "s",
-               at_most=patience),
+        Figure(
+            "until all had answered", percentile(answers, 100, len(pairs)), "s", at_most=patience
+        ),
     ]
 
 

@@ -32,8 +32,10 @@ them. Each host is a network namespace with an engine of its own; results go to 
 
 Needs root, the built programs (make build) and what scripts/install-deps.sh installs.
 """
-ENDINGS = "Exit status: 0 all held, 1 something failed or missed its target, 2 wrong arguments, 130 \
+ENDINGS = (
+    "Exit status: 0 all held, 1 something failed or missed its target, 2 wrong arguments, 130 \
 interrupted."
+)
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,16 @@ SUBCOMMANDS = {
     "exec": Subcommand("execute", "run a command on a host, or on all nodes"),
     "list": Subcommand("listing", "the labs of this machine"),
     "iperf": Subcommand("iperf", "TCP or UDP between many hosts at once"),
+    "latency": Subcommand("latency", "round trips between nodes on a fixed schedule"),
+    "allreduce": Subcommand("allreduce", "collective communication between nodes"),
     "arp": Subcommand("arp_storm", "hosts that all resolve each other at once"),
     "baseline": Subcommand("baseline", "set up what others have for the same, on the same hosts"),
     "drops": Subcommand("drops", "what was dropped and why, and what was lost on the way"),
     "chaos": Subcommand("chaos.command", "break things by a seed, and check what arrives where"),
     "down": Subcommand("down", "remove a fabric"),
 }
-FAILURES = (CommandError, NodeError, TrafficError, LabError, CaptureError)
+# The last where something of the system is not there, or not ours.
+FAILURES = (CommandError, NodeError, TrafficError, LabError, CaptureError, OSError)
 
 
 def load(name: str) -> ModuleType:
@@ -71,8 +76,9 @@ def load(name: str) -> ModuleType:
 def make_parser(chosen: str | None) -> argparse.ArgumentParser:
     """The parser. Only the module of the subcommand that was chosen is loaded."""
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("lab", description=ABOUT, epilog=ENDINGS,
-                                     formatter_class=formatter)
+    parser = argparse.ArgumentParser(
+        "lab", description=ABOUT, epilog=ENDINGS, formatter_class=formatter
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, each in SUBCOMMANDS.items():
         one = commands.add_parser(name, help=each.about, formatter_class=formatter)

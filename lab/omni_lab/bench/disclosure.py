@@ -96,9 +96,7 @@ def mtus(space: Space) -> dict[str, int]:
         links = json.loads(commands.run(space.netns().ip("-j", "link", "show")))
     except CommandError:
         return {}
-    return {
-        link["ifname"]: link["mtu"] for link in links if link["ifname"] in (UNDERLAY, ACCESS)
-    }
+    return {link["ifname"]: link["mtu"] for link in links if link["ifname"] in (UNDERLAY, ACCESS)}
 
 
 def contestant_of(lab: State) -> str:

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,14 @@ from .state import State
 # Frames under way when the first engine is asked have arrived when the last one is.
 SETTLE_SECONDS = 0.3
 
+# Engines of a lab start within this of each other.
+START_SPREAD_SECONDS = 60
+COUNTED = ("sent", "verified", "sent_until_end", "verified_at_first")
+
 Shown = Mapping[str, Any]
+# All nodes by name, one after the other, and then all again.
+Looks = tuple[Mapping[str, Shown], Mapping[str, Shown]]
+NOTHING: Looks = ({}, {})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,10 +56,9 @@ def since(before: Shown | None, after: Shown) -> dict[str, Any]:
     """What was counted between two looks; all of it where the engine was not there before, or has
     started anew.
     """
-    uptime = after["node"]["uptime_seconds"]
-    if before is not None and before["node"]["uptime_seconds"] > uptime:
+    if is_younger(after, before):
         before = None
-    drops = Counter(after["drops"])
+    drops: Counter[str] = Counter(after["drops"])
     now = ports(after)
     if before is not None:
         drops.subtract(before["drops"])
@@ -66,20 +72,48 @@ def since(before: Shown | None, after: Shown) -> dict[str, Any]:
     }
 
 
-def between(before: Mapping[str, Shown], after: Mapping[str, Shown]) -> dict[str, dict[str, int]]:
-    """Of each pair of nodes: frames that one sent and the other verified meanwhile."""
+def between(before: Looks, after: Looks) -> dict[str, dict[str, int]]:
+    """Of each pair of nodes: frames that one sent and the other verified meanwhile.
+
+    Engines are asked one after the other. So each is asked twice: `sent` are all that were sent
+    before the last one was asked for the first time, and `verified` those that had arrived when it
+    was asked again. `sent_until_end` and `verified_at_first` are the other way round: of those,
+    none can be verified that was not sent.
+    """
     found: dict[str, dict[str, int]] = {}
-    for name, shown in after.items():
-        for peer in shown["peers"]:
-            old = peer_of(before.get(name), peer["name"])
-            if peer["name"] not in after:
+    again = restarted(after[0]) | {
+        name for name, shown in after[0].items() if is_younger(shown, before[0].get(name))
+    }
+    names = [name for name in after[0] if name in after[1] and name not in again]
+    for name in names:
+        base = before[0].get(name)
+        first, last = after[0][name], after[1][name]
+        for peer in last["peers"]:
+            other = peer["name"]
+            if other not in names:
                 continue
-            sent, verified = (peer[key] - old.get(key, 0) for key in ("tx_frames", "rx_frames"))
-            there = found.setdefault(f"{name} {peer['name']}", {"sent": 0, "verified": 0})
-            back = found.setdefault(f"{peer['name']} {name}", {"sent": 0, "verified": 0})
-            there["sent"] += sent
-            back["verified"] += verified
+            early, old = peer_of(first, other), peer_of(base, other)
+            there = found.setdefault(f"{name} {other}", dict.fromkeys(COUNTED, 0))
+            back = found.setdefault(f"{other} {name}", dict.fromkeys(COUNTED, 0))
+            there["sent"] = early.get("tx_frames", 0) - old.get("tx_frames", 0)
+            there["sent_until_end"] = peer["tx_frames"] - old.get("tx_frames", 0)
+            back["verified"] = peer["rx_frames"] - old.get("rx_frames", 0)
+            back["verified_at_first"] = early.get("rx_frames", 0) - old.get("rx_frames", 0)
     return found
+
+
+def restarted(shown: Mapping[str, Shown]) -> set[str]:
+    """Nodes that started long after others: those have counted with an engine that is gone."""
+    uptimes = {name: each["node"]["uptime_seconds"] for name, each in shown.items()}
+    oldest = max(uptimes.values(), default=0)
+    return {name for name, uptime in uptimes.items() if uptime < oldest - START_SPREAD_SECONDS}
+
+
+def is_younger(after: Shown, before: Shown | None) -> bool:
+    """Whether an engine started anew between two looks."""
+    if before is None:
+        return False
+    return bool(after["node"]["uptime_seconds"] < before["node"]["uptime_seconds"])
 
 
 def peer_of(shown: Shown | None, name: str) -> Mapping[str, Any]:
@@ -88,19 +122,28 @@ def peer_of(shown: Shown | None, name: str) -> Mapping[str, Any]:
     return next((peer for peer in peers if peer["name"] == name), {})
 
 
-def reconcile(before: Mapping[str, Shown], after: Mapping[str, Shown]) -> dict[str, Any]:
+def reconcile(before: Looks, after: Looks) -> dict[str, Any]:
     """What nodes dropped, what went in and out of their ports, and what was lost on the way."""
     pairs = between(before, after)
     sent, verified = (sum(pair[key] for pair in pairs.values()) for key in ("sent", "verified"))
-    lost = {name: each["sent"] - each["verified"] for name, each in pairs.items()}
+    lost = {name: max(each["sent"] - each["verified"], 0) for name, each in pairs.items()}
+    never_sent = {
+        name: max(each["verified_at_first"] - each["sent_until_end"], 0)
+        for name, each in pairs.items()
+    }
     return {
         "nodes": [
-            {"name": name, **since(before.get(name), shown)} for name, shown in after.items()
+            {"name": name, **since(before[0].get(name), shown)} for name, shown in after[1].items()
         ],
+        "pairs": len(pairs),
         "frames_sent": sent,
         "frames_verified": verified,
-        "frames_lost": sent - verified,
+        "frames_lost": sum(lost.values()),
+        "frames_never_sent": sum(never_sent.values()),
         "pairs_with_losses": {name: count for name, count in sorted(lost.items()) if count},
+        "pairs_with_frames_never_sent": {
+            name: count for name, count in sorted(never_sent.items()) if count
+        },
     }
 
 
@@ -117,6 +160,7 @@ def figures(lab: State, report: Mapping[str, Any]) -> list[Figure]:
         Figure("engines that answer", len(report["nodes"]), at_least=len(lab.nodes)),
         Figure("frames sent to peers", sent),
         Figure("of them not verified by the peer", lost),
+        Figure("verified that nobody sent", report["frames_never_sent"], at_most=0),
         Figure("lost on the way", 100 * lost / sent if sent else 0.0, "%"),
         Figure("dropped by engines", sum(drops.values())),
     ]
@@ -129,21 +173,20 @@ def watched(lab: State, over: Over, during: str) -> Iterator[None]:
         yield
         return
     head = runs.result("drops", over.contestant)
-    before = look(lab)
+    before = looks(lab)
     yield
-    time.sleep(SETTLE_SECONDS)
-    report = reconcile(before, look(lab))
+    report = reconcile(before, looks(lab))
     name = f"drops-{runs.slug(over.contestant)}-{runs.slug(during)}"
     runs.write(Path(lab.run), name, head | {"during": during, **report})
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit status 0 when all engines answer."""
+    """Exit status 0 when all engines answer, and what they counted can be."""
     catch_signals()
     lab = state.load_complete(options.name)
     contestant = disclosure.contestant_of(lab)
     head = runs.result("drops", contestant)
-    report = reconcile({}, settled(lab))
+    report = reconcile(NOTHING, looks(lab))
     measured = figures(lab, report)
     told = {"during": "since the start", **report, "figures": kept(measured)}
     runs.write(Path(lab.run), f"drops-{runs.slug(contestant)}", head | told)
@@ -151,7 +194,7 @@ def run(options: argparse.Namespace) -> int:
     return 0 if all(each.met for each in measured) else 1
 
 
-def settled(lab: State) -> dict[str, Shown]:
-    """A look at engines while nothing is under way between them, as far as that can be had."""
+def looks(lab: State) -> Looks:
+    """Two looks, one after the other, while as little as can be is under way between nodes."""
     time.sleep(SETTLE_SECONDS)
-    return look(lab)
+    return (look(lab), look(lab))

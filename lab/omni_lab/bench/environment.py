@@ -55,7 +55,9 @@ def make() -> None:
         try:
             venv.create(FOLDER, with_pip=True)
         except (OSError, ImportError, subprocess.CalledProcessError) as error:
-            reason = f"{FOLDER}: {error}: is python3-venv installed? scripts/install-deps.sh does it"
+            reason = (
+                f"{FOLDER}: {error}: is python3-venv installed? scripts/install-deps.sh does it"
+            )
             raise CommandError(reason) from error
         install = [str(PYTHON), "-m", "pip", "install", "--quiet", "--require-hashes"]
         install += ["--only-binary=:all:", "--disable-pip-version-check", "-r", str(REQUIREMENTS)]

@@ -83,8 +83,10 @@ def on_all(nodes: Sequence[Space], command: Sequence[str]) -> int:
         for thread in threads:
             thread.join()
     # A command that a signal ended is told as shells tell it.
-    return max((each.returncode if each.returncode >= 0 else 128 - each.returncode
-                for each in running), default=0)
+    return max(
+        (each.returncode if each.returncode >= 0 else 128 - each.returncode for each in running),
+        default=0,
+    )
 
 
 def copy(process: subprocess.Popen[str], prefix: str) -> None:

@@ -1,15 +1,14 @@
 """`lab iperf`: TCP or UDP between many hosts at once.
 
-  pairs    node1 to node2, node3 to node4, ...: all at once
-  matrix   each host to each other one, in rounds: in every round each host sends to one and
-           receives from one
-  incast   all hosts to node1 at once
+pairs    node1 to node2, node3 to node4, ...: all at once
+matrix   each host to each other one, in rounds: in every round each host sends to one and
+         receives from one
+incast   all hosts to node1 at once
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,8 +75,7 @@ def rounds(shape: str, names: Sequence[str]) -> list[list[Pair]]:
         return [[(name, names[0]) for name in names[1:]]]
     count = len(names)
     return [
-        [(names[at], names[(at + step) % count]) for at in range(count)]
-        for step in range(1, count)
+        [(names[at], names[(at + step) % count]) for at in range(count)] for step in range(1, count)
     ]
 
 
@@ -150,8 +148,12 @@ def figures(
         Figure("streams", len(streams) + len(failed)),
         Figure("streams that failed", len(failed), at_most=0),
         Figure("all at once, mean of rounds", together / 1e6, "Mb/s"),
-        Figure("slowest stream", min(rates, default=0) / 1e6, "Mb/s",
-               at_least=options.at_least and options.at_least / 1e6),
+        Figure(
+            "slowest stream",
+            min(rates, default=0) / 1e6,
+            "Mb/s",
+            at_least=options.at_least and options.at_least / 1e6,
+        ),
         Figure("fastest stream", max(rates, default=0) / 1e6, "Mb/s"),
     ]
     if options.udp:
@@ -173,8 +175,10 @@ def run(options: argparse.Namespace) -> int:
     lab_over = over.find(lab, options)
     plan = rounds(options.shape, lab_over.names)
     protocol = "udp" if options.udp else "tcp"
-    heading(f"iperf3 over {lab_over.contestant}: {options.shape}, {protocol}, "
-            f"{len(plan)} x {len(plan[0])} streams of {options.seconds} s")
+    heading(
+        f"iperf3 over {lab_over.contestant}: {options.shape}, {protocol}, "
+        f"{len(plan)} x {len(plan[0])} streams of {options.seconds} s"
+    )
     runs.add_event(lab, f"iperf {options.shape}", detail=lab_over.contestant)
     head = runs.result("iperf", lab_over.contestant)
     streams: list[Stream] = []

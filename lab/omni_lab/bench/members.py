@@ -172,7 +172,9 @@ def wait_ready(some: Sequence[Space], told: Told) -> None:
         told(len(some) - len(waiting), len(some))
         check_running(waiting)
         if waiting and time.monotonic() > deadline:
-            raise NodeError(f"{waiting[0].name} is not ready; {processes.last_words(waiting[0].log)}")
+            raise NodeError(
+                f"{waiting[0].name} is not ready; {processes.last_words(waiting[0].log)}"
+            )
         time.sleep(POLL_SECONDS if waiting else 0)
 
 

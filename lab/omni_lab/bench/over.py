@@ -1,4 +1,4 @@
-"""What a measurement goes over: our own fabric, the bare underlay, or what `lab baseline` set up."""
+"""What is measured over: our own fabric, the bare underlay, or what `lab baseline` set up."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ def find(lab: State, options: argparse.Namespace) -> Over:
     """What the command line names. Raises LabError when it is not there."""
     hosts = {node.name: node for node in lab.nodes}
     if options.over == OMNI:
-        name, addresses = disclosure.contestant_of(lab), {n: str(h.overlay) for n, h in hosts.items()}
+        name, addresses = (
+            disclosure.contestant_of(lab),
+            {n: str(h.overlay) for n, h in hosts.items()},
+        )
     elif options.over == BARE:
         name, addresses = BARE_NAME, {n: str(h.underlay) for n, h in hosts.items()}
     else:

@@ -186,7 +186,7 @@ def wan(hosts: Sequence[str], count: int) -> Plan:
 def with_forwarders(plan: Plan) -> Plan:
     """The same with a forwarder in each impaired link, in the namespace of its first port.
 
-        bridge -- to-node1 == im-node1 -- forwarder -- in-node1 == eth0 -- node1
+    bridge -- to-node1 == im-node1 -- forwarder -- in-node1 == eth0 -- node1
     """
     cables: list[Cable] = []
     forwarders = []

@@ -43,8 +43,12 @@ class Progress:
 
     def draw(self, text: str) -> None:
         """Draws the line of a terminal anew."""
-        print(f"\r\x1b[K{self.seconds:6.1f} s  {self.title}{text}", end="", file=sys.stderr,
-              flush=True)
+        print(
+            f"\r\x1b[K{self.seconds:6.1f} s  {self.title}{text}",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def close(self) -> None:
         """Leaves a terminal's line to others."""

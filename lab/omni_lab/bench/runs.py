@@ -78,7 +78,8 @@ def add_event(
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         text = file.read()
-        kept = json.loads(text) if text else {"kind": "events", "began": state.began, "events": []}
+        fresh: dict[str, Any] = {"kind": "events", "began": state.began, "events": []}
+        kept = json.loads(text) if text else fresh
         kept["events"].append(event)
         file.truncate(0)
         file.write(json.dumps(kept, indent=1) + "\n")

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -134,11 +136,14 @@ class State:
         known = ", ".join(each.name for each in self.contestants) or "none"
         raise LabError(f"{name!r} is not set up (there are: {known}): `lab baseline` does that")
 
+    def text(self) -> str:
+        """What the file says."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
     def save(self) -> None:
         """Writes it, whole or not at all."""
-        text = json.dumps(asdict(self), indent=1) + "\n"
         new = self.folder / f"{FILE}.new"
-        new.write_text(text)
+        new.write_text(self.text())
         new.replace(self.folder / FILE)
 
 
@@ -178,7 +183,9 @@ def load(name: str) -> State:
         return parse((ROOT / name / FILE).read_text())
     except FileNotFoundError as error:
         there = ", ".join(names()) or "none"
-        raise LabError(f"there is no lab {name!r} (there are: {there}): `lab up` makes it") from error
+        raise LabError(
+            f"there is no lab {name!r} (there are: {there}): `lab up` makes it"
+        ) from error
 
 
 def load_complete(name: str) -> State:
@@ -191,18 +198,30 @@ def load_complete(name: str) -> State:
 
 def names() -> list[str]:
     """All labs of this machine."""
-    return sorted(path.parent.name for path in ROOT.glob(f"*/{FILE}"))
+    found = (path.parent.name for path in ROOT.glob(f"*/{FILE}"))
+    return sorted(name for name in found if NAME.fullmatch(name))
 
 
 def make(state: State) -> None:
-    """Makes a lab's folder with its state. Raises LabError when there is one of that name."""
-    ROOT.mkdir(mode=0o755, exist_ok=True)
-    try:
-        state.folder.mkdir(mode=0o700)
-    except FileExistsError as error:
-        reason = f"the lab {state.name!r} is there already: `lab down` removes it"
-        raise LabError(reason) from error
-    state.save()
+    """Makes a lab's folder with its state in it, both or nothing. Raises LabError when there is one
+    of that name.
+    """
+    with locked():
+        new = ROOT / f".{state.name}"
+        shutil.rmtree(new, ignore_errors=True)
+        try:
+            # The last lab may have gone, and the folder of all with it.
+            ROOT.mkdir(mode=0o755, exist_ok=True)
+            new.mkdir(mode=0o700)
+            (new / FILE).write_text(state.text())
+            new.rename(state.folder)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            reason = f"the lab {state.name!r} is there already: `lab down` removes it"
+            raise LabError(reason) from error
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
 
 
 def now() -> str:

@@ -171,6 +171,5 @@ def run(options: argparse.Namespace) -> int:
 def table(lab: State, before: Sequence[Look], after: Sequence[Look]) -> list[Row]:
     """A row for each node."""
     return [
-        row(node.name, str(node.overlay), *looks)
-        for node, *looks in zip(lab.nodes, before, after)
+        row(node.name, str(node.overlay), *looks) for node, *looks in zip(lab.nodes, before, after)
     ]

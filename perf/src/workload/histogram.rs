@@ -32,6 +32,7 @@ impl Times {
     }
 
     /// How many were counted.
+    #[cfg(test)]
     pub(crate) fn count(&self) -> u64 {
         self.0.len()
     }

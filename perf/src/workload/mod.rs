@@ -50,6 +50,13 @@ pub(crate) fn parse_seconds(text: &str) -> Result<f64, String> {
     seconds.ok_or_else(|| format!("allowed is 0.01..={SECONDS_MAX}"))
 }
 
+/// A share or probability from the command line: 0 to 1.
+pub(crate) fn parse_share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok();
+    let share = share.filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "allowed is 0 to 1".to_owned())
+}
+
 /// Octets from the command line, such as `8`, `64K`, `16M` or `1G`, in powers of 1024.
 pub(crate) fn parse_octets(text: &str) -> Result<u64, String> {
     let shift = match text.as_bytes().last() {
@@ -152,7 +159,9 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_bounded() {
+    fn seconds_and_shares_are_bounded() {
+        assert_eq!(parse_share("0.001"), Ok(0.001));
+        assert!(parse_share("1.01").is_err() && parse_share("nan").is_err());
         assert_eq!(parse_seconds("1.5"), Ok(1.5));
         for wrong in ["0", "-1", "nan", "inf", "x", "90000"] {
             assert!(parse_seconds(wrong).is_err(), "{wrong}");
