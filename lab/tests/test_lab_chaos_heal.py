@@ -10,7 +10,7 @@ from unittest import mock
 
 from omni_lab.bench import plan as plans
 from omni_lab.bench import up
-from omni_lab.bench.chaos import command, schedule, wires
+from omni_lab.bench.chaos import command, forwarders, schedule, wires
 from omni_lab.bench.chaos.checker import Checker, interval_of
 from omni_lab.bench.chaos.clock import WallClock
 from omni_lab.bench.chaos.faults import Active
@@ -228,6 +228,21 @@ class Wires(unittest.TestCase):
         for family in wires.FAMILIES:
             self.assertIn(f"table {family} {wires.TABLE} {{", rules)
             self.assertIn(f"delete table {family} {wires.TABLE}\n", healed)
+
+
+class Forwarders(unittest.TestCase):
+    WORDS = ["omni-perf", "impair", "--a", "im-node1", "--delay-us", "500", "--loss", "0.01"]
+
+    def test_a_burst_and_its_end(self) -> None:
+        worse = forwarders.worse(self.WORDS, (0.2, 0.1, 0.05))
+        self.assertEqual(
+            worse,
+            [*self.WORDS[:6], "--loss", "0.2", "--duplicate", "0.1", "--reorder", "0.05"],
+        )
+        self.assertEqual(forwarders.usual(worse, 0.01), self.WORDS)
+
+    def test_one_that_is_as_usual_stays_so(self) -> None:
+        self.assertEqual(forwarders.usual(self.WORDS, 0.01), self.WORDS)
 
 
 class CommandLine(unittest.TestCase):

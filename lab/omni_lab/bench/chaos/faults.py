@@ -13,10 +13,10 @@ from typing import Protocol
 from ... import cluster, commands, netns
 from ...commands import CommandError
 from ...node import STOP_SECONDS, NodeError
-from .. import build, members, plan, processes
+from .. import members, processes
 from ..processes import Process
-from ..state import LabError, Space, State, now
-from . import wires
+from ..state import Helper, LabError, Space, State, now
+from . import forwarders, wires
 from .clock import WallClock
 from .machine import Machine
 from .schedule import Fault, Ground
@@ -223,34 +223,35 @@ class Faults:
 
     def impair(self, fault: Fault) -> None:
         """Has a forwarder lose, double and let overtake more than before."""
-        loss, duplicate, reorder = (str(each) for each in fault.amounts)
-        self.forward(
-            fault, ["--loss", loss, "--duplicate", duplicate, "--reorder", reorder], usual=False
-        )
+        for helper in self.forwarders(fault.targets):
+            self.forward(helper, lambda words: forwarders.worse(words, fault.amounts))
 
     def impair_less(self, fault: Fault) -> None:
-        self.forward(fault, [], usual=True)
+        for helper in self.forwarders(fault.targets):
+            self.forward(helper, self.usual)
 
-    def forward(self, fault: Fault, more: Sequence[str], usual: bool) -> None:
-        """Starts forwarders anew, as they were or with other options than `lab up` gave them."""
-        options = self.lab.options
-        was = plan.Impairment(options["link_rate"], options["delay"], options["loss"])
-        words = build.impair_options(was)
-        if not usual:
-            at = words.index("--loss")
-            words = [*words[:at], *words[at + 2 :], *more]
-        for helper in self.lab.helpers:
-            if helper.what not in fault.targets:
-                continue
-            processes.end([helper.process], STOP_SECONDS)
-            one = helper.what.removeprefix(FORWARDER)
-            other = one.replace("im-", "in-", 1)
-            command = [str(Path(self.lab.programs) / "omni-perf"), "impair", one, other, *words]
-            space = helper.namespace.removeprefix(f"omni-{self.lab.name}-")
-            log = self.lab.folder / f"impair-{space}-{one}.log"
-            helper.process = processes.spawn(
-                netns.Namespace(helper.namespace).inside(*command), log
-            )
+    def usual(self, words: Sequence[str]) -> list[str]:
+        """How a forwarder is started in this lab."""
+        return forwarders.usual(words, self.lab.options["loss"])
+
+    def forwarders(self, targets: Sequence[str]) -> list[Helper]:
+        """Those that are called so."""
+        return [helper for helper in self.lab.helpers if helper.what in targets]
+
+    def forward(self, helper: Helper, change: Callable[[Sequence[str]], list[str]]) -> None:
+        """Starts a forwarder anew by a changed command line, unless it runs by it already. For a
+        moment its link carries nothing.
+        """
+        words = command_line(helper.process)
+        changed = change(words)
+        if changed == words:
+            return
+        processes.end([helper.process], STOP_SECONDS)
+        log = self.lab.folder / f"{helper.namespace}-{helper.what.replace(' ', '-')}.log"
+        try:
+            inside = netns.Namespace(helper.namespace).inside(*changed)
+            helper.process = processes.spawn(inside, log)
+        finally:
             self.lab.save()
 
     def move(self, fault: Fault) -> None:
@@ -271,6 +272,9 @@ class Faults:
             for end in (one, own):
                 set_end(end, "up", "mtu", str(self.lab.options["mtu"]))
         self.filter(wires.heal_rules())
+        for helper in self.lab.helpers:
+            if helper.what.startswith(FORWARDER):
+                self.forward(helper, self.usual)
         for space in self.lab.spaces:
             if space.process is not None:
                 processes.send(space.process, signal.SIGCONT)
@@ -294,3 +298,11 @@ def find_leader(lab: State) -> str:
             statuses[one.name] = cluster.ask(str(one.underlay))
     found = cluster.leader_of(statuses, began, len(spaces) // 2 + 1)
     return found[0] if found is not None else ""
+
+
+def command_line(process: Process) -> list[str]:
+    """What a process was started by. Raises LabError when it runs no more."""
+    if not processes.is_alive(process):
+        raise LabError(f"the process {process.pid} has ended")
+    octets = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    return octets.decode(errors="replace").split("\0")[:-1]

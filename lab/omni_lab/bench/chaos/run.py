@@ -12,7 +12,8 @@ from typing import Any
 from ...report import umem_adds_up
 from .. import drops, members, processes, runs
 from ..state import Space, State
-from . import convergence
+from . import accounts, convergence
+from .accounts import Account
 from .checker import Checker
 from .convergence import Heal
 from .faults import HEAL_ERRORS, Active, Faults
@@ -78,7 +79,7 @@ class Run:
             for pair in checker.pairs
             for one, other in [(checker.numbers[pair[0]], checker.numbers[pair[1]])]
         }
-        self.quiet: dict[str, Any] = {}
+        self.quiet: Account | None = None
         # By how much the checker was late, at worst.
         self.latest_seconds = 0.0
         # By the name of a host: before that moment its program is not started again.
@@ -207,13 +208,14 @@ class Run:
         self.latest_seconds = self.checker.latest_seconds
         self.checker.paused.set()
         time.sleep(STILL_SECONDS)
-        before = drops.look(self.lab)
+        before = drops.looks(self.lab)
         self.checker.paused.clear()
         self.pass_time(time.monotonic() + QUIET_SECONDS)
         self.checker.paused.set()
         time.sleep(STILL_SECONDS)
-        after = drops.look(self.lab)
-        self.quiet = drops.reconcile(before, after)
+        looks = drops.looks(self.lab)
+        after = looks[1]
+        self.quiet = accounts.settle(before, looks)
         self.findings.silent = [node.name for node in self.lab.nodes if node.name not in after]
         self.findings.wrong_memory = [
             f"{name}: {shown['umem']}"
