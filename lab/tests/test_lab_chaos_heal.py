@@ -14,7 +14,6 @@ from omni_lab.bench.chaos import command, forwarders, schedule, wires
 from omni_lab.bench.chaos.checker import Checker, interval_of
 from omni_lab.bench.chaos.clock import WallClock
 from omni_lab.bench.chaos.faults import Active
-from omni_lab.bench.chaos.machine import Machine
 from omni_lab.bench.chaos.run import timeline
 from omni_lab.bench.chaos.schedule import Fault, Ground, Round
 from omni_lab.bench.chaos.shield import shielded
@@ -24,7 +23,7 @@ from omni_lab.interrupt import SIGNALS, Interrupted, catch_signals
 
 KILL = Fault("kill", 0.0, 2.0, ("node1",))
 FLAP = Fault("flap", 1.0, 3.0, ("node2",))
-MOVE = Fault("move", 1.0, 0.0, ("node3",))
+MOVE = Fault("move", 1.0, 0.0, ("machine1", "node3"))
 
 
 class Recorder:
@@ -125,9 +124,7 @@ class Interruption(SignalCase):
         recorder, clock, checker = Recorder(), Clock(), mock.Mock(spec=Checker)
         active, wall = Active(recorder), clock.guarded()
         with self.assertRaises(type(error)):
-            with command.prepared(
-                lab, Machine(lab), Ground(("node1",)), cast(Any, checker), active, wall
-            ):
+            with command.prepared(lab, [], Ground(("node1",)), cast(Any, checker), active, wall):
                 active.begin(KILL)
                 active.begin(FLAP)
                 wall.jump(-1800.0)

@@ -39,12 +39,13 @@ class Breaker(Protocol):
     def make_whole(self) -> None: ...
 
 
-def ground_of(lab: State, homes: Sequence[str]) -> Ground:
+def ground_of(lab: State, machines: Sequence[str], homes: Sequence[str]) -> Ground:
     """What there is to break in a lab."""
     return Ground(
         tuple(each.name for each in lab.nodes),
         tuple(each.name for each in lab.of("nucleus")),
         tuple(each.name for each in lab.of("etcd")),
+        tuple(machines),
         tuple(homes),
         tuple(each.what for each in lab.helpers if each.what.startswith(FORWARDER)),
         lab.options["mtu"] >= wires.WIDE_MTU,
@@ -82,8 +83,9 @@ class Active:
 class Faults:
     """Carries out faults on a lab."""
 
-    def __init__(self, lab: State, machine: Machine, clock: WallClock) -> None:
-        self.lab, self.machine, self.clock = lab, machine, clock
+    def __init__(self, lab: State, machines: Sequence[Machine], clock: WallClock) -> None:
+        self.lab, self.clock = lab, clock
+        self.machines = {each.name: each for each in machines}
         self.ends = wires.ends(lab)
         # Lines of panics, as logs are kept before a program writes them anew.
         self.panics: list[str] = []
@@ -255,7 +257,8 @@ class Faults:
             self.lab.save()
 
     def move(self, fault: Fault) -> None:
-        self.machine.move(fault.targets[0])
+        name, home = fault.targets
+        self.machines[name].move(home)
 
     def nothing(self, _fault: Fault) -> None:
         """A move is no damage: the machine stays where it went."""

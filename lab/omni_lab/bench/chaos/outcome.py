@@ -137,8 +137,14 @@ def programs(run: Run) -> list[Figure]:
         Figure("faults that could not be made or healed", len(found.failed), at_most=0),
         Figure("engines that do not answer in the end", len(found.silent), at_most=0),
         Figure("engines whose packet memory does not add up", len(found.wrong_memory), at_most=0),
-        Figure(f"frames sent in the last {QUIET_SECONDS:g} s", quiet and quiet.sent, at_least=1),
-        Figure("of them lost and not counted as drops", quiet and quiet.unexplained, at_most=0),
+        Figure(
+            f"frames sent in the last {QUIET_SECONDS:g} s",
+            quiet.sent if quiet else None,
+            at_least=1,
+        ),
+        Figure(
+            "of them lost and not counted as drops", quiet.unexplained if quiet else None, at_most=0
+        ),
     ]
 
 

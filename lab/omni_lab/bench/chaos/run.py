@@ -17,7 +17,6 @@ from .accounts import Account
 from .checker import Checker
 from .convergence import Heal
 from .faults import HEAL_ERRORS, Active, Faults
-from .machine import Machine
 from .pairs import Pair
 from .schedule import Fault, Round
 from .shield import shielded
@@ -62,11 +61,9 @@ class Findings:
 class Run:
     """All rounds. The caller heals what is active when it breaks off."""
 
-    def __init__(
-        self, lab: State, checker: Checker, faults: Faults, active: Active, machine: Machine
-    ) -> None:
+    def __init__(self, lab: State, checker: Checker, faults: Faults, active: Active) -> None:
         self.lab, self.checker, self.faults = lab, checker, faults
-        self.active, self.machine = active, machine
+        self.active = active
         self.findings = Findings()
         self.heals: list[Heal] = []
         self.events: list[dict[str, Any]] = []
@@ -186,7 +183,8 @@ class Run:
                 if space.process is not None and not processes.is_alive(space.process):
                     if time.monotonic() >= self.resting.get(space.name, 0.0):
                         self.book_death(space)
-            self.machine.tend()
+            for machine in self.faults.machines.values():
+                machine.tend()
 
     def book_death(self, space: Space) -> None:
         """A program ended that nobody ended: that is noted, and it is started again."""
