@@ -3,8 +3,9 @@
 import struct
 import unittest
 import zlib
+from typing import Any
 
-from omni_lab.bench.chaos import convergence, datagrams
+from omni_lab.bench.chaos import accounts, convergence, datagrams
 from omni_lab.bench.chaos.content import BLOCK_OCTETS, HEAD, Content, Reader
 from omni_lab.bench.chaos.convergence import Heal
 from omni_lab.bench.chaos.datagrams import (
@@ -127,7 +128,12 @@ class Losses(unittest.TestCase):
         self.assertEqual((stream.arrived, stream.lost), (0, 1))
 
     def test_what_was_lost_at_rest(self) -> None:
-        intervals = [Interval(1.0, 9.0, 5), Interval(4.0, 4.5, 2), Interval(8.0, 8.0, 1)]
+        intervals = [
+            Interval(1.0, 9.0, 5),
+            Interval(4.0, 4.5, 2),
+            Interval(4.9, 5.1, 9),
+            Interval(8.0, 8.0, 1),
+        ]
         self.assertEqual(convergence.lost_within(intervals, [(3.0, 5.0), (7.9, 8.1)]), 3)
 
 
@@ -164,6 +170,50 @@ class Converging(unittest.TestCase):
         whole = Heal(4, ("kill", "flap"), 9.0, {("a", "b"): 0.5, ("b", "c"): 2.0})
         self.assertEqual(whole.recovered_s, 2.0)
         self.assertEqual(convergence.by_kind([heal, whole]), {"kill": [None, 2.0], "flap": [2.0]})
+
+
+def shown(uptime: int, peers: dict[str, tuple[int, int]], drops: int = 0) -> dict[str, Any]:
+    """What an engine shows; of peers, what it sent and what it verified."""
+    return {
+        "node": {"uptime_seconds": uptime},
+        "peers": [
+            {"name": name, "tx_frames": sent, "rx_frames": verified}
+            for name, (sent, verified) in peers.items()
+        ],
+        "drops": {"rx_ring_full": drops},
+        "queues": [],
+    }
+
+
+class Accounts(unittest.TestCase):
+    def settle(self, verified: int, drops: int = 0, uptime: int = 15) -> accounts.Account:
+        """What b verified of 100 frames that a sent; it verified 40 before."""
+        before = {"a": shown(10, {"b": (50, 7)}), "b": shown(10, {"a": (7, 40)}, 3)}
+        after = {
+            "a": shown(15, {"b": (150, 7)}),
+            "b": shown(uptime, {"a": (7, 40 + verified)}, 3 + drops),
+        }
+        return accounts.settle((before, before), (after, after))
+
+    def test_what_arrived_is_not_lost(self) -> None:
+        account = self.settle(100)
+        self.assertEqual((account.nodes, account.sent, account.lost), (2, 100, 0))
+
+    def test_what_is_counted_as_dropped_is_explained(self) -> None:
+        self.assertEqual(self.settle(95, drops=5).unexplained, 0)
+        self.assertEqual(self.settle(95, drops=2).unexplained, 3)
+        self.assertEqual(self.settle(95).unexplained, 5)
+
+    def test_an_engine_that_started_meanwhile_is_left_out(self) -> None:
+        account = self.settle(-40, uptime=2)
+        self.assertEqual((account.nodes, account.sent, account.lost), (1, 0, 0))
+
+    def test_what_is_sent_while_engines_are_asked_may_be_under_way(self) -> None:
+        before = {"a": shown(10, {"b": (0, 0)}), "b": shown(10, {"a": (0, 0)})}
+        first = {"a": shown(15, {"b": (9, 0)}), "b": shown(15, {"a": (0, 8)})}
+        last = {"a": shown(15, {"b": (12, 0)}), "b": shown(15, {"a": (0, 9)})}
+        account = accounts.settle((before, before), (first, last))
+        self.assertEqual((account.sent, account.lost), (9, 0))
 
 
 class Transfers(unittest.TestCase):

@@ -10,11 +10,10 @@ from unittest import mock
 
 from omni_lab.bench import plan as plans
 from omni_lab.bench import up
-from omni_lab.bench.chaos import command, schedule, wires
+from omni_lab.bench.chaos import command, forwarders, schedule, wires
 from omni_lab.bench.chaos.checker import Checker, interval_of
 from omni_lab.bench.chaos.clock import WallClock
 from omni_lab.bench.chaos.faults import Active
-from omni_lab.bench.chaos.machine import Machine
 from omni_lab.bench.chaos.run import timeline
 from omni_lab.bench.chaos.schedule import Fault, Ground, Round
 from omni_lab.bench.chaos.shield import shielded
@@ -24,7 +23,7 @@ from omni_lab.interrupt import SIGNALS, Interrupted, catch_signals
 
 KILL = Fault("kill", 0.0, 2.0, ("node1",))
 FLAP = Fault("flap", 1.0, 3.0, ("node2",))
-MOVE = Fault("move", 1.0, 0.0, ("node3",))
+MOVE = Fault("move", 1.0, 0.0, ("machine1", "node3"))
 
 
 class Recorder:
@@ -125,9 +124,7 @@ class Interruption(SignalCase):
         recorder, clock, checker = Recorder(), Clock(), mock.Mock(spec=Checker)
         active, wall = Active(recorder), clock.guarded()
         with self.assertRaises(type(error)):
-            with command.prepared(
-                lab, Machine(lab), Ground(("node1",)), cast(Any, checker), active, wall
-            ):
+            with command.prepared(lab, [], Ground(("node1",)), cast(Any, checker), active, wall):
                 active.begin(KILL)
                 active.begin(FLAP)
                 wall.jump(-1800.0)
@@ -228,6 +225,21 @@ class Wires(unittest.TestCase):
         for family in wires.FAMILIES:
             self.assertIn(f"table {family} {wires.TABLE} {{", rules)
             self.assertIn(f"delete table {family} {wires.TABLE}\n", healed)
+
+
+class Forwarders(unittest.TestCase):
+    WORDS = ["omni-perf", "impair", "--a", "im-node1", "--delay-us", "500", "--loss", "0.01"]
+
+    def test_a_burst_and_its_end(self) -> None:
+        worse = forwarders.worse(self.WORDS, (0.2, 0.1, 0.05))
+        self.assertEqual(
+            worse,
+            [*self.WORDS[:6], "--loss", "0.2", "--duplicate", "0.1", "--reorder", "0.05"],
+        )
+        self.assertEqual(forwarders.usual(worse, 0.01), self.WORDS)
+
+    def test_one_that_is_as_usual_stays_so(self) -> None:
+        self.assertEqual(forwarders.usual(self.WORDS, 0.01), self.WORDS)
 
 
 class CommandLine(unittest.TestCase):

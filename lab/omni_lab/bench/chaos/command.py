@@ -82,7 +82,7 @@ def chosen(options: argparse.Namespace, ground: Ground) -> list[str]:
 def imagined(count: int) -> Ground:
     """A lab as `lab up --nodes N` makes it."""
     nodes = [f"node{number + 1}" for number in range(count)]
-    return Ground(tuple(nodes), homes=tuple(pairs.homes(nodes)))
+    return Ground(tuple(nodes), machines=machine.NAMES, homes=tuple(pairs.homes(nodes)))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
         raise LabError("--nodes: it is for --dry-run; a run takes the lab that is up")
     lab = None if options.nodes is not None else state.load_complete(options.name)
     if lab is not None:
-        ground = ground_of(lab, pairs.homes([node.name for node in lab.nodes]))
+        ground = ground_of(lab, machine.NAMES, pairs.homes([node.name for node in lab.nodes]))
     else:
         ground = imagined(options.nodes)
     some = chosen(options, ground)
@@ -122,19 +122,19 @@ def play(
     began = datetime.datetime.fromisoformat(lab.began)
     clock = WallClock()
     offset = (datetime.datetime.now(datetime.timezone.utc) - began).total_seconds()
-    guest = Machine(lab)
+    guests = machine.make_all(lab) if ground.homes else []
     names = [node.name for node in lab.nodes]
     both = pairs.choose(names, options.seed)
     carried = pairs.carried(both, options.seed)
     places = [Place(node.name, node.netns(), str(node.overlay)) for node in lab.nodes]
-    if ground.homes:
-        both += pairs.of_machine(names, machine.NAME, options.seed)
-        places.append(Place(machine.NAME, guest.space.netns(), machine.ADDRESS))
+    for guest in guests:
+        both += pairs.of_machine(names, guest.name, options.seed)
+        places.append(Place(guest.name, guest.space.netns(), guest.address))
     checker = Checker(places, both, carried, options.seed)
-    faults = Faults(lab, guest, clock)
+    faults = Faults(lab, guests, clock)
     active = Active(faults)
-    current = Run(lab, checker, faults, active, guest)
-    with prepared(lab, guest, ground, checker, active, clock):
+    current = Run(lab, checker, faults, active)
+    with prepared(lab, guests, ground, checker, active, clock):
         played = current.play(rounds, options.minutes * 60)
         current.settle_accounts()
         ended = time.monotonic()
@@ -158,7 +158,7 @@ def play(
 @contextlib.contextmanager
 def prepared(
     lab: State,
-    guest: Machine,
+    guests: Sequence[Machine],
     ground: Ground,
     checker: Checker,
     active: Active,
@@ -167,7 +167,7 @@ def prepared(
     """Makes what a run needs, and takes it away again; heals whatever is broken in the end."""
     with contextlib.ExitStack() as stack:
         stack.callback(guard, lab, "delete")
-        if ground.homes:
+        for guest in guests:
             stack.callback(guest.remove)
         stack.callback(checker.close)
         stack.callback(clock.restore)
@@ -177,9 +177,9 @@ def prepared(
         with shielded():
             active.breaker.make_whole()
             guard(lab, "replace")
-            if ground.homes:
+            for number, guest in enumerate(guests):
                 guest.make()
-                guest.move(ground.homes[0])
+                guest.move(ground.homes[number % len(ground.homes)])
             checker.start()
         yield
 

@@ -78,8 +78,12 @@ def is_over(streams: Sequence[Stream]) -> bool:
 
 
 def lost_within(intervals: Sequence[Interval], windows: Sequence[tuple[float, float]]) -> int:
-    """Of lost datagrams, those of intervals that began within some windows of time."""
-    return sum(each.lost for each in intervals if any(a <= each.first <= b for a, b in windows))
+    """Of lost datagrams, those of intervals that began and ended within a window of time."""
+    return sum(
+        each.lost
+        for each in intervals
+        if any(begin <= each.first and each.last <= end for begin, end in windows)
+    )
 
 
 def by_kind(heals: Sequence[Heal]) -> dict[str, list[float | None]]:

@@ -13,10 +13,10 @@ from typing import Protocol
 from ... import cluster, commands, netns
 from ...commands import CommandError
 from ...node import STOP_SECONDS, NodeError
-from .. import build, members, plan, processes
+from .. import members, processes
 from ..processes import Process
-from ..state import LabError, Space, State, now
-from . import wires
+from ..state import Helper, LabError, Space, State, now
+from . import forwarders, wires
 from .clock import WallClock
 from .machine import Machine
 from .schedule import Fault, Ground
@@ -39,12 +39,13 @@ class Breaker(Protocol):
     def make_whole(self) -> None: ...
 
 
-def ground_of(lab: State, homes: Sequence[str]) -> Ground:
+def ground_of(lab: State, machines: Sequence[str], homes: Sequence[str]) -> Ground:
     """What there is to break in a lab."""
     return Ground(
         tuple(each.name for each in lab.nodes),
         tuple(each.name for each in lab.of("nucleus")),
         tuple(each.name for each in lab.of("etcd")),
+        tuple(machines),
         tuple(homes),
         tuple(each.what for each in lab.helpers if each.what.startswith(FORWARDER)),
         lab.options["mtu"] >= wires.WIDE_MTU,
@@ -82,8 +83,9 @@ class Active:
 class Faults:
     """Carries out faults on a lab."""
 
-    def __init__(self, lab: State, machine: Machine, clock: WallClock) -> None:
-        self.lab, self.machine, self.clock = lab, machine, clock
+    def __init__(self, lab: State, machines: Sequence[Machine], clock: WallClock) -> None:
+        self.lab, self.clock = lab, clock
+        self.machines = {each.name: each for each in machines}
         self.ends = wires.ends(lab)
         # Lines of panics, as logs are kept before a program writes them anew.
         self.panics: list[str] = []
@@ -223,38 +225,40 @@ class Faults:
 
     def impair(self, fault: Fault) -> None:
         """Has a forwarder lose, double and let overtake more than before."""
-        loss, duplicate, reorder = (str(each) for each in fault.amounts)
-        self.forward(
-            fault, ["--loss", loss, "--duplicate", duplicate, "--reorder", reorder], usual=False
-        )
+        for helper in self.forwarders(fault.targets):
+            self.forward(helper, lambda words: forwarders.worse(words, fault.amounts))
 
     def impair_less(self, fault: Fault) -> None:
-        self.forward(fault, [], usual=True)
+        for helper in self.forwarders(fault.targets):
+            self.forward(helper, self.usual)
 
-    def forward(self, fault: Fault, more: Sequence[str], usual: bool) -> None:
-        """Starts forwarders anew, as they were or with other options than `lab up` gave them."""
-        options = self.lab.options
-        was = plan.Impairment(options["link_rate"], options["delay"], options["loss"])
-        words = build.impair_options(was)
-        if not usual:
-            at = words.index("--loss")
-            words = [*words[:at], *words[at + 2 :], *more]
-        for helper in self.lab.helpers:
-            if helper.what not in fault.targets:
-                continue
-            processes.end([helper.process], STOP_SECONDS)
-            one = helper.what.removeprefix(FORWARDER)
-            other = one.replace("im-", "in-", 1)
-            command = [str(Path(self.lab.programs) / "omni-perf"), "impair", one, other, *words]
-            space = helper.namespace.removeprefix(f"omni-{self.lab.name}-")
-            log = self.lab.folder / f"impair-{space}-{one}.log"
-            helper.process = processes.spawn(
-                netns.Namespace(helper.namespace).inside(*command), log
-            )
+    def usual(self, words: Sequence[str]) -> list[str]:
+        """How a forwarder is started in this lab."""
+        return forwarders.usual(words, self.lab.options["loss"])
+
+    def forwarders(self, targets: Sequence[str]) -> list[Helper]:
+        """Those that are called so."""
+        return [helper for helper in self.lab.helpers if helper.what in targets]
+
+    def forward(self, helper: Helper, change: Callable[[Sequence[str]], list[str]]) -> None:
+        """Starts a forwarder anew by a changed command line, unless it runs by it already. For a
+        moment its link carries nothing.
+        """
+        words = command_line(helper.process)
+        changed = change(words)
+        if changed == words:
+            return
+        processes.end([helper.process], STOP_SECONDS)
+        log = self.lab.folder / f"{helper.namespace}-{helper.what.replace(' ', '-')}.log"
+        try:
+            inside = netns.Namespace(helper.namespace).inside(*changed)
+            helper.process = processes.spawn(inside, log)
+        finally:
             self.lab.save()
 
     def move(self, fault: Fault) -> None:
-        self.machine.move(fault.targets[0])
+        name, home = fault.targets
+        self.machines[name].move(home)
 
     def nothing(self, _fault: Fault) -> None:
         """A move is no damage: the machine stays where it went."""
@@ -271,6 +275,9 @@ class Faults:
             for end in (one, own):
                 set_end(end, "up", "mtu", str(self.lab.options["mtu"]))
         self.filter(wires.heal_rules())
+        for helper in self.lab.helpers:
+            if helper.what.startswith(FORWARDER):
+                self.forward(helper, self.usual)
         for space in self.lab.spaces:
             if space.process is not None:
                 processes.send(space.process, signal.SIGCONT)
@@ -286,9 +293,19 @@ def set_end(end: End, *words: str) -> None:
 def find_leader(lab: State) -> str:
     """The member of etcd that a majority follows; none when there is none now."""
     spaces = lab.of("etcd")
-    nuclei = lab.of("nucleus")
     began = time.monotonic()
-    with netns.inside(nuclei[0].netns()):
-        statuses = {one.name: cluster.ask(str(one.underlay)) for one in spaces}
+    statuses = {}
+    for one in spaces:
+        # Each from its own host, as links may be down.
+        with netns.inside(one.netns()):
+            statuses[one.name] = cluster.ask(str(one.underlay))
     found = cluster.leader_of(statuses, began, len(spaces) // 2 + 1)
     return found[0] if found is not None else ""
+
+
+def command_line(process: Process) -> list[str]:
+    """What a process was started by. Raises LabError when it runs no more."""
+    if not processes.is_alive(process):
+        raise LabError(f"the process {process.pid} has ended")
+    octets = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    return octets.decode(errors="replace").split("\0")[:-1]

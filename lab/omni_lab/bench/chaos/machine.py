@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
+import random
 import socket
 
 from ... import commands, netns, resolution
@@ -12,25 +14,37 @@ from ...node import ACCESS
 from .. import plan as plans
 from ..state import Space, State
 
-NAME = "machine"
-# Of Linux, an interface has at most 15 letters.
+ROLE = "machine"
 INTERFACE = "machine0"
-MAC = bytes.fromhex("02006f6d6e69")
-ADDRESS = str(plans.OVERLAY_NET[-2])
+# Several, as one that moves five times in 180 s is taken for two with one address.
+NAMES = tuple(f"{ROLE}{number}" for number in range(1, 5))
+# Locally administered (IEEE 802).
+MAC_PREFIX = b"\x02om"
+# Addresses are from the end of the fabric's network, where no nodes are.
+ADDRESSES = 4096
+
+
+def make_all(lab: State) -> list[Machine]:
+    """All machines of a run. Their addresses are new with each run: what the fabric remembers of
+    the one before is no move of theirs.
+    """
+    last = random.SystemRandom().sample(range(2, ADDRESSES), len(NAMES))
+    return [Machine(lab, name, str(plans.OVERLAY_NET[-at])) for name, at in zip(NAMES, last)]
 
 
 class Machine:
-    """The machine, behind the access port of one node at a time."""
+    """A machine, behind the access port of one node at a time."""
 
-    def __init__(self, lab: State) -> None:
-        self.lab = lab
-        self.space = Space(NAME, NAME, f"omni-{lab.name}-{NAME}", str(lab.folder / NAME))
-        self.space.overlay = ADDRESS
+    def __init__(self, lab: State, name: str, address: str) -> None:
+        self.lab, self.name, self.address = lab, name, address
+        self.mac = MAC_PREFIX + os.urandom(3)
+        self.space = Space(name, ROLE, f"omni-{lab.name}-{name}", str(lab.folder / name))
+        self.space.overlay = address
         self.home = ""
 
     def make(self) -> None:
         """Makes its namespace, which `lab down` removes too. One that a run left behind goes."""
-        if any(each.name == NAME for each in self.lab.spaces):
+        if any(each.name == self.name for each in self.lab.spaces):
             self.remove()
         self.lab.spaces.append(self.space)
         self.lab.save()
@@ -41,7 +55,7 @@ class Machine:
         """Removes all of it."""
         with contextlib.suppress(CommandError):
             commands.run(["ip", "netns", "delete", self.space.namespace])
-        self.lab.spaces = [each for each in self.lab.spaces if each.name != NAME]
+        self.lab.spaces = [each for each in self.lab.spaces if each.name != self.name]
         self.lab.save()
 
     def move(self, home: str) -> None:
@@ -64,9 +78,11 @@ class Machine:
             return
         mine = self.space.namespace
         try:
-            line = f"link add link {ACCESS} name {INTERFACE} netns {mine} address {MAC.hex(':')}"
+            line = (
+                f"link add link {ACCESS} name {INTERFACE} netns {mine} address {self.mac.hex(':')}"
+            )
             netns.batch([f"{line} type macvlan mode bridge"], ["ip", "-n", namespace.name])
-            address = f"{ADDRESS}/{plans.OVERLAY_NET.prefixlen}"
+            address = f"{self.address}/{plans.OVERLAY_NET.prefixlen}"
             lines = [f"address add {address} dev {INTERFACE}", f"link set {INTERFACE} up"]
             netns.batch(lines, ["ip", "-n", mine])
             self.announce()
@@ -76,12 +92,12 @@ class Machine:
 
     def announce(self) -> None:
         """An ARP announcement (RFC 5227)."""
-        packed = ipaddress.ip_address(ADDRESS).packed
+        packed = ipaddress.ip_address(self.address).packed
         with netns.inside(self.space.netns()):
             opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         with opened:
             opened.bind((INTERFACE, 0))
-            opened.send(resolution.request(MAC, packed, packed))
+            opened.send(resolution.request(self.mac, packed, packed))
 
     def tend(self) -> None:
         """Plugs it in again where an engine made its access port anew."""

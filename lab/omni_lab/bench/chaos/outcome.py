@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def transfers(checker: Checker, ended: float) -> list[Figure]:
 def programs(run: Run) -> list[Figure]:
     """What became of programs."""
     found = run.findings
-    lost = run.quiet.get("frames_lost")
+    quiet = run.quiet
     return [
         Figure("programs that died", len(found.died), at_most=0),
         Figure("panics in logs", len(run.faults.panics), at_most=0),
@@ -137,18 +138,14 @@ def programs(run: Run) -> list[Figure]:
         Figure("engines that do not answer in the end", len(found.silent), at_most=0),
         Figure("engines whose packet memory does not add up", len(found.wrong_memory), at_most=0),
         Figure(
-            f"frames sent in the last {QUIET_SECONDS:g} s", run.quiet.get("frames_sent"), at_least=1
+            f"frames sent in the last {QUIET_SECONDS:g} s",
+            quiet.sent if quiet else None,
+            at_least=1,
         ),
-        Figure("of them lost and not counted as drops", unexplained(lost, run.quiet), at_most=0),
+        Figure(
+            "of them lost and not counted as drops", quiet.unexplained if quiet else None, at_most=0
+        ),
     ]
-
-
-def unexplained(lost: int | None, quiet: dict[str, Any]) -> float | None:
-    """Frames that never arrived, and that no engine counted as dropped."""
-    if lost is None:
-        return None
-    dropped = sum(sum(node["drops"].values()) for node in quiet["nodes"])
-    return max(lost - dropped, 0)
 
 
 def report(run: Run) -> dict[str, Any]:
@@ -197,8 +194,8 @@ def report(run: Run) -> dict[str, Any]:
         "failed": found.failed,
         "not_ended": run.faults.stubborn,
         "wrong_memory": found.wrong_memory,
-        "quiet": run.quiet,
-        "checker_latest_s": round(checker.latest_seconds, 3),
+        "quiet": run.quiet and asdict(run.quiet),
+        "checker_latest_s": round(run.latest_seconds, 3),
     }
 
 

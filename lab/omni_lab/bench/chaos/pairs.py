@@ -54,16 +54,16 @@ def degrees(pairs: Sequence[Pair]) -> Counter[str]:
 
 
 def homes(nodes: Sequence[str]) -> list[str]:
-    """The nodes behind which the machine that moves may be: every second one. The others are whom
-    it talks to, as a host never reaches a machine on its own port.
+    """The nodes behind which machines that move may be: every second one. The others are whom they
+    talk to, as a host never reaches a machine on its own port.
     """
     return list(nodes[::2]) if len(nodes) > 2 else []
 
 
 def of_machine(nodes: Sequence[str], machine: str, seed: int) -> list[Pair]:
-    """With whom the machine that moves talks."""
+    """With whom a machine that moves talks."""
     partners = list(nodes[1::2])
-    chance = random.Random(seed)
+    chance = random.Random(f"{seed} {machine}")
     some = chance.sample(partners, min(PARTNERS_MIN, len(partners)))
     return [(name, machine) for name in sorted(some, key=nodes.index)]
 

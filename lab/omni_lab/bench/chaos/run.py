@@ -12,11 +12,11 @@ from typing import Any
 from ...report import umem_adds_up
 from .. import drops, members, processes, runs
 from ..state import Space, State
-from . import convergence
+from . import accounts, convergence
+from .accounts import Account
 from .checker import Checker
 from .convergence import Heal
 from .faults import HEAL_ERRORS, Active, Faults
-from .machine import Machine
 from .pairs import Pair
 from .schedule import Fault, Round
 from .shield import shielded
@@ -26,12 +26,15 @@ TICK_SECONDS = 0.25
 GIVE_UP_SECONDS = 30.0
 # A round begins no sooner than that after all had converged.
 PAUSE_SECONDS = 1.0
+UNDER_WAY_SECONDS = 0.1
 # While all is quiet: for how long frames are counted, and how long none are under way before.
 QUIET_SECONDS = 5.0
 STILL_SECONDS = 1.0
 # Evidence is kept of so many pairs that did not converge.
 EVIDENCE_PAIRS = 4
 LOG_TAIL_LINES = 40
+# A program that ends by itself is started again, not sooner than that after the last time.
+RESTART_SECONDS = 2.0
 
 
 def timeline(one: Round) -> list[tuple[float, bool, Fault]]:
@@ -58,11 +61,9 @@ class Findings:
 class Run:
     """All rounds. The caller heals what is active when it breaks off."""
 
-    def __init__(
-        self, lab: State, checker: Checker, faults: Faults, active: Active, machine: Machine
-    ) -> None:
+    def __init__(self, lab: State, checker: Checker, faults: Faults, active: Active) -> None:
         self.lab, self.checker, self.faults = lab, checker, faults
-        self.active, self.machine = active, machine
+        self.active = active
         self.findings = Findings()
         self.heals: list[Heal] = []
         self.events: list[dict[str, Any]] = []
@@ -75,7 +76,11 @@ class Run:
             for pair in checker.pairs
             for one, other in [(checker.numbers[pair[0]], checker.numbers[pair[1]])]
         }
-        self.quiet: dict[str, Any] = {}
+        self.quiet: Account | None = None
+        # By how much the checker was late, at worst.
+        self.latest_seconds = 0.0
+        # By the name of a host: before that moment its program is not started again.
+        self.resting: dict[str, float] = {}
 
     def now(self) -> float:
         """Seconds since the begin."""
@@ -87,7 +92,8 @@ class Run:
         for played, one in enumerate(rounds):
             rested_from = time.monotonic() + PAUSE_SECONDS / 2
             self.pass_time(max(self.began + one.begins_s, time.monotonic() + PAUSE_SECONDS))
-            self.rests.append((rested_from, time.monotonic()))
+            # What was sent just before a fault may be under way when it begins.
+            self.rests.append((rested_from, time.monotonic() - UNDER_WAY_SECONDS))
             if self.now() > seconds:
                 return played
             self.suffer(one)
@@ -175,8 +181,10 @@ class Run:
         with shielded():
             for space in self.lab.spaces:
                 if space.process is not None and not processes.is_alive(space.process):
-                    self.book_death(space)
-            self.machine.tend()
+                    if time.monotonic() >= self.resting.get(space.name, 0.0):
+                        self.book_death(space)
+            for machine in self.faults.machines.values():
+                machine.tend()
 
     def book_death(self, space: Space) -> None:
         """A program ended that nobody ended: that is noted, and it is started again."""
@@ -185,21 +193,27 @@ class Run:
         death = {"node": space.name, "at_s": round(self.now(), 3), "log": words, "during": broken}
         self.findings.died.append(death)
         print(f"{self.now():6.1f} s  {space.name} DIED: {' | '.join(words[-3:])}", flush=True)
-        self.faults.start_program(space)
+        self.resting[space.name] = time.monotonic() + RESTART_SECONDS
+        try:
+            self.faults.start_program(space)
+        except HEAL_ERRORS as error:
+            self.findings.failed.append(f"{space.name} is not started again: {error}")
 
     def settle_accounts(self) -> None:
         """In the end, while nothing is broken: what is sent has to arrive, and all memory to be
         somewhere.
         """
+        self.latest_seconds = self.checker.latest_seconds
         self.checker.paused.set()
         time.sleep(STILL_SECONDS)
-        before = drops.look(self.lab)
+        before = drops.looks(self.lab)
         self.checker.paused.clear()
         self.pass_time(time.monotonic() + QUIET_SECONDS)
         self.checker.paused.set()
         time.sleep(STILL_SECONDS)
-        after = drops.look(self.lab)
-        self.quiet = drops.reconcile(before, after)
+        looks = drops.looks(self.lab)
+        after = looks[1]
+        self.quiet = accounts.settle(before, looks)
         self.findings.silent = [node.name for node in self.lab.nodes if node.name not in after]
         self.findings.wrong_memory = [
             f"{name}: {shown['umem']}"

@@ -7,7 +7,7 @@ round begins, so that there is a moment from which on all hosts have to reach ea
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -65,6 +65,10 @@ FAULTS_A_ROUND = {1: 3, 2: 3, 3: 2, 4: 2}
 OVERLAP_SECONDS = 3.0
 # Between the last heal of a round and the next one's first fault: to converge, and to rest.
 REST_SECONDS = 5.0
+# A machine moves so often within some time, and no more: fabrics take five moves in 180 s for a
+# loop, and late rounds are closer together than the schedule has them.
+MOVES_MAX = 3
+MOVES_SECONDS = 240.0
 # Of the hosts: no more are hit by one fault of a kind that may hit several.
 SHARE_MAX = 10
 JUMP_MAX_SECONDS = 3600.0
@@ -78,7 +82,8 @@ class Ground:
     nodes: tuple[str, ...]
     nuclei: tuple[str, ...] = ("nucleus",)
     members: tuple[str, ...] = ()
-    # Nodes behind which the machine that moves may be.
+    # Machines that move, and nodes behind which they may be.
+    machines: tuple[str, ...] = ()
     homes: tuple[str, ...] = ()
     # Forwarders that impair links, by what they are called.
     links: tuple[str, ...] = ()
@@ -128,7 +133,7 @@ class Round:
     @property
     def lasts_s(self) -> float:
         """Until all is healed."""
-        return max(each.ends_s for each in self.faults)
+        return max((each.ends_s for each in self.faults), default=0.0)
 
     @property
     def kinds(self) -> list[str]:
@@ -145,7 +150,7 @@ def possible(kinds: Sequence[str], ground: Ground) -> list[str]:
     without = {
         "impair": not ground.links,
         "leader": not ground.members,
-        "move": not ground.homes,
+        "move": not ground.machines or not ground.homes,
         "mtu": not ground.is_wide,
     }
     return [kind for kind in kinds if not without.get(kind, False)]
@@ -154,17 +159,35 @@ def possible(kinds: Sequence[str], ground: Ground) -> list[str]:
 def make(seed: int, seconds: float, kinds: Sequence[str], ground: Ground) -> list[Round]:
     """All rounds of a run. The same arguments give the same rounds."""
     chance = random.Random(seed)
+    moved: dict[str, list[float]] = {name: [] for name in ground.machines}
     found: list[Round] = []
     begins = 0.0
     while True:
-        one = Round(len(found) + 1, round(begins, DIGITS), faults(chance, kinds, ground))
-        if begins + one.lasts_s + REST_SECONDS > seconds:
-            return found
-        found.append(one)
+        broken = faults(chance, kinds, ground, rested(moved, begins))
+        one = Round(len(found) + 1, round(begins, DIGITS), broken)
         begins += one.lasts_s + REST_SECONDS
+        if begins > seconds:
+            return found
+        for fault in broken:
+            if fault.kind == "move":
+                moved[fault.targets[0]].append(one.begins_s)
+        # Where all machines have to rest, a while may pass without any fault.
+        if broken:
+            found.append(one)
 
 
-def faults(chance: random.Random, kinds: Sequence[str], ground: Ground) -> tuple[Fault, ...]:
+def rested(moved: Mapping[str, Sequence[float]], now: float) -> list[str]:
+    """Machines that may move, of when they did."""
+    return [
+        name
+        for name, moments in moved.items()
+        if sum(now - moment < MOVES_SECONDS for moment in moments) < MOVES_MAX
+    ]
+
+
+def faults(
+    chance: random.Random, kinds: Sequence[str], ground: Ground, movable: Sequence[str]
+) -> tuple[Fault, ...]:
     """The faults of one round, in the order of their begins. No host and no link is hit by two that
     would heal each other.
     """
@@ -174,10 +197,11 @@ def faults(chance: random.Random, kinds: Sequence[str], ground: Ground) -> tuple
     for _ in range(count):
         kind = chance.choices(list(kinds), [WEIGHTS[each] for each in kinds])[0]
         used = taken.setdefault(domain(kind), set())
-        targets = choose(chance, kind, ground, used)
+        targets = choose(chance, kind, ground, used, movable)
         if not targets:
             continue
-        used.update(targets)
+        # Where a machine goes, others may go too.
+        used.update(targets[:1] if kind == "move" else targets)
         at = round(chance.uniform(0, OVERLAP_SECONDS), DIGITS) if found else 0.0
         length = round(chance.uniform(*lengths(chance, kind)), DIGITS)
         found.append(Fault(kind, at, length, targets, amounts(chance, kind)))
@@ -198,11 +222,17 @@ def lengths(chance: random.Random, kind: str) -> tuple[float, float]:
     return LENGTHS[kind]
 
 
-def choose(chance: random.Random, kind: str, ground: Ground, used: set[str]) -> tuple[str, ...]:
+def choose(
+    chance: random.Random,
+    kind: str,
+    ground: Ground,
+    used: set[str],
+    movable: Sequence[str],
+) -> tuple[str, ...]:
     """Whom a fault hits; nobody when all are taken."""
     if kind == "partition":
         return () if used else half(chance, ground)
-    if kind in ("clock", "leader", "move") and used:
+    if kind in ("clock", "leader") and used:
         return ()
     if kind == "clock":
         return ("machine",)
@@ -215,9 +245,11 @@ def choose(chance: random.Random, kind: str, ground: Ground, used: set[str]) -> 
         "flap": ground.hosts,
         "mtu": ground.hosts,
         "impair": ground.links,
-        "move": ground.homes,
+        "move": movable,
     }.get(kind, ground.nodes)
     free = [name for name in candidates if name not in used]
+    if kind == "move":
+        return (chance.choice(free), chance.choice(ground.homes)) if free else ()
     most = max(len(candidates) // SHARE_MAX, 1) if kind in ("kill", "isolate", "stall") else 1
     return tuple(sorted(chance.sample(free, min(chance.randint(1, most), len(free)))))
 
