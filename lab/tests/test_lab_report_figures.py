@@ -3,6 +3,7 @@
 import math
 import unittest
 from pathlib import Path
+from typing import Any
 
 from omni_lab.bench import histograms
 from omni_lab.bench.report import headline, measures, svg, timeline_section, units
@@ -50,7 +51,7 @@ class Steps(unittest.TestCase):
         self.assertIsNone(measures.steps_of("pairwise", 8))
 
     def test_a_stage_of_both_ways_is_passed_twice(self) -> None:
-        stages = [
+        stages: list[dict[str, Any]] = [
             {"stage": "work", "side": None, "histogram": histograms.of([10] * 100)},
             {"stage": "through", "side": "access", "histogram": histograms.of([50] * 100)},
             {"stage": "through", "side": "underlay", "histogram": histograms.of([30] * 100)},
