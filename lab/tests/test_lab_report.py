@@ -190,7 +190,8 @@ class Broken(Folder):
             "lab drops",
             "lab chaos",
         ):
-            self.assertIn(f"`{command}", html)
+            self.assertIn(f"<code>{command}", html)
+            self.assertIn(f"`{command}", text)
         self.assertIn("Nothing of this run had a target.", text)
 
     def test_a_missed_target_is_the_verdict(self) -> None:

@@ -36,10 +36,16 @@ def section(results: Results) -> Section:
     made = Section("checks", "Every check", "Any measurement")
     found = checks(results)
     if found:
-        missed = sum(1 for _, kept in found if not figure(kept).met)
-        made.add(Text(f"{len(found) - missed} of {len(found)} figures met their targets."))
-        rows = [row(name, kept) for name, kept in found]
-        made.add(Table(("file", "figure", ">target", ">measured", ""), rows))
+        missed, met = (
+            [row(*each) for each in found if figure(each[1]).met is is_met]
+            for is_met in (False, True)
+        )
+        made.add(Text(f"{len(met)} of {len(found)} figures met their targets."))
+        columns = ("file", "figure", ">target", ">measured", "")
+        if missed:
+            made.add(Table(columns, missed))
+        if met:
+            made.add(Table(columns, met, f"Met: {len(met)}", folded=True))
     told = [
         (result.name, kept["name"], quantity(kept.get("measured"), kept["unit"]))
         for result in results.results

@@ -81,11 +81,11 @@ def nearest_rank(values: Sequence[float], percent: float) -> float | None:
     return sorted(values)[rank - 1]
 
 
-def steps_quantile(steps: int) -> float:
-    """The quantile that the slowest of so many draws does not exceed half of the time: where all
-    stay below a value with probability one half, each does with its root.
+def steps_quantile(steps: int, part: float) -> float:
+    """The quantile that the slowest of so many draws does not exceed in this part of all tries:
+    where all stay below a value with that probability, each does with its root.
     """
-    return math.pow(0.5, 1 / steps)
+    return math.pow(part, 1 / steps)
 
 
 def steps_of(algorithm: str, ranks: int) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from .blocks import Beside, Cell, Section, Subheading, Table, Text
 from .load import Results
 
 COMMAND = "`lab up`"
+LOAD = "load before the run"
 
 
 def disclosure(results: Results) -> Mapping[str, Any]:
@@ -76,8 +78,22 @@ def caveats(told: Mapping[str, Any]) -> list[str]:
         "compare contestants on the same hosts, one after the other: read ratios. They say nothing "
         "about a network card, a cable or a cluster."
     ]
+    if is_busy(told["machine"]):
+        found.append(
+            f"Others used the machine: its load was {plain(told['machine'][LOAD])} before the run. "
+            "Measure again on a quiet one."
+        )
     notes = (told.get("topology") or {}).get("notes") or ()
     return found + [plain(each) for each in notes]
+
+
+def is_busy(machine: Mapping[str, Any]) -> bool:
+    """Whether others had more than a quarter of the machine's cores before the run."""
+    cores = re.search(r"(\d+) cores?\b", str(machine.get("CPU")))
+    try:
+        return float(machine[LOAD]) > int(cores[1]) / 4 if cores else False
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def settings(told: Mapping[str, Any]) -> Table:
