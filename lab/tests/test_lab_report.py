@@ -113,7 +113,7 @@ class Whole(unittest.TestCase):
 
     def test_recoveries_are_those_of_chaos(self) -> None:
         html = self.html
-        self.assertIn("12 recoveries from 4 kinds of faults", html)
+        self.assertIn("after 12 heals of 4 kinds of faults", html)
         self.assertIn("48,000 sent, 312 lost, 0 misdelivered", html)
 
     def test_every_element_is_closed(self) -> None:

@@ -159,14 +159,15 @@ def convergence(results: Results) -> Tile | None:
     limit = timeline_section.CONVERGED_SECONDS
     never = sum(1 for each in found.every if each is None)
     lines = [
-        f"p50 {units.seconds(p50)}, max {units.seconds(most)}",
-        f"{units.count(len(found.every))} recoveries from {len(found.by_what)} kinds of faults",
-        *([f"{units.count(never)} never"] if never else []),
+        f"p50 {timeline_section.said(p50)}, max {timeline_section.said(most)}",
+        f"after {units.count(len(found.every))} heals of {len(found.by_what)} kinds of faults",
+        *([f"{units.count(never)} of them never"] if never else []),
     ]
-    value = "never" if p99 is None else units.seconds(p99)
     is_met = p99 is not None and p99 <= limit
     target = f"target {units.digits(limit)} s"
-    return Tile("Recovery from faults, p99", value, lines, target, verdict(is_met))
+    return Tile(
+        "Recovery from faults, p99", timeline_section.said(p99), lines, target, verdict(is_met)
+    )
 
 
 def about(results: Results) -> str:

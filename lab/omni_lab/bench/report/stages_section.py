@@ -275,8 +275,8 @@ def in_words(found: Explained, rare: str, stages: Sequence[Stage]) -> str:
     if most is not None:
         parts.append(
             f"Of the stages, {most.name!r} explains most of the latter: with one step at "
-            f"its {rare} of {units.duration(most.rare_ns)} it adds {units.duration(most.estimate_ns)}, "
-            f"{units.share(most.estimate_ns, size.slow_ns)}."
+            f"its {rare} of {units.duration(most.rare_ns)} it adds "
+            f"{units.duration(most.estimate_ns)}, {units.share(most.estimate_ns, size.slow_ns)}."
         )
     rest = size.slow_ns - found.estimate_ns
     if rest > 0:
