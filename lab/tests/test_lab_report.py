@@ -210,6 +210,16 @@ class Broken(Folder):
         self.assertEqual(status, 1)
         self.assertIn("Wrong sums; Frames lost and unexplained.", html)
 
+    def test_what_failed_says_why(self) -> None:
+        figures = [sample.figure("ranks that failed", 1, 0, False)]
+        failed = {"algorithm": "ring", "failed": ["rank 3 (node4): no answer"], "figures": figures}
+        self.put("allreduce-vxlan-ring", sample.head("allreduce", "vxlan") | failed)
+        status, html, text = self.report()
+        self.assertEqual(status, 1)
+        self.assertNotIn("could not be read", html)
+        for said in (html, text):
+            self.assertIn("rank 3 (node4): no answer", said)
+
     def test_a_folder_of_nothing_is_refused(self) -> None:
         for folder in (self.folder, self.folder / "away"):
             with self.assertRaises(LabError):

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...figures import Figure, quantity
 from .blocks import Cell, Section, Table, Text
-from .load import FIGURES_ONLY, Results
+from .load import FAILED, FIGURES_ONLY, Results
 
 Check = tuple[str, Mapping[str, Any]]
 
@@ -46,10 +46,13 @@ def section(results: Results) -> Section:
             made.add(Table(columns, missed))
         if met:
             made.add(Table(columns, met, f"Met: {len(met)}", folded=True))
+    failures = [(each.name, reason) for each in results.results for reason in each.failures]
+    if failures:
+        made.add(Table(("file", "what failed"), failures))
     told = [
         (result.name, kept["name"], quantity(kept.get("measured"), kept["unit"]))
         for result in results.results
-        if result.kind in FIGURES_ONLY
+        if result.kind in FIGURES_ONLY or result.kind == FAILED
         for kept in result.figures
         if not figure(kept).target
     ]
