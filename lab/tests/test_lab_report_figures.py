@@ -63,6 +63,23 @@ class Steps(unittest.TestCase):
         self.assertEqual([each.bound_ns for each in found.shares], [10 * 28, 50 * 14, 30 * 14])
         self.assertEqual(found.estimate_ns, 80 * 14)
         self.assertEqual(found.most, found.shares[0])
+
+    def test_a_slow_iteration_has_met_one_slow_pass(self) -> None:
+        stages: list[dict[str, Any]] = [
+            {
+                "stage": "through",
+                "side": side,
+                "histogram": histograms.of([10] * 990 + [slow] * 10),
+            }
+            for side, slow in (("access", 500), ("underlay", 400))
+        ]
+        found = explain(stages, allreduce("omni", [1000]))
+        assert found is not None
+        self.assertEqual(found.estimate_ns, 2 * 14 * 10 + (500 - 10))
+
+    def test_few_iterations_have_no_p99(self) -> None:
+        found = explain([], allreduce("omni", [1000, 2000]))
+        assert found is not None
         self.assertEqual((found.sizes[0].slow_ns, found.sizes[0].name), (2000, "slowest"))
 
     def test_the_tail_of_a_stage_counts_and_not_its_median(self) -> None:

@@ -98,13 +98,12 @@ class Explained:
 
     @property
     def estimate_ns(self) -> int:
-        """What both engines of each step add with one slow pass."""
-        return sum(each.estimate_ns for each in self.shares if not each.is_part)
-
-    @property
-    def bound_ns(self) -> int:
-        """What they add at most, half of the time."""
-        return sum(each.bound_ns for each in self.shares if not each.is_part)
+        """What both engines of each step add, with one slow pass of either: a slow iteration has
+        met one, and seldom two.
+        """
+        whole = [each for each in self.shares if not each.is_part]
+        usual = sum(each.median_ns * each.passes * each.steps for each in whole)
+        return usual + max((each.rare_ns - each.median_ns for each in whole), default=0)
 
     @property
     def most(self) -> Share | None:
@@ -168,7 +167,7 @@ def section(results: Results, colours: Colours) -> Section:
             and each.data["collective"] == allreduce_section.COLLECTIVE
         ]
         found = [each for each in (explain(stages, run) for run in runs) if each is not None]
-        made.add(plot(result, stages), *(bound_plot(each) for each in found))
+        made.add(plot(result, stages), *(slow_plot(each) for each in found))
         for each in found:
             made.add(*explanation(each, stages))
     if made.blocks:
@@ -207,7 +206,7 @@ def plot(result: Result, stages: Sequence[Stage]) -> Plot:
     return Plot(drawing, "Durations within the engines, by percentile.")
 
 
-def bound_plot(found: Explained) -> Plot:
+def slow_plot(found: Explained) -> Plot:
     """What stages can have added, beside what iterations took."""
     engines = Series("within the engines, one slow step", "s4")
     measured = Series("measured", "s5")
@@ -258,7 +257,8 @@ def explanation(found: Explained, stages: Sequence[Stage]) -> list[Table | Text 
             f"half of the time (0.5 to the power 1/{found.steps}), and not above {rare} 99 of 100 "
             "times. The former for all steps is what a stage can have added at most, half of the "
             "time; the latter for one step and the median for all others is what a slow iteration "
-            "looks like. What counts for both ways is passed twice in a step."
+            "looks like; rows do not add up, as each has the slow step for itself. What counts for "
+            "both ways is passed twice in a step."
         ),
         Table(columns, rows),
         Text(in_words(found, rare, stages)),
@@ -287,7 +287,8 @@ def in_words(found: Explained, rare: str, stages: Sequence[Stage]) -> str:
         )
     else:
         parts.append(
-            "All stages together are above it: engines were slow enough to explain it alone."
+            "Both engines of every step together are above it: that engines were slow is enough to "
+            "explain it."
         )
     unstamped = [side for side in ("access", "underlay") if not waits(stages, side)]
     if unstamped:
