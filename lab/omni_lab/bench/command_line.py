@@ -64,7 +64,8 @@ SUBCOMMANDS = {
     "report": Subcommand("report", "a page of all that was measured in a run"),
     "down": Subcommand("down", "remove a fabric"),
 }
-FAILURES = (CommandError, NodeError, TrafficError, LabError, CaptureError)
+# The last where something of the system is not there, or not ours.
+FAILURES = (CommandError, NodeError, TrafficError, LabError, CaptureError, OSError)
 
 
 def load(name: str) -> ModuleType:
