@@ -159,6 +159,7 @@ class Reconciliation(unittest.TestCase):
         self.assertEqual(reconcile(10, {}).unexplained, 10)
         self.assertEqual(reconcile(10, {"bad_tag": 4}).unexplained, 6)
         self.assertEqual(reconcile(0, {"bad_tag": 4}).unexplained, 0)
+        self.assertEqual(reconcile(10, {"nonce_replayed": 10}).unexplained, 10)
 
     def test_ports_of_either_side_explain_as_far_as_they_go(self) -> None:
         drops = {"tx_ring_full": 50, "bad_tag": 4}
