@@ -85,7 +85,7 @@ def allreduce(dice: random.Random, contestant: str, algorithm: str) -> dict[str,
     sizes = []
     for octets in SIZES:
         median = CONTESTANTS[contestant] * (400_000 + 6 * octets)
-        iterations = []
+        iterations: list[dict[str, Any]] = []
         for _ in range(ITERATIONS):
             ranks = durations(dice, median, len(NODES))
             # One host is a bit slower than the others.

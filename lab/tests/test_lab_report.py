@@ -63,6 +63,14 @@ def parsed(html: str) -> Balanced:
     return found
 
 
+def make(folder: Path) -> tuple[int, str, str]:
+    """Makes a report. Returns the exit status, the page, and what it is in Markdown."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        status = report.run(argparse.Namespace(folder=folder))
+    html, text = (folder / f"report.{end}" for end in ("html", "md"))
+    return status, html.read_text(), text.read_text()
+
+
 class Folder(unittest.TestCase):
     """A run's folder for each test."""
 
@@ -76,20 +84,27 @@ class Folder(unittest.TestCase):
         (self.folder / f"{name}.json").write_text(text)
 
     def report(self) -> tuple[int, str, str]:
-        """Exit status, the page, and what it is in Markdown."""
-        with contextlib.redirect_stdout(io.StringIO()):
-            status = report.run(argparse.Namespace(folder=self.folder))
-        html, text = (self.folder / f"report.{end}" for end in ("html", "md"))
-        return status, html.read_text(), text.read_text()
+        return make(self.folder)
 
 
-class Whole(Folder):
-    def setUp(self) -> None:
-        super().setUp()
-        sample.write(self.folder)
+class Whole(unittest.TestCase):
+    """A run in which all was measured, of which the report is made once."""
+
+    folder: Path
+    status: int
+    html: str
+    text: str
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        made = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(made.cleanup)
+        cls.folder = Path(made.name)
+        sample.write(cls.folder)
+        cls.status, cls.html, cls.text = make(cls.folder)
 
     def test_all_sections_are_there_and_all_is_well(self) -> None:
-        status, html, text = self.report()
+        status, html, text = self.status, self.html, self.text
         self.assertEqual(status, 0)
         self.assertEqual(parsed(html).anchors, ANCHORS)
         self.assertNotIn("nothing was measured", html)
@@ -97,16 +112,16 @@ class Whole(Folder):
         self.assertIn("All 1", html)
 
     def test_recoveries_are_those_of_chaos(self) -> None:
-        html = self.report()[1]
-        self.assertIn("12 recoveries from 4 kinds of faults", html)
+        html = self.html
+        self.assertIn("after 12 heals of 4 kinds of faults", html)
         self.assertIn("48,000 sent, 312 lost, 0 misdelivered", html)
 
     def test_every_element_is_closed(self) -> None:
-        found = parsed(self.report()[1])
+        found = parsed(self.html)
         self.assertEqual((found.open, found.wrong), ([], []))
 
     def test_nothing_is_fetched_from_elsewhere(self) -> None:
-        html = self.report()[1]
+        html = self.html
         found = parsed(html)
         self.assertTrue(found.references)
         self.assertEqual([each for each in found.references if not each.startswith("#")], [])
@@ -116,7 +131,7 @@ class Whole(Folder):
         self.assertIsNone(re.search(r"https?:|url\(|@import", html))
 
     def test_a_contestant_has_one_colour(self) -> None:
-        html = self.report()[1]
+        html = self.html
         classes = set(re.findall(r'class="key ([\w-]+)">fastd<', html))
         classes |= set(re.findall(r'swatch ([\w-]+)"></span>fastd<', html))
         self.assertEqual(classes, {"c3"})
@@ -132,8 +147,11 @@ class Whole(Folder):
         stages = stages_section.ordered(results.of("stages")[0])
         self.assertEqual([each["stage"] for each in stages], ["work", "send", "through", "through"])
 
+
+class Broken(Folder):
     def test_names_mean_nothing_but_themselves(self) -> None:
         evil = '<script>alert("1")</script>|&'
+        sample.write(self.folder)
         for path in self.folder.glob("*.json"):
             text = path.read_text().replace("fastd", "EVIL").replace("node3", "EVIL")
             path.write_text(text.replace("EVIL", json.dumps(evil)[1:-1]))
@@ -145,8 +163,6 @@ class Whole(Folder):
         self.assertNotIn("<script>", text)
         self.assertIn("\\<script\\>", text)
 
-
-class Broken(Folder):
     def test_what_is_half_written_is_told_and_the_rest_shown(self) -> None:
         sample.write(self.folder)
         text = (self.folder / "iperf-fastd-matrix.json").read_text()
@@ -174,7 +190,8 @@ class Broken(Folder):
             "lab drops",
             "lab chaos",
         ):
-            self.assertIn(f"`{command}", html)
+            self.assertIn(f"<code>{command}", html)
+            self.assertIn(f"`{command}", text)
         self.assertIn("Nothing of this run had a target.", text)
 
     def test_a_missed_target_is_the_verdict(self) -> None:
@@ -192,6 +209,16 @@ class Broken(Folder):
         status, html, _ = self.report()
         self.assertEqual(status, 1)
         self.assertIn("Wrong sums; Frames lost and unexplained.", html)
+
+    def test_what_failed_says_why(self) -> None:
+        figures = [sample.figure("ranks that failed", 1, 0, False)]
+        failed = {"algorithm": "ring", "failed": ["rank 3 (node4): no answer"], "figures": figures}
+        self.put("allreduce-vxlan-ring", sample.head("allreduce", "vxlan") | failed)
+        status, html, text = self.report()
+        self.assertEqual(status, 1)
+        self.assertNotIn("could not be read", html)
+        for said in (html, text):
+            self.assertIn("rank 3 (node4): no answer", said)
 
     def test_a_folder_of_nothing_is_refused(self) -> None:
         for folder in (self.folder, self.folder / "away"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -231,12 +232,15 @@ def heatmap(
     """A value for each row and column, the darker the more; where there is none, nothing."""
     left = 10 + CHARACTER * max((min(len(row), LABEL_MAX) for row in rows), default=1)
     side = (WIDTH - left - 10) / max(len(columns), 1)
-    tall = min(side, 34.0) if len(rows) > 1 else 30.0
+    # Few rows are tall enough for their names, however many columns there are.
+    tall = min(max(side, ROW if len(rows) <= NUMBERED_MAX else 0.0), 34.0)
+    gap = 1.0 if side > 8 else 0.0
+    # As many names as there is room for.
+    widest = CHARACTER * (max((len(column) for column in columns), default=1) + 1)
+    every = max(math.ceil(widest / side), 1)
     canvas = Canvas(title, WIDTH, 44 + tall * len(rows), left, 10, 4)
     canvas.text(4, 12, f"{names[0]} ↓   {names[1]} →", "axis")
     for at, column in enumerate(columns):
-        # As many names as there is room for.
-        every = max(round(CHARACTER * (len(column) + 1) / side + 0.5), 1)
         if at % every == 0:
             canvas.text(left + side * (at + 0.5), 34, column, "tick", "middle")
     for down, row in enumerate(rows):
@@ -250,10 +254,10 @@ def heatmap(
                 continue
             shade = min(value / most, 1.0) if most else 0.0
             canvas.bar(
-                left + side * at + 0.5,
-                y + 0.5,
-                side - 1,
-                tall - 1,
+                left + side * at + gap / 2,
+                y + gap / 2,
+                side - gap,
+                tall - gap,
                 "heat",
                 f"{row}, {column}: {words(value)}",
                 0.04 + 0.96 * shade,

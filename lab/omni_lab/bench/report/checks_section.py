@@ -9,7 +9,7 @@ from typing import Any
 
 from ...figures import Figure, quantity
 from .blocks import Cell, Section, Table, Text
-from .load import FIGURES_ONLY, Results
+from .load import FAILED, FIGURES_ONLY, Results
 
 Check = tuple[str, Mapping[str, Any]]
 
@@ -36,14 +36,23 @@ def section(results: Results) -> Section:
     made = Section("checks", "Every check", "Any measurement")
     found = checks(results)
     if found:
-        missed = sum(1 for _, kept in found if not figure(kept).met)
-        made.add(Text(f"{len(found) - missed} of {len(found)} figures met their targets."))
-        rows = [row(name, kept) for name, kept in found]
-        made.add(Table(("file", "figure", ">target", ">measured", ""), rows))
+        missed, met = (
+            [row(*each) for each in found if figure(each[1]).met is is_met]
+            for is_met in (False, True)
+        )
+        made.add(Text(f"{len(met)} of {len(found)} figures met their targets."))
+        columns = ("file", "figure", ">target", ">measured", "")
+        if missed:
+            made.add(Table(columns, missed))
+        if met:
+            made.add(Table(columns, met, f"Met: {len(met)}", folded=True))
+    failures = [(each.name, reason) for each in results.results for reason in each.failures]
+    if failures:
+        made.add(Table(("file", "what failed"), failures))
     told = [
         (result.name, kept["name"], quantity(kept.get("measured"), kept["unit"]))
         for result in results.results
-        if result.kind in FIGURES_ONLY
+        if result.kind in FIGURES_ONLY or result.kind == FAILED
         for kept in result.figures
         if not figure(kept).target
     ]

@@ -81,21 +81,20 @@ def likeness(found: Comparison) -> tuple[bool, bool, str]:
 
 
 def bandwidth(results: Results) -> Tile | None:
-    """Bus bandwidth of the largest size."""
+    """Bus bandwidth of our largest size, and that of others where they did it."""
     group = [each for each in first_group(results) if allreduce_section.by_size(each)]
-    if not group:
+    ours = next((each for each in group if is_ours(each.contestant)), None)
+    if ours is None:
         return None
-    said = []
+    octets = max(allreduce_section.by_size(ours))
+    rates = {}
     for each in group:
-        sizes = allreduce_section.by_size(each)
-        rate = units.octet_rate(sizes[max(sizes)]["busbw_Bps"])
-        said.append((each.contestant, units.size(max(sizes)), rate))
-    (_, size, value), *rest = said
-    return Tile(
-        f"Bus bandwidth at {size}",
-        value,
-        [said[0][0], *(f"{rate} {name}" for name, _, rate in rest)],
-    )
+        size = allreduce_section.by_size(each).get(octets)
+        if size is not None:
+            rates[each.contestant] = units.octet_rate(size["busbw_Bps"])
+    value = rates.pop(ours.contestant)
+    lines = [ours.contestant, *(f"{rate} {name}" for name, rate in rates.items())]
+    return Tile(f"Bus bandwidth at {units.size(octets)}", value, lines)
 
 
 def sums(results: Results) -> Tile | None:
@@ -159,14 +158,15 @@ def convergence(results: Results) -> Tile | None:
     limit = timeline_section.CONVERGED_SECONDS
     never = sum(1 for each in found.every if each is None)
     lines = [
-        f"p50 {units.seconds(p50)}, max {units.seconds(most)}",
-        f"{units.count(len(found.every))} recoveries from {len(found.by_what)} kinds of faults",
-        *([f"{units.count(never)} never"] if never else []),
+        f"p50 {timeline_section.said(p50)}, max {timeline_section.said(most)}",
+        f"after {units.count(len(found.every))} heals of {len(found.by_what)} kinds of faults",
+        *([f"{units.count(never)} of them never"] if never else []),
     ]
-    value = "never" if p99 is None else units.seconds(p99)
     is_met = p99 is not None and p99 <= limit
     target = f"target {units.digits(limit)} s"
-    return Tile("Recovery from faults, p99", value, lines, target, verdict(is_met))
+    return Tile(
+        "Recovery from faults, p99", timeline_section.said(p99), lines, target, verdict(is_met)
+    )
 
 
 def about(results: Results) -> str:

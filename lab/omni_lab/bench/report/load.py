@@ -99,6 +99,10 @@ SHAPES: dict[str, Any] = {
 }
 # Kinds of which the figures are all that is told.
 FIGURES_ONLY = frozenset({"up", "check", "idle", "arp-figures", "chaos"})
+# What all kinds can have.
+COMMON = {"contestant?": str, "began?": str, "figures?": [FIGURE], "failed?": list}
+# What is left of a measurement that came to nothing: why, and its figures.
+FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,11 @@ class Result:
     data: Mapping[str, Any]
     # Empty where it does not apply.
     contestant: str = ""
+
+    @property
+    def failures(self) -> Sequence[str]:
+        """What failed of the measurement, in words."""
+        return [each for each in self.data.get("failed") or () if isinstance(each, str)]
 
     @property
     def figures(self) -> Sequence[Mapping[str, Any]]:
@@ -180,7 +189,9 @@ def parse(name: str, text: str) -> Result | None:
     kind = data["kind"]
     if kind not in SHAPES and kind not in FIGURES_ONLY:
         return None
-    shape = {"contestant?": str, "began?": str, "figures?": [FIGURE], **SHAPES.get(kind, {})}
+    if kind == "allreduce" and "sizes" not in data and data.get("failed"):
+        kind = FAILED
+    shape = {**COMMON, **SHAPES.get(kind, {})}
     wrong = fault(data, shape)
     if wrong is not None:
         raise ValueError(wrong)

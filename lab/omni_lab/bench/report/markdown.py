@@ -6,14 +6,21 @@ import re
 from collections.abc import Sequence
 
 from .blocks import Beside, Block, Cell, Plot, Section, Subheading, Table, Text, Tiles
-from .page import WORDS, Head, left_out
+from .page import CODE, WORDS, Head, left_out
 
+SPACE = re.compile(r"\s+")
 SPECIAL = re.compile(r"([\\`*_\[\]<>|#])")
 
 
 def escape(text: str) -> str:
     """Words that mean nothing but themselves."""
-    return SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return SPECIAL.sub(r"\\\1", SPACE.sub(" ", text))
+
+
+def prose(text: str) -> str:
+    """The same of a paragraph, in which commands stand in backticks."""
+    parts = CODE.split(text)
+    return "".join(f"`{part}`" if at % 2 else escape(part) for at, part in enumerate(parts))
 
 
 def document(head: Head, sections: Sequence[Section]) -> str:
@@ -22,7 +29,7 @@ def document(head: Head, sections: Sequence[Section]) -> str:
     parts += [f"- {escape(each)}" for each in head.problems]
     for one in sections:
         if not one.blocks:
-            parts.append(escape(left_out(one)))
+            parts.append(prose(left_out(one)))
             continue
         if one.title:
             parts.append(f"## {escape(one.title)}")
@@ -34,7 +41,7 @@ def document(head: Head, sections: Sequence[Section]) -> str:
 def block(one: Block) -> str:
     """A part of a section; drawings are left out, as tables beside them tell the same."""
     if isinstance(one, Text):
-        return escape(one.text)
+        return prose(one.text)
     if isinstance(one, Subheading):
         return f"### {escape(one.text)}"
     if isinstance(one, Plot):

@@ -19,6 +19,7 @@ OUTSIDE = 0.05
 
 # Where a frame can have been dropped between the count of what was sent to a peer, which is at its
 # sealing, and the count of what was verified of a peer, which is at its opening.
+# What arrived twice, such as `nonce_replayed`, explains no loss.
 ON_THE_WAY = frozenset(
     {
         "outer_malformed",
@@ -32,7 +33,6 @@ ON_THE_WAY = frozenset(
         "peer_throttled",
         "nonce_limit",
         "nonce_too_old",
-        "nonce_replayed",
         "bad_tag",
         "message_unsteered",
         "no_headroom",
@@ -81,11 +81,11 @@ def nearest_rank(values: Sequence[float], percent: float) -> float | None:
     return sorted(values)[rank - 1]
 
 
-def steps_quantile(steps: int) -> float:
-    """The quantile that the slowest of so many draws does not exceed half of the time: where all
-    stay below a value with probability one half, each does with its root.
+def steps_quantile(steps: int, part: float) -> float:
+    """The quantile that the slowest of so many draws does not exceed in this part of all tries:
+    where all stay below a value with that probability, each does with its root.
     """
-    return math.pow(0.5, 1 / steps)
+    return math.pow(part, 1 / steps)
 
 
 def steps_of(algorithm: str, ranks: int) -> int | None:

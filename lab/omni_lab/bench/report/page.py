@@ -30,12 +30,18 @@ HERE = Path(__file__).parent
 NUMBER, WIDE, IMPORTANT = (f' class="{name}"' for name in ("number", "wide", "important"))
 # Between a number and its unit no line ends.
 BOUND = re.compile(r"(?<=\d) (?=(?:[%×]|[nµm]?s|[kMGT]?[bB]/s|[KMG]?i?B)(?![A-Za-z]))")
+CODE = re.compile(r"`([^`]+)`")
 WORDS: dict[Verdict, str] = {"pass": "✓ pass", "miss": "✗ miss", "none": ""}
 
 
 def escape(text: str) -> str:
     """Text within an element or an attribute."""
     return escape_markup(BOUND.sub("\u00a0", text))
+
+
+def prose(text: str) -> str:
+    """The same of a paragraph, in which commands stand in backticks."""
+    return CODE.sub(r"<code>\1</code>", escape(text))
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def page(head: Head, sections: Sequence[Section], colours: Colours) -> str:
 def section(one: Section, colours: Colours) -> str:
     """A section, or the line in its place."""
     if not one.blocks:
-        return f'<p class="left-out">{escape(left_out(one))}</p>\n'
+        return f'<p class="left-out">{prose(left_out(one))}</p>\n'
     parts = [f'<section id="{escape(one.anchor)}">']
     if one.title:
         parts.append(f"<h2>{escape(one.title)}</h2>")
@@ -112,7 +118,7 @@ def side_by_side(plots: Sequence[Plot]) -> str:
 def block(one: Block, colours: Colours) -> str:
     """Anything but a drawing."""
     if isinstance(one, Text):
-        return f"<p{IMPORTANT if one.important else ''}>{escape(one.text)}</p>"
+        return f"<p{IMPORTANT if one.important else ''}>{prose(one.text)}</p>"
     if isinstance(one, Subheading):
         return f"<h3>{escape(one.text)}</h3>"
     if isinstance(one, Tiles):

@@ -34,12 +34,55 @@ Stage = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Share:
-    """What a stage can have added to an iteration."""
+    """What a stage can have added to an iteration of so many steps."""
 
     name: str
+    # Not of a frame's whole way through an engine.
     is_part: bool
-    each_ns: int
-    total_ns: int
+    # How often a step passes it.
+    passes: int
+    steps: int
+    # What one pass takes: the median; what the slowest of all steps stays below half of the time;
+    # and 99 of 100 times.
+    median_ns: int
+    half_ns: int
+    rare_ns: int
+
+    @property
+    def bound_ns(self) -> int:
+        """Where every step is as slow as the slowest is half of the time."""
+        return self.half_ns * self.passes * self.steps
+
+    @property
+    def estimate_ns(self) -> int:
+        """Where one pass is as slow as the slowest is once in a hundred times, and all others are
+        as usual.
+        """
+        return self.median_ns * (self.passes * self.steps - 1) + self.rare_ns
+
+
+@dataclass(frozen=True)
+class Slow:
+    """The slow iterations of a size."""
+
+    octets: int
+    count: int
+    median_ns: float
+    # p99 where there are enough to tell it, else the slowest; and what that is called.
+    slow_ns: float
+    name: str
+
+    @staticmethod
+    def of(octets: int, times: Sequence[float]) -> Slow:
+        """Of all iterations."""
+        name = "p99" if measures.is_known(len(times), 99) else "slowest"
+        median, slow = (nearest_rank(times, percent) or 0 for percent in (50, 99))
+        return Slow(octets, len(times), median, slow, name)
+
+    @property
+    def said(self) -> str:
+        """Which iterations these are."""
+        return f"{units.size(self.octets)}, {self.name}"
 
 
 @dataclass(frozen=True)
@@ -48,33 +91,25 @@ class Explained:
 
     algorithm: str
     ranks: int
-    octets: int
     steps: int
-    quantile: float
-    median_ns: float
-    # p99 where there are enough to tell it, else the slowest; and what that is called.
-    slow_ns: float
-    slow_name: str
-    max_ns: float
-    iterations: int
     shares: Sequence[Share]
+    # The smallest size first.
+    sizes: Sequence[Slow]
 
     @property
-    def times(self) -> dict[str, float]:
-        """How long iterations took, and which."""
-        slow = {self.slow_name: self.slow_ns, "the slowest": self.max_ns}
-        return {"p50": self.median_ns} | slow
-
-    @property
-    def through_ns(self) -> int:
-        """All that engines can have added."""
-        return sum(each.total_ns for each in self.shares if not each.is_part)
+    def estimate_ns(self) -> int:
+        """What both engines of each step add, with one slow pass of either: a slow iteration has
+        met one, and seldom two.
+        """
+        whole = [each for each in self.shares if not each.is_part]
+        usual = sum(each.median_ns * each.passes * each.steps for each in whole)
+        return usual + max((each.rare_ns - each.median_ns for each in whole), default=0)
 
     @property
     def most(self) -> Share | None:
         """The part that explains most."""
         parts = [each for each in self.shares if each.is_part]
-        return max(parts, key=lambda each: each.total_ns, default=None)
+        return max(parts, key=lambda each: each.estimate_ns, default=None)
 
 
 def name_of(stage: Stage) -> str:
@@ -97,35 +132,22 @@ def place(stage: Stage) -> tuple[str, str | None]:
 
 
 def explain(stages: Sequence[Stage], result: Result) -> Explained | None:
-    """What stages can have added to iterations of the smallest size; None where it has no chain of
-    steps.
-    """
+    """What stages can have added to iterations; None where these are no chain of steps."""
     sizes = allreduce_section.by_size(result)
     steps = measures.steps_of(result.data["algorithm"], result.data["ranks"])
     if not sizes or not steps:
         return None
-    octets = min(sizes)
-    times = allreduce_section.times(sizes[octets])
-    quantile = measures.steps_quantile(steps)
-    shares = []
-    for each in stages:
-        value = measures.quantile(each["histogram"], quantile) or 0
-        passes = ENGINES if each.get("side") is None else 1
-        is_part = each["stage"] != THROUGH
-        shares.append(Share(name_of(each), is_part, value, value * passes * steps))
-    return Explained(
-        result.data["algorithm"],
-        result.data["ranks"],
-        octets,
-        steps,
-        quantile,
-        nearest_rank(times, 50) or 0,
-        nearest_rank(times, 99) or 0,
-        "p99" if measures.is_known(len(times), 99) else "the slowest",
-        max(times),
-        len(times),
-        shares,
-    )
+    slow = [Slow.of(octets, allreduce_section.times(sizes[octets])) for octets in sorted(sizes)]
+    shares = [share(each, steps) for each in stages]
+    return Explained(result.data["algorithm"], result.data["ranks"], steps, shares, slow)
+
+
+def share(stage: Stage, steps: int) -> Share:
+    """What a stage can have added."""
+    at = (0.5, measures.steps_quantile(steps, 0.5), measures.steps_quantile(steps, 0.99))
+    median, half, rare = (measures.quantile(stage["histogram"], each) or 0 for each in at)
+    passes = ENGINES if stage.get("side") is None else 1
+    return Share(name_of(stage), stage["stage"] != THROUGH, passes, steps, median, half, rare)
 
 
 def section(results: Results, colours: Colours) -> Section:
@@ -145,7 +167,7 @@ def section(results: Results, colours: Colours) -> Section:
             and each.data["collective"] == allreduce_section.COLLECTIVE
         ]
         found = [each for each in (explain(stages, run) for run in runs) if each is not None]
-        made.add(plot(result, stages), *(bound_plot(each) for each in found))
+        made.add(plot(result, stages), *(slow_plot(each) for each in found))
         for each in found:
             made.add(*explanation(each, stages))
     if made.blocks:
@@ -156,8 +178,8 @@ def section(results: Results, colours: Colours) -> Section:
 ABOUT = (
     "What engines measure themselves, all nodes together. Wait: from the driver's time stamp to "
     "the worker's turn (taps and UDP sockets have none). Work: a burst's look-ups and "
-    "cryptography. Send: into the rings, with the system calls that send. Through: all of it. Work and send are "
-    "of bursts, of which each frame has the whole."
+    "cryptography. Send: into the rings, with the system calls that send. Through: all of it. "
+    "Work and send are of bursts, of which each frame has the whole."
 )
 
 
@@ -184,106 +206,101 @@ def plot(result: Result, stages: Sequence[Stage]) -> Plot:
     return Plot(drawing, "Durations within the engines, by percentile.")
 
 
-def bound_plot(found: Explained) -> Plot:
-    """What stages can have added at most, beside what iterations took."""
-    name = f"{found.algorithm}, {units.size(found.octets)}"
-    engines = Series("at most, within the engines", "s4")
+def slow_plot(found: Explained) -> Plot:
+    """What stages can have added, beside what iterations took."""
+    engines = Series("within the engines, one slow step", "s4")
     measured = Series("measured", "s5")
     rows = [
-        Bar(each.name, engines, each.total_ns, units.duration(each.total_ns))
+        Bar(each.name, engines, each.estimate_ns, units.duration(each.estimate_ns))
         for each in found.shares
     ]
     rows += [
-        Bar(f"iterations, {what}", measured, ns, units.duration(ns))
-        for what, ns in found.times.items()
+        Bar(f"iterations, {each.said}", measured, each.slow_ns, units.duration(each.slow_ns))
+        for each in found.sizes
     ]
-    drawing = charts.bars(
-        f"What explains slow iterations, {name}", rows, "duration", units.duration
-    )
+    title = f"What explains slow iterations, {found.algorithm}"
+    drawing = charts.bars(title, rows, "duration", units.duration)
     return Plot(
         drawing,
-        f"{name}: what each stage can have added in {found.steps} steps, and how "
-        "long iterations took.",
+        f"{found.algorithm}: what each stage adds to {found.steps} steps of which one is slow, "
+        "and how long slow iterations took.",
     )
 
 
 def explanation(found: Explained, stages: Sequence[Stage]) -> list[Table | Text | Subheading]:
     """Which percentile of which stage explains the slowest iterations, as a table and in words."""
-    percent = units.percentile(round(100 * found.quantile, 3))
+    half, rare = (
+        units.percentile(round(100 * measures.steps_quantile(found.steps, part), 2))
+        for part in (0.5, 0.99)
+    )
     rows = [
         (
             each.name,
-            units.duration(each.each_ns),
-            units.duration(each.total_ns),
-            units.share(each.total_ns, found.slow_ns),
-            "" if each.is_part else "the whole of it",
+            *map(units.duration, (each.median_ns, each.half_ns, each.rare_ns)),
+            *map(units.duration, (each.bound_ns, each.estimate_ns)),
+            *(units.share(each.estimate_ns, size.slow_ns) for size in found.sizes),
         )
         for each in found.shares
     ]
-    rest = found.slow_ns - found.through_ns
-    rows.append(
-        (
-            "not within the engines",
-            "",
-            units.duration(max(rest, 0)),
-            units.share(max(rest, 0), found.slow_ns),
-            f"what remains of {found.slow_name}",
-        )
-    )
-    took = ", ".join(f"{units.duration(ns)} ({what})" for what, ns in found.times.items())
-    head = (
-        f"{found.algorithm} of {found.ranks} ranks, {units.size(found.octets)}: "
-        f"{units.count(found.iterations)} iterations took {took}."
-    )
+    rests = [max(size.slow_ns - found.estimate_ns, 0) for size in found.sizes]
+    remains = [units.share(rest, size.slow_ns) for rest, size in zip(rests, found.sizes)]
+    rows.append(("what no stage explains", *[""] * 5, *remains))
     columns = (
-        "stage",
-        f">{percent}",
-        f">times {found.steps} steps",
-        f">of iterations ({found.slow_name})",
-        "",
+        *("stage", ">p50", f">{half}", f">{rare}", f">{half}, all steps", ">one slow step"),
+        *(f">of {size.said}" for size in found.sizes),
     )
     return [
         Subheading(f"What explains the slowest iterations: {found.algorithm}"),
         Text(
-            f"{head} One has {found.steps} steps, each of which waits for the one before. Half of "
-            f"the time the slowest of {found.steps} is not above {percent} of a single one "
-            f"(0.5 to the power 1/{found.steps}): that times the steps is what a stage can have "
-            "added when all steps of an iteration are that slow, and so its upper bound."
+            f"An iteration of {found.ranks} ranks has {found.steps} steps, each of which waits for "
+            f"the one before. The slowest of {found.steps} is not above {half} of a single one "
+            f"half of the time (0.5 to the power 1/{found.steps}), and not above {rare} 99 of 100 "
+            "times. The former for all steps is what a stage can have added at most, half of the "
+            "time; the latter for one step and the median for all others is what a slow iteration "
+            "looks like; rows do not add up, as each has the slow step for itself. What counts for "
+            "both ways is passed twice in a step."
         ),
         Table(columns, rows),
-        Text(in_words(found, percent, stages)),
+        Text(in_words(found, rare, stages)),
     ]
 
 
-def in_words(found: Explained, percent: str, stages: Sequence[Stage]) -> str:
-    """What the table says."""
-    most = found.most
-    parts = []
+def in_words(found: Explained, rare: str, stages: Sequence[Stage]) -> str:
+    """What the table says, of the smallest size: a step of it is one frame."""
+    size, most = found.sizes[0], found.most
+    parts = [
+        f"{units.count(size.count)} iterations of {units.size(size.octets)} took "
+        f"{units.duration(size.median_ns)} (p50) and {units.duration(size.slow_ns)} ({size.name})."
+    ]
     if most is not None:
         parts.append(
-            f"Of the stages, {most.name!r} explains most: its {percent} of "
-            f"{units.duration(most.each_ns)} makes {units.duration(most.total_ns)} of "
-            f"{found.steps} steps, {units.share(most.total_ns, found.slow_ns)} of "
-            f"{found.slow_name}."
+            f"Of the stages, {most.name!r} explains most of the latter: with one step at "
+            f"its {rare} of {units.duration(most.rare_ns)} it adds "
+            f"{units.duration(most.estimate_ns)}, {units.share(most.estimate_ns, size.slow_ns)}."
+        )
+    rest = size.slow_ns - found.estimate_ns
+    if rest > 0:
+        parts.append(
+            f"{units.duration(rest)}, {units.share(rest, size.slow_ns)}, remains that no stage "
+            "explains: the hosts' TCP and wake-ups, the kernel's way between engines, and the "
+            "scheduler, which has all ranks and engines wait for the same cores."
+        )
+    else:
+        parts.append(
+            "Both engines of every step together are above it: that engines were slow is enough to "
+            "explain it."
         )
     unstamped = [side for side in ("access", "underlay") if not waits(stages, side)]
     if unstamped:
         where = " and ".join(SIDES[side] for side in unstamped)
         parts.append(
-            f"How long frames {where} waited for the worker is not known: their ports have no time "
-            "stamps, so it is in what remains."
+            f"How long frames {where} waited for the worker is not known, as their ports have no "
+            "time stamps."
         )
-    rest = found.slow_ns - found.through_ns
-    if rest > 0:
+    if len(found.sizes) > 1:
         parts.append(
-            f"{units.duration(rest)} of {found.slow_name}, {units.share(rest, found.slow_ns)}, "
-            "remains that no stage explains: the hosts' TCP and wake-ups, the kernel's way between "
-            "engines, and the scheduler, which has all ranks and engines wait for the same cores."
-        )
-    else:
-        parts.append(
-            f"The bound is above {found.slow_name} itself: that engines were slow is enough to "
-            "explain it, and steps were not all that slow at once."
+            "Stages are of all frames, those of larger sizes as well, which wait for each other: a "
+            "run of this size alone tells more exactly."
         )
     return " ".join(parts)
 

@@ -42,7 +42,7 @@ class Linear:
 
     def ticks(self) -> list[Tick]:
         """Some round values."""
-        step = round_step((self.high - self.low) / 4)
+        step = round_step((self.high - self.low) / 5)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [(n * step, self.words(n * step)) for n in range(first, last + 1)]
@@ -212,7 +212,7 @@ class Canvas:
             else:
                 self.line(x, y - 3.5, x + 16, y - 3.5, f"line {each.style}")
             self.text(x + 20, y, each.name, f"key {each.style}")
-            x += needed + 8
+            x += needed + 12
         self.top = y + 30
 
     def axes(self, across: Scale, up: Scale, across_name: str, up_name: str) -> None:
@@ -226,13 +226,13 @@ class Canvas:
         for value, words in scale.ticks():
             y = self.y(scale.at(value))
             self.line(self.x(0), y, self.x(1), y, "grid")
-            self.text(self.left - 5, y + 3.5, rounded(words), "tick", "end")
+            self.text(self.left - 5, y + 3.5, rounded(words, value), "tick", "end")
 
     def axis_across(self, scale: Scale, name: str) -> None:
         """What is read from below. Words that would touch are left out."""
         free = -math.inf
         for value, exact in scale.ticks():
-            words = rounded(exact)
+            words = rounded(exact, value)
             x = self.x(scale.at(value))
             self.line(x, self.y(0), x, self.y(1), "grid")
             half = CHARACTER * len(words) / 2
@@ -256,8 +256,10 @@ def titled(text: str) -> str:
     return f"<title>{escape(text)}</title>" if text else ""
 
 
-def rounded(words: str) -> str:
-    """A round number without the digits that say nothing: 2 ms for 2.00 ms."""
+def rounded(words: str, value: float) -> str:
+    """A round number without the digits that say nothing, 2 ms for 2.00 ms; nothing has no unit."""
+    if value == 0:
+        return "0"
     return re.sub(r"(\.\d*?)0+(?!\d)", lambda found: found[1].rstrip("."), words)
 
 

@@ -116,6 +116,11 @@ def words(event: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def said(took: float | None) -> str:
+    """A recovery that may never have been."""
+    return "never" if took is None else units.seconds(took)
+
+
 def recovery_row(what: str, took: Sequence[float | None]) -> Sequence[str | Cell]:
     """How long recovery took."""
     never = sum(1 for each in took if each is None)
@@ -123,7 +128,7 @@ def recovery_row(what: str, took: Sequence[float | None]) -> Sequence[str | Cell
         what,
         units.count(len(took)),
         Cell(units.count(never), "miss" if never else "none"),
-        *(units.seconds(percentile(took, percent)) for percent in (50, 99, 100)),
+        *(said(percentile(took, percent)) for percent in (50, 99, 100)),
     )
 
 

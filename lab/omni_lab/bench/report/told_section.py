@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from ...netns import UNDERLAY
+from ...node import ACCESS
 from . import units
-from .blocks import Beside, Cell, Section, Subheading, Table, Text
-from .load import Results
+from .blocks import Beside, Cell, Row, Section, Subheading, Table, Text
+from .colours import BARE
+from .load import Results, is_ours
 
 COMMAND = "`lab up`"
+LOAD = "load before the run"
 
 
 def disclosure(results: Results) -> Mapping[str, Any]:
@@ -76,8 +81,22 @@ def caveats(told: Mapping[str, Any]) -> list[str]:
         "compare contestants on the same hosts, one after the other: read ratios. They say nothing "
         "about a network card, a cable or a cluster."
     ]
+    if is_busy(told["machine"]):
+        found.append(
+            f"Others used the machine: its load was {plain(told['machine'][LOAD])} before the run. "
+            "Measure again on a quiet one."
+        )
     notes = (told.get("topology") or {}).get("notes") or ()
     return found + [plain(each) for each in notes]
+
+
+def is_busy(machine: Mapping[str, Any]) -> bool:
+    """Whether others had more than a quarter of the machine's cores before the run."""
+    cores = re.search(r"(\d+) cores?\b", str(machine.get("CPU")))
+    try:
+        return float(machine[LOAD]) > int(cores[1]) / 4 if cores else False
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def settings(told: Mapping[str, Any]) -> Table:
@@ -121,17 +140,18 @@ def drivers(told: Mapping[str, Any]) -> Table:
 
 def contestants(results: Results, told: Mapping[str, Any]) -> Table:
     """How each contestant was set up."""
-    set_up = told.get("contestants") or {}
+    set_up: dict[str, Any] = dict(told.get("contestants") or {})
+    mtus = next((node.get("mtu") or {} for node in told.get("nodes") or ()), {})
+    engine = (told.get("versions") or {}).get("omni-engine")
     names = results.contestants
-    rows: list[Sequence[str | Cell]] = []
+    for name in names:
+        if is_ours(name):
+            set_up[name] = {"version": engine, "interface": ACCESS, "mtu": mtus.get(ACCESS)}
+        elif name == BARE:
+            set_up[name] = {"interface": UNDERLAY, "mtu": mtus.get(UNDERLAY)}
+    rows: list[Row] = []
     for name in [*names, *(each for each in set_up if each not in names)]:
         said = set_up.get(name) or {}
-        rows.append(
-            (
-                Cell(name, contestant=name),
-                plain(said.get("version")),
-                plain(said.get("interface")),
-                plain(said.get("mtu")),
-            )
-        )
+        values = (plain(said.get(key)) for key in ("version", "interface", "mtu"))
+        rows.append((Cell(name, contestant=name), *values))
     return Table(("contestant", "version", "interface", ">MTU"), rows)
