@@ -249,7 +249,7 @@ impl Switch {
     /// Whether peers are to send us everything that is sent to any group.
     pub(super) fn wants_everything(&self) -> bool {
         !self.config.snoop
-            || !self.started
+            || self.started.is_none()
             || self.groups.is_any_wanting()
             || self.groups.local_count() > MEMBERSHIPS_MAX
     }

@@ -105,7 +105,7 @@ pub struct Switch {
     config: SwitchConfig,
     /// What any port carries.
     vlans: VlanBits,
-    started: bool,
+    started: Option<Instant>,
     peers: Peers,
     accounts: Accounts,
     fdb: Fdb,
@@ -136,7 +136,7 @@ impl Switch {
         vlans.0[63] &= u64::MAX >> 1;
         Self {
             vlans,
-            started: false,
+            started: None,
             peers: Peers::default(),
             accounts: Accounts::default(),
             fdb: Fdb::new(config.ageing),
@@ -314,7 +314,7 @@ impl Switch {
     /// When [`Switch::handle_timeout`] is to be called next; `None` when time changes nothing.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if !self.started {
+        if self.started.is_none() {
             return Some(Instant(0));
         }
         let times = [

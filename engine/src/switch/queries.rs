@@ -80,9 +80,10 @@ fn always_asked(carried: &VlanBits) -> Vec<u16> {
 impl Switch {
     /// Begins to ask, once. Until hosts had the time to answer, ports get everything.
     pub(super) fn begin(&mut self, now: Instant) {
-        if std::mem::replace(&mut self.started, true) {
+        if self.started.is_some() {
             return;
         }
+        self.started = Some(now);
         for port in (0..self.config.ports).map(|port| PortId(port as u8)) {
             if !self.config.snoop {
                 self.order_wants(Owner::Local(port), None, true);

@@ -20,6 +20,12 @@ pub(super) const ANSWERS_MAX: usize = 4096;
 /// A peer is told of one address no more often than this.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
 
+/// After a start, local hosts have this long to be heard before others get what they may have had.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
+
+/// The key of a new owner where we know no more than that we are not.
+const NOBODY: [u8; 32] = [0; 32];
+
 /// To whom an address went.
 #[derive(Clone, Copy, Debug)]
 struct Given {
@@ -129,11 +135,31 @@ impl Switch {
 
     /// A peer sent a frame for an address that is not here.
     pub fn strayed(&mut self, now: Instant, key: FdbKey, peer: PeerId) {
-        if !matches!(self.fdb.owner(key), Some(Owner::Local(_)))
-            && let Some(release) = self.releases.get(key)
-        {
+        let is_anothers = match self.fdb.owner(key) {
+            Some(Owner::Local(_)) => return,
+            Some(owner) => owner != Owner::Peer(peer) && self.claims.port(key).is_none(),
+            None => false,
+        };
+        if let Some(release) = self.releases.get(key) {
+            self.tell_release(now, peer, release);
+        } else if is_anothers && self.may_be_of_earlier(now) {
+            // Whose it is, the peer learns from frames that it takes for forged until then.
+            let release = Release {
+                vlan: key.vlan,
+                mac: key.mac,
+                sequence: 0,
+                owner: NOBODY,
+            };
             self.tell_release(now, peer, release);
         }
+    }
+
+    /// Whether peers may still take for ours what we had before a restart, and local hosts had
+    /// the time to be heard again.
+    fn may_be_of_earlier(&self, now: Instant) -> bool {
+        let start = self.started.unwrap_or(now);
+        let age = now.since(start);
+        age >= HEARD_WITHIN && age < self.config.ageing
     }
 
     fn tell_release(&mut self, now: Instant, peer: PeerId, release: Release) {
@@ -166,22 +192,46 @@ impl Switch {
             (Some(Owner::Local(_)), _) => self.open_contest(now, key, Owner::Peer(peer)),
             // It missed where the address went.
             (_, Some(release)) => self.tell_release(now, peer, release),
-            // We know nothing of it any more, and say so. To this peer only: the others hear from
-            // the host itself.
-            (None, None) => {
-                let Some(claimant) = self.peers.get(peer) else {
-                    return;
-                };
-                let release = Release {
-                    vlan: claim.vlan,
-                    mac: claim.mac,
-                    sequence: claim.sequence,
-                    owner: claimant.public_key.0,
-                };
-                self.tell_release(now, peer, release);
-            }
+            (None, None) => self.disown(now, peer, claim),
             (Some(Owner::Peer(_)), None) => self.counters.claims_refused += 1,
         }
+    }
+
+    /// A peer claims an address of which we know nothing any more, and we say so.
+    ///
+    /// If we have been here for long, so do the others: they hear from the host itself. But after a
+    /// restart they still take for ours what we have forgotten, and the new owner's frames for
+    /// forged: then all are told, as they would have been before.
+    fn disown(&mut self, now: Instant, peer: PeerId, claim: Claim) {
+        let Some(claimant) = self.peers.get(peer).map(|peer| peer.public_key) else {
+            return;
+        };
+        if self
+            .started
+            .is_none_or(|start| now.since(start) < HEARD_WITHIN)
+        {
+            // It is claimed again for as long as the host speaks there.
+            self.counters.claims_refused += 1;
+            return;
+        }
+        let Claim {
+            vlan,
+            mac,
+            sequence,
+        } = claim;
+        let from = Owner::Peer(peer);
+        if self.may_be_of_earlier(now) && self.accounts.open(now, from) {
+            self.accounts.close(from);
+            self.release(now, FdbKey { vlan, mac }, claimant, sequence);
+            return;
+        }
+        let release = Release {
+            vlan,
+            mac,
+            sequence,
+            owner: claimant.0,
+        };
+        self.tell_release(now, peer, release);
     }
 
     /// A peer gives an address away. Only what it has, and only once for each move.

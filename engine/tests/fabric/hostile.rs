@@ -162,7 +162,7 @@ fn tap(lab: &Lab) -> (PacketSocket, Vec<Vec<u8>>) {
 
 #[test]
 fn forged_and_replayed_messages_change_nothing_but_counters() {
-    let lab = Lab::new(Plan {
+    let lab = Lab::alone(Plan {
         wire: Wire::Bridged,
         ..Plan::default()
     });
@@ -246,7 +246,7 @@ fn forged_and_replayed_messages_change_nothing_but_counters() {
 /// Handshakes that are none go to the control thread by the kernel's stack.
 #[test]
 fn messages_without_a_session_that_are_no_handshake_get_no_answer() {
-    let lab = Lab::new(Plan {
+    let lab = Lab::alone(Plan {
         wire: Wire::Bridged,
         ..Plan::default()
     });

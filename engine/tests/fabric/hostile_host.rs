@@ -180,7 +180,7 @@ fn forged_at(socket: &PacketSocket) -> Vec<Vec<u8>> {
 
 #[test]
 fn a_hostile_host_poisons_nobody_and_disturbs_nobody() {
-    let lab = Lab::new(Plan::default());
+    let lab = Lab::alone(Plan::default());
     let scene = Scene::new(&lab);
     let sockets = [&lab.a, &lab.b].map(|side| PacketSocket::open(side, "omni0"));
     let stop = AtomicBool::new(false);
@@ -235,7 +235,7 @@ fn a_hostile_host_poisons_nobody_and_disturbs_nobody() {
 /// Frames of 64 kB, as a host's TCP hands them to an interface that takes them whole.
 #[test]
 fn frames_of_64_kb_from_a_host_harm_nobody() {
-    let lab = Lab::new(Plan::default());
+    let lab = Lab::alone(Plan::default());
     let scene = Scene::new(&lab);
     let offloads = scene.evil.namespace.run("ethtool", &format!("-k {ETH}"));
     let offloads = String::from_utf8_lossy(&offloads.stdout).into_owned();

@@ -16,7 +16,7 @@ const ATTEMPTS: u32 = 4;
 /// staged and delivered.
 #[test]
 fn nothing_is_lost_while_nodes_start() {
-    let lab = Lab::new(Plan::default());
+    let lab = Lab::alone(Plan::default());
     // The engines send nothing of their own, such as queries for groups: it would not have entered.
     let [a, b] = [Side::A, Side::B].map(|side| {
         let spec = lab.spec(side);
@@ -45,7 +45,7 @@ fn tcp_both_ways_and_every_loss_has_a_name() {
 }
 
 fn assert_tcp_balances(plan: Plan) {
-    let lab = Lab::new(plan);
+    let lab = Lab::alone(plan);
     let (a, b) = lab.start();
     let ledger = Ledger::from_now(&lab, &a, &b);
     for target in [Side::B.inner_v4().into(), Side::B.inner_v6().into()] {
@@ -65,7 +65,7 @@ fn udp_in_full_frames_and_every_loss_has_a_name() {
 }
 
 fn assert_udp_balances(plan: Plan) {
-    let lab = Lab::new(plan);
+    let lab = Lab::alone(plan);
     let (a, b) = lab.start();
     let ledger = Ledger::from_now(&lab, &a, &b);
     let target = Side::B.inner_v4().into();
@@ -83,7 +83,7 @@ fn an_overload_of_small_datagrams_is_dropped_by_name() {
 }
 
 fn assert_overload_balances(plan: Plan) {
-    let lab = Lab::new(plan);
+    let lab = Lab::alone(plan);
     let (a, b) = lab.start();
     let ledger = Ledger::from_now(&lab, &a, &b);
     // As fast as the sender can: more than anything behind it takes.
@@ -95,7 +95,7 @@ fn assert_overload_balances(plan: Plan) {
 
 #[test]
 fn several_flows_use_all_workers() {
-    let lab = Lab::new(Plan {
+    let lab = Lab::alone(Plan {
         queues: 2,
         ..Plan::default()
     });
@@ -161,7 +161,7 @@ fn received_by_worker(node: &Node) -> BTreeMap<usize, u64> {
 #[test]
 fn flows_over_four_queues_keep_their_order() {
     for (access, underlay) in [("xdp", "afxdp"), ("tap", "afxdp"), ("tap", "udp")] {
-        let lab = Lab::new(Plan {
+        let lab = Lab::alone(Plan {
             queues: 4,
             access,
             underlay,

@@ -2,6 +2,7 @@
 
 use omni_wire::record::{GROUPS_FIRST, GROUPS_LAST};
 
+use super::super::AGEING;
 use super::super::contests::{CONTESTS_TOTAL, PATIENCE};
 use super::super::peers::CONTESTS_MAX;
 use super::*;
@@ -286,6 +287,16 @@ fn groups_of_one_peer_are_bounded_and_cost_others_nothing() {
 #[test]
 fn strays_and_claims_of_nothing_are_answered_within_bounds() {
     let mut bench = village();
+    // Soon after a start all are told: of few of them.
+    let claims: Vec<Claim> = (90_000..90_200).map(claim).collect();
+    bench.hear(A, &claims[..100]);
+    bench.hear(A, &claims[100..]);
+    bench.wait(10 * MS);
+    let answers = bench.releases();
+    let of = |peer| answers.iter().filter(|&&(to, _)| to == peer).count();
+    assert_eq!((of(A), of(B), of(C)), (200, 64, 64));
+    bench.wait(AGEING);
+    bench.clear();
     for round in 0..1_000u32 {
         let first = 100_000 + round * 100;
         let claims: Vec<Claim> = (first..first + 100).map(claim).collect();

@@ -131,6 +131,18 @@ impl Bench {
     }
 
     fn with(config: SwitchConfig, limits: PeerLimits) -> Self {
+        let mut bench = Self::starting_with(config, limits);
+        bench.wait(15 * SECOND);
+        bench.clear();
+        bench
+    }
+
+    /// At its start, as it has sessions with all peers.
+    fn starting() -> Self {
+        Self::starting_with(SwitchConfig::new(2, OWN_KEY), PeerLimits::default())
+    }
+
+    fn starting_with(config: SwitchConfig, limits: PeerLimits) -> Self {
         let mut bench = Self {
             now: START,
             switch: Switch::new(config),
@@ -143,8 +155,6 @@ impl Bench {
             switch.add_peer(START, peer, public_key(peer), limits);
             switch.peer_up(START, peer);
         }
-        bench.wait(15 * SECOND);
-        bench.clear();
         bench
     }
 

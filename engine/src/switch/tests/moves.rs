@@ -271,17 +271,97 @@ fn who_missed_a_release_is_told_again_once_a_second() {
 }
 
 #[test]
-fn a_claim_of_what_nobody_has_here_is_granted_to_the_claimant_alone() {
+fn a_claim_of_what_nobody_has_had_here_is_granted_to_the_claimant_alone() {
     let mut bench = Bench::new();
-    bench.hear(
-        B,
-        &[Claim {
-            sequence: 77,
-            ..claim(1)
-        }],
-    );
+    bench.wait(AGEING);
+    bench.clear();
+    let theirs = Claim {
+        sequence: 77,
+        ..claim(1)
+    };
+    bench.hear(B, &[theirs]);
     assert_eq!(bench.releases(), [(B, release(1, 77, public_key(B)))]);
+    bench.wait(AGEING);
+    assert_eq!(bench.releases().len(), 1);
     assert_eq!(bench.owner(1), None);
+}
+
+#[test]
+fn what_may_have_been_here_before_a_restart_is_granted_before_all() {
+    let mut bench = Bench::new();
+    let theirs = Claim {
+        sequence: 77,
+        ..claim(1)
+    };
+    bench.hear(B, &[theirs]);
+    bench.wait(10 * MS);
+    let gone = release(1, 77, public_key(B));
+    assert_eq!(bench.releases(), [(A, gone), (B, gone), (C, gone)]);
+    assert_eq!(bench.owner(1), None);
+    // Who missed that, and sends here, is told.
+    bench.wait(5 * SECOND);
+    bench.clear();
+    bench.switch.strayed(bench.now, key(1), C);
+    bench.collect();
+    assert_eq!(bench.releases(), [(C, gone)]);
+}
+
+#[test]
+fn for_two_seconds_after_a_start_hosts_have_time_to_be_heard() {
+    let mut bench = Bench::starting();
+    bench.hear(B, &[claim(1), claim(2)]);
+    bench.wait(SECOND);
+    bench.learned(1, LOCAL);
+    bench.hear(B, &[claim(1), claim(2)]);
+    assert!(bench.releases().is_empty());
+    bench.wait(SECOND);
+    bench.hear(B, &[claim(2)]);
+    bench.wait(10 * MS);
+    let gone = release(2, 1, public_key(B));
+    assert_eq!(bench.releases(), [(A, gone), (B, gone), (C, gone)]);
+    assert_eq!(bench.owner(1), Some(LOCAL));
+}
+
+#[test]
+fn who_sends_here_what_another_peer_has_is_told_so_after_a_restart() {
+    let mut bench = Bench::starting();
+    let nobodys = release(1, 0, PublicKey([0; 32]));
+    for host in 1..=4 {
+        bench.learned(host, ALPHA);
+    }
+    let strays = |bench: &mut Bench| {
+        bench.clear();
+        for (host, peer) in [(1, C), (2, A), (3, C), (5, C)] {
+            bench.switch.strayed(bench.now, key(host), peer);
+        }
+        bench.collect();
+        bench.releases()
+    };
+    // Local hosts have yet to be heard.
+    assert_eq!(strays(&mut bench), []);
+    bench.wait(2 * SECOND);
+    bench.contested(3, LOCAL);
+    // Not the owner itself, not what a local host claims, not what nobody has.
+    assert_eq!(strays(&mut bench), [(C, nobodys)]);
+    bench.wait(AGEING);
+    bench.learned(1, ALPHA);
+    assert_eq!(strays(&mut bench), []);
+
+    let mut told = elsewhere();
+    told.switch.peer_up(told.now, A);
+    told.hear(A, &[nobodys]);
+    assert_eq!(told.owner(1), None, "until it is heard");
+    told.learned(1, BETA);
+    assert_eq!(told.owner(1), Some(BETA));
+}
+
+#[test]
+fn who_took_a_peer_for_the_owner_before_its_restart_follows_what_it_says_after() {
+    let mut bench = elsewhere();
+    bench.hear(A, &[release(1, 500, public_key(A))]);
+    bench.switch.peer_up(bench.now, A);
+    bench.hear(A, &[release(1, 1, public_key(B))]);
+    assert_eq!(bench.owner(1), Some(BETA));
 }
 
 #[test]

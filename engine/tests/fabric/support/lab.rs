@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use omni_control::{PrivateKey, PublicKey};
 use tempfile::TempDir;
@@ -10,8 +10,19 @@ use tempfile::TempDir;
 use super::netns::{Namespace, ip};
 use super::node::{Node, NodeSpec};
 
-/// One test at a time: they share the processors that they measure.
-static TURN: Mutex<()> = Mutex::new(());
+/// Tests that load the processors, or measure how much of them is taken, run alone.
+static TURN: RwLock<()> = RwLock::new(());
+
+/// A test's turn: the next begins when everything of this one is gone.
+#[derive(Debug)]
+enum Turn {
+    Shared {
+        _guard: RwLockReadGuard<'static, ()>,
+    },
+    Alone {
+        _guard: RwLockWriteGuard<'static, ()>,
+    },
+}
 
 /// The UDP port of all nodes.
 pub(crate) const PORT: u16 = 51820;
@@ -120,18 +131,28 @@ pub(crate) struct Lab {
     /// Of access ports and of the underlay.
     drivers: (&'static str, &'static str),
     folder: TempDir,
-    // The last field: the next test begins when everything of this one is gone.
-    _turn: MutexGuard<'static, ()>,
+    // The last field: everything else is gone before.
+    _turn: Turn,
 }
 
 impl Lab {
-    /// Waits for its turn and lays the underlay.
+    /// Waits for its turn and lays the underlay. Others may run beside it.
     pub(crate) fn new(plan: Plan) -> Self {
+        let guard = TURN.read().unwrap_or_else(PoisonError::into_inner);
+        Self::lay(plan, Turn::Shared { _guard: guard })
+    }
+
+    /// The same, and no other runs beside it.
+    pub(crate) fn alone(plan: Plan) -> Self {
+        let guard = TURN.write().unwrap_or_else(PoisonError::into_inner);
+        Self::lay(plan, Turn::Alone { _guard: guard })
+    }
+
+    fn lay(plan: Plan, turn: Turn) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "these tests make network namespaces and load XDP programs: run them as root"
         );
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::Builder::new()
             .prefix("omni")
             .tempdir()

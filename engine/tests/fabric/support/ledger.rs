@@ -157,7 +157,7 @@ fn tap(show: &Show) -> Option<(u64, u64)> {
 /// Drops of frames, without those of messages between the control threads.
 fn frames_dropped(show: &Show) -> u64 {
     let of_frames = |reason: &str| {
-        !["message_", "handshake_", "mailbox_"]
+        !["message_", "handshake_", "mailbox_", "probe_"]
             .iter()
             .any(|other| reason.starts_with(other))
     };
