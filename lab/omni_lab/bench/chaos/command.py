@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -101,6 +102,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if len(lab.nodes) < 2:
         raise LabError("chaos needs two nodes")
+    if shutil.which("nft") is None:
+        raise LabError("nft is not installed: scripts/install-deps.sh installs it")
     catch_signals()
     count = sum(len(one.faults) for one in rounds)
     heading(
