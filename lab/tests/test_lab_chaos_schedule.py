@@ -14,7 +14,7 @@ FULL = Ground(
     ("etcd1", "etcd2", "etcd3"),
     ("machine1", "machine2"),
     NODES[::2],
-    ("impair im-node1", "impair im-node2"),
+    ("im-node1", "im-node2"),
 )
 HOUR = 3600.0
 

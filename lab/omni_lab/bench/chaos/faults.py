@@ -47,9 +47,14 @@ def ground_of(lab: State, machines: Sequence[str], homes: Sequence[str]) -> Grou
         tuple(each.name for each in lab.of("etcd")),
         tuple(machines),
         tuple(homes),
-        tuple(each.what for each in lab.helpers if each.what.startswith(FORWARDER)),
+        tuple(link_of(each) for each in lab.helpers if each.what.startswith(FORWARDER)),
         lab.options["mtu"] >= wires.WIDE_MTU,
     )
+
+
+def link_of(helper: Helper) -> str:
+    """The link that a forwarder impairs, by the interface that it reads first."""
+    return helper.what.removeprefix(FORWARDER)
 
 
 class Active:
@@ -238,7 +243,11 @@ class Faults:
 
     def forwarders(self, targets: Sequence[str]) -> list[Helper]:
         """Those that are called so."""
-        return [helper for helper in self.lab.helpers if helper.what in targets]
+        return [
+            helper
+            for helper in self.lab.helpers
+            if helper.what.startswith(FORWARDER) and link_of(helper) in targets
+        ]
 
     def forward(self, helper: Helper, change: Callable[[Sequence[str]], list[str]]) -> None:
         """Starts a forwarder anew by a changed command line, unless it runs by it already. For a
@@ -249,7 +258,8 @@ class Faults:
         if changed == words:
             return
         processes.end([helper.process], STOP_SECONDS)
-        log = self.lab.folder / f"{helper.namespace}-{helper.what.replace(' ', '-')}.log"
+        space = helper.namespace.removeprefix(f"omni-{self.lab.name}-")
+        log = self.lab.folder / f"impair-{space}-{link_of(helper)}.log"
         try:
             inside = netns.Namespace(helper.namespace).inside(*changed)
             helper.process = processes.spawn(inside, log)

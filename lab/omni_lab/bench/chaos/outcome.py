@@ -143,7 +143,10 @@ def programs(run: Run) -> list[Figure]:
             at_least=1,
         ),
         Figure(
-            "of them lost and not counted as drops", quiet.unexplained if quiet else None, at_most=0
+            "of them lost and not counted as drops",
+            quiet.unexplained if quiet else None,
+            # Links that lose by themselves count nothing.
+            at_most=None if run.lab.options["loss"] else 0,
         ),
     ]
 
