@@ -7,7 +7,7 @@ set -eu
 # libxdp; pkg-config finds what there is.
 build="clang libbpf-dev libelf-dev zlib1g-dev linux-libc-dev libc6-dev pkg-config m4 gcc make"
 # For the tests and the lab: namespaces and links, traffic, address translation, the lab itself.
-lab="iproute2 iputils-ping iputils-arping ndisc6 iperf3 ethtool nftables python3 python3-venv"
+lab="iproute2 iputils-ping iputils-arping ndisc6 iperf3 ethtool nftables python3"
 # For the tests of the store that servers share, which start members of their own.
 store="etcd-server"
 # For the test that counts instructions a frame.

@@ -1,7 +1,7 @@
-"""The lab's command line: which subcommand is in which module, and whether it needs packages.
+"""The lab's command line: which subcommand is in which module.
 
-A subcommand is a module with `add_arguments(parser)` and `run(options) -> exit status`. One that
-needs packages of requirements.txt imports them; it is loaded only when it is the one that runs.
+A subcommand is a module with `add_arguments(parser)` and `run(options) -> exit status`. It is
+loaded only when it is the one that runs.
 """
 
 from __future__ import annotations
@@ -44,8 +44,6 @@ class Subcommand:
 
     module: str
     about: str
-    # Whether it runs in the virtual environment.
-    packages: bool = False
 
 
 SUBCOMMANDS = {
