@@ -6,10 +6,13 @@ PYTHON ?= python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test count sim fuzz build check clean deps need-root need-cargo
+.PHONY: help demo lab lab-100 test count sim fuzz build build-perf check clean deps need-root \
+    need-cargo
 
 help:
 	@echo 'make demo    three nodes and a Nucleus on this machine: ping, TCP, UDP, the wire (root)'
+	@echo 'make lab     ten nodes: all-reduce, iperf3, latency, ARP, chaos, beside others; a report (root)'
+	@echo 'make lab-100 the same with a hundred nodes (root)'
 	@echo 'make test    all tests; some load BPF programs and make network namespaces (root)'
 	@echo 'make count   instructions a frame against their budget, of an optimised build'
 	@echo 'make sim     whole fabrics in virtual time: SEEDS=100 FIRST=1 NODES=20 MINUTES=30'
@@ -18,11 +21,24 @@ help:
 	@echo 'make check   formatting and lints'
 	@echo 'make clean   remove all that was built'
 	@echo
-	@echo 'demo, test, count, sim and build first install the Debian packages that are missing:'
+	@echo 'demo, lab, test, count, sim and build first install the Debian packages that are missing:'
 	@echo 'scripts/install-deps.sh lists them. Rust comes from https://rustup.rs'
 
 demo: need-root build
 	$(PYTHON) lab/demo.py --programs '$(TARGET)/release'
+
+# Beside the tunnels of others that are installed: LAB='--install' installs them. LAB takes whatever
+# `lab/lab all --help` tells of.
+LAB ?=
+
+lab: need-root build build-perf
+	lab/lab all --nodes 10 --up '--programs $(TARGET)/release' $(LAB)
+
+lab-100: need-root build build-perf
+	lab/lab all --nodes 100 --seconds 4 --chaos 15 --up '--programs $(TARGET)/release' $(LAB)
+
+build-perf: need-cargo deps
+	$(CARGO) build --release --locked -p omni-perf
 
 test: need-root need-cargo deps
 	cd lab && $(PYTHON) -m unittest discover -s tests -t .

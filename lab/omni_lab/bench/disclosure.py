@@ -23,7 +23,17 @@ PROGRAMS = ("omni-engine", "omni-nucleus", "omni-perf")
 
 def write(lab: State) -> Path:
     """Writes disclosure.json into the lab's run."""
-    return runs.write(Path(lab.run), "disclosure", gather(lab))
+    path = Path(lab.run) / "disclosure.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    return runs.write(Path(lab.run), "disclosure", joined(before, gather(lab)))
+
+
+def joined(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What was told at first, and what there is now: the machine as it was before anything was
+    measured, and contestants that have been taken down since.
+    """
+    contestants = before.get("contestants", {}) | now["contestants"]
+    return {**now, "machine": before.get("machine", now["machine"]), "contestants": contestants}
 
 
 def gather(lab: State) -> dict[str, Any]:
