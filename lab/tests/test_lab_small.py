@@ -24,7 +24,7 @@ def obstacle() -> str | None:
     return f"{missing[0]} is not built" if missing else None
 
 
-@unittest.skipIf(obstacle() is not None, obstacle())
+@unittest.skipIf(obstacle() is not None, obstacle() or "")
 class SmallLab(unittest.TestCase):
     def setUp(self) -> None:
         self.name = f"t{os.getpid()}"[:10]
