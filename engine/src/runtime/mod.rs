@@ -477,7 +477,10 @@ impl Node {
             return Err(EngineError::WorkerStuck { worker });
         }
         let now = clock::instant();
-        self.paths.refresh(&self.netlink, now).await;
+        // What UDP sockets send, the kernel sees.
+        if !self.ports.sends_by_kernel() {
+            self.paths.refresh(&self.netlink, now).await;
+        }
         for peer in self.paths.unresolved() {
             self.resolve(peer).await;
         }

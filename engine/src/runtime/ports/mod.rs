@@ -400,6 +400,11 @@ impl Ports {
         }
     }
 
+    /// Whether messages leave by the kernel's own stack.
+    pub(super) fn sends_by_kernel(&self) -> bool {
+        self.ways.send.way == Way::Udp
+    }
+
     pub(super) fn mode_of(&self, port: Port) -> &'static str {
         let port = match port {
             Port::Underlay if self.ways.receive.way == Way::Udp => return "udp",
