@@ -41,9 +41,9 @@ build-perf: need-cargo deps
 	$(CARGO) build --release --locked -p omni-perf
 
 test: need-root need-cargo deps
-	cd lab && $(PYTHON) -m unittest discover -s tests -t .
 	$(CARGO) test --workspace --locked --no-fail-fast
 	$(CARGO) test -p omni-replay --locked --features loom --release --test loom
+	cd lab && OMNI_PROGRAMS='$(abspath $(TARGET))/debug' $(PYTHON) -m unittest discover -s tests -t .
 
 # `make test` counts too, in the program that it built.
 count: need-cargo deps
