@@ -307,6 +307,18 @@ class Drops(unittest.TestCase):
         report = drops.reconcile(drops.NOTHING, (first, last))
         self.assertEqual((report["frames_lost"], report["frames_never_sent"]), (0, 0))
 
+    def test_nor_is_what_is_sent_while_all_are_asked_at_the_beginning(self) -> None:
+        # Frames went each way between a's first answer and b's, and between the second ones.
+        first = {"a": shown([peer("b", 10, 10)]), "b": shown([peer("a", 13, 13)])}
+        again = {"a": shown([peer("b", 14, 14)]), "b": shown([peer("a", 16, 16)])}
+        end = {"a": shown([peer("b", 20, 20)]), "b": shown([peer("a", 20, 20)])}
+        report = drops.reconcile((first, again), (end, end))
+        self.assertEqual((report["frames_lost"], report["frames_never_sent"]), (0, 0))
+        # One less arrived than was sent for certain.
+        late = {"a": end["a"], "b": shown([peer("a", 20, 18)])}
+        report = drops.reconcile((first, again), (late, late))
+        self.assertEqual(report["pairs_with_losses"], {"a b": 1})
+
     def test_what_nobody_sent_is_told(self) -> None:
         look = {"a": shown([peer("b", 10, 0)]), "b": shown([peer("a", 0, 12)])}
         report = drops.reconcile(drops.NOTHING, (look, look))

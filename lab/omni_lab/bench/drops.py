@@ -75,10 +75,11 @@ def since(before: Shown | None, after: Shown) -> dict[str, Any]:
 def between(before: Looks, after: Looks) -> dict[str, dict[str, int]]:
     """Of each pair of nodes: frames that one sent and the other verified meanwhile.
 
-    Engines are asked one after the other. So each is asked twice: `sent` are all that were sent
-    before the last one was asked for the first time, and `verified` those that had arrived when it
-    was asked again. `sent_until_end` and `verified_at_first` are the other way round: of those,
-    none can be verified that was not sent.
+    Engines are asked one after the other, and hosts speak meanwhile. So all are asked twice, at the
+    beginning and at the end. `sent` is what was sent for certain: from when the node was asked for
+    the second time until it was asked for the third, and `verified` all that may have arrived of
+    that: from the first time until the fourth. `sent_until_end` and `verified_at_first` are the
+    other way round: of those, none can be verified that was not sent.
     """
     found: dict[str, dict[str, int]] = {}
     again = restarted(after[0]) | {
@@ -86,18 +87,18 @@ def between(before: Looks, after: Looks) -> dict[str, dict[str, int]]:
     }
     names = [name for name in after[0] if name in after[1] and name not in again]
     for name in names:
-        base = before[0].get(name)
+        bases = [look.get(name) for look in before]
         first, last = after[0][name], after[1][name]
         for peer in last["peers"]:
             other = peer["name"]
             if other not in names:
                 continue
-            early, old = peer_of(first, other), peer_of(base, other)
+            early, (oldest, old) = peer_of(first, other), (peer_of(base, other) for base in bases)
             there = found.setdefault(f"{name} {other}", dict.fromkeys(COUNTED, 0))
             back = found.setdefault(f"{other} {name}", dict.fromkeys(COUNTED, 0))
             there["sent"] = early.get("tx_frames", 0) - old.get("tx_frames", 0)
-            there["sent_until_end"] = peer["tx_frames"] - old.get("tx_frames", 0)
-            back["verified"] = peer["rx_frames"] - old.get("rx_frames", 0)
+            there["sent_until_end"] = peer["tx_frames"] - oldest.get("tx_frames", 0)
+            back["verified"] = peer["rx_frames"] - oldest.get("rx_frames", 0)
             back["verified_at_first"] = early.get("rx_frames", 0) - old.get("rx_frames", 0)
     return found
 
