@@ -43,12 +43,10 @@ mod knocks;
 mod path_mtu;
 mod places;
 mod reload;
-mod schedule;
 mod sessions;
 mod types;
 
 use knocks::Knocks;
-use schedule::Peers;
 
 pub use types::{
     AddPeerError, GanglionConfig, GanglionEvent, PeerConfig, PeerState, PeerStatus,
@@ -79,7 +77,7 @@ pub struct Ganglion {
     load: LoadGauge,
     sources: SourceLimiter,
     knocks: Knocks,
-    peers: Peers,
+    peers: BTreeMap<PeerId, Peer>,
     by_key: BTreeMap<PublicKey, PeerId>,
     /// Where peers are, to recognise them by under load. Several may share an address.
     by_endpoint: BTreeSet<(SocketAddr, PeerId)>,
@@ -132,7 +130,7 @@ impl Ganglion {
             load: LoadGauge::new(now.instant),
             sources: SourceLimiter::new(),
             knocks: Knocks::default(),
-            peers: Peers::default(),
+            peers: BTreeMap::new(),
             by_key: BTreeMap::new(),
             by_endpoint: BTreeSet::new(),
             indices: BTreeMap::new(),
@@ -295,15 +293,13 @@ impl Ganglion {
 
     /// Does what is due, and looks at the workers' traffic.
     pub fn handle_timeout(&mut self, now: Now) {
-        if now.instant >= self.polled_at + self.timers.poll {
-            self.polled_at = now.instant;
-            let peers: Vec<PeerId> = self.peers.keys().copied().collect();
-            for id in peers {
-                self.observe(id);
+        self.polled_at = now.instant;
+        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in peers {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.watch
+                    .observe(&peer.traffic.totals(), peer.last_handshake);
             }
-        }
-        for id in self.peers.due(now.instant, &self.timers) {
-            self.observe(id);
             for timer in Timer::ALL {
                 let due = self
                     .peers
@@ -319,9 +315,14 @@ impl Ganglion {
     /// When [`Ganglion::handle_timeout`] is to be called next; `None` when time changes nothing.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let poll = self.peers.is_any_alive();
-        let poll = poll.then(|| self.polled_at + self.timers.poll);
-        self.peers.next(&self.timers).into_iter().chain(poll).min()
+        let due = self.peers.values().flat_map(|peer| {
+            Timer::ALL
+                .iter()
+                .filter_map(|timer| timer.deadline(peer, &self.timers))
+        });
+        let poll = self.peers.values().any(Peer::is_alive);
+        due.chain(poll.then(|| self.polled_at + self.timers.poll))
+            .min()
     }
 
     /// What is to be remembered over a restart, when that changed since the last call.
@@ -378,14 +379,6 @@ impl Ganglion {
     #[must_use]
     pub const fn drops(&self) -> &DropCounters {
         &self.drops
-    }
-
-    /// Looks at a peer's traffic.
-    fn observe(&mut self, id: PeerId) {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            let totals = peer.traffic.totals();
-            peer.watch.observe(&totals, peer.last_handshake);
-        }
     }
 
     fn fire(&mut self, timer: Timer, id: PeerId, now: Now) {
