@@ -19,11 +19,11 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from omni_lab import figures, meet_crowd, meet_etcd, meet_failover, meet_moves, meet_outage
+from omni_lab.bench.arguments import whole
 from omni_lab.commands import CommandError
 from omni_lab.interrupt import Interrupted, catch_signals, ignore_signals
 from omni_lab.node import NodeError, Programs
@@ -44,19 +44,6 @@ TOOLS = {"outage": "iperf3", "etcd": "etcd"}
 NODES_MAX = 1000
 MINUTES_MIN, MINUTES_MAX = 0.5, 1440.0
 LAB_ERRORS = (CommandError, NodeError, TrafficError)
-
-
-def whole(least: int, most: int) -> Callable[[str], int]:
-    """A whole number within bounds, as argparse takes a type."""
-
-    def parse(text: str) -> int:
-        number = int(text)
-        if not least <= number <= most:
-            raise argparse.ArgumentTypeError(f"{text} is not within {least}..={most}")
-        return number
-
-    parse.__name__ = "whole number"
-    return parse
 
 
 def partners(text: str) -> int | None:

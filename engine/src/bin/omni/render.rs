@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use clap::ValueEnum;
 use omni_engine::show::{NeighborView, NucleusView, PeerView, QueueView, Show, UmemView};
+use omni_engine::stats::Percentiles;
 use omni_wire::DropReason;
 
 use crate::table::{Cell, Column, Pen, Table, Tone, printable};
@@ -438,7 +439,7 @@ impl Body {
                 count(queue.rx_frames).into(),
                 count(queue.tx_frames).into(),
             ];
-            carried.into_iter().chain(latencies(queue))
+            carried.into_iter().chain(latencies(&queue.latency_ns))
         })
     }
 
@@ -543,8 +544,7 @@ fn vlan(id: u16) -> Cell {
 }
 
 /// How many were measured and the percentiles, or nothing where nothing was.
-fn latencies(queue: &QueueView) -> Vec<Cell> {
-    let seen = queue.latency_ns;
+pub(crate) fn latencies(seen: &Percentiles) -> Vec<Cell> {
     if seen.count == 0 {
         return vec![Cell::absent(); 7];
     }

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::client::{self, ClientError};
+use crate::render::latencies;
 use crate::table::{Cell, Column, Pen, Table};
-use crate::units::{count, latency};
+use crate::units::latency;
 
 /// What the JSON calls itself.
 const KIND: &str = "stages";
@@ -272,17 +273,11 @@ fn table(nodes: usize, merged: &[Merged], steps: Option<u32>, pen: Pen) -> Strin
             None => "both",
         };
         let mut row = vec![Cell::from(stage.as_str()), Cell::from(from)];
-        let seen = histogram.percentiles();
-        if seen.count == 0 {
-            row.resize(columns.len(), Cell::absent());
-        } else {
-            row.push(count(seen.count).into());
-            let times = [
-                seen.p50, seen.p90, seen.p99, seen.p999, seen.p9999, seen.max,
-            ];
-            row.extend(times.map(|time| Cell::from(latency(time))));
-            row.extend(steps.map(|steps| Cell::from(latency(slowest_of(histogram, steps)))));
-        }
+        row.extend(latencies(&histogram.percentiles()));
+        row.extend(steps.map(|steps| match histogram.count {
+            0 => Cell::absent(),
+            _ => Cell::from(latency(slowest_of(histogram, steps))),
+        }));
         table.row(row);
     }
     let noun = if nodes == 1 { "node" } else { "nodes" };
