@@ -72,7 +72,7 @@ fn a_seed_decides_everything_to_the_octet() {
 
 #[test]
 fn a_calm_network_loses_nothing_at_all() {
-    for seed in 0..4 {
+    for seed in [0, 1, 2, 3, 37] {
         let setup = setup(seed, 12, "a_calm_network_loses_nothing_at_all");
         let result = runner::run(setup, |world| {
             world.meet(Duration::from_secs(10))?;

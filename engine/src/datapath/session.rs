@@ -1,5 +1,6 @@
 //! Sessions as the workers see them: what all share, and what each has for itself.
 
+use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,6 +13,10 @@ use omni_wire::{DropReason, Instant};
 
 use super::hash::BuildIdHasher;
 use crate::aead::Key;
+
+/// How long before a session ends nothing is sent in it any more. The peer's may have begun
+/// earlier than ours by half a round trip, and what is under way must arrive before it ends.
+const IN_FLIGHT: Duration = Duration::from_secs(1);
 
 /// The part of a session that all workers share. Nothing in it changes but the replay windows.
 #[derive(Debug)]
@@ -28,7 +33,9 @@ pub struct SharedSession {
     pub peer_max_frame: usize,
     /// When the handshake ended.
     pub established_at: Instant,
-    /// Messages are neither sent nor received from here on.
+    /// Messages are not sent from here on.
+    pub closed_at: Instant,
+    /// Messages are not received from here on.
     pub rejected_at: Instant,
     receive_key: Key,
     send_key: Key,
@@ -47,6 +54,7 @@ impl SharedSession {
             role: install.role,
             peer_max_frame: usize::from(install.peer_max_frame),
             established_at: install.established_at,
+            closed_at: install.established_at + (REJECT_AFTER_TIME - IN_FLIGHT),
             rejected_at: install.established_at + REJECT_AFTER_TIME,
             receive_key: Key::new(&install.receive_key.0),
             send_key: Key::new(&install.send_key.0),
@@ -145,7 +153,7 @@ impl Session {
     /// `SessionExpired` or `NonceExhausted`.
     #[inline]
     pub fn take_nonce(&mut self, now: Instant) -> Result<SendNonce, DropReason> {
-        if now >= self.shared.rejected_at {
+        if now >= self.shared.closed_at {
             return Err(DropReason::SessionExpired);
         }
         let nonce = self.next_nonce;
@@ -237,8 +245,6 @@ impl SessionTable {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use core::time::Duration;
-
     use omni_control::SymmetricKey;
 
     use super::*;
@@ -302,6 +308,16 @@ pub(super) mod tests {
         session.skip_to_nonce(REJECT_AFTER_MESSAGES - 1);
         assert!(session.take_nonce(now).is_ok());
         assert_eq!(session.take_nonce(now), Err(DropReason::NonceExhausted));
+    }
+
+    #[test]
+    fn sending_ends_before_the_peer_would_refuse() {
+        let mut session = Session::new(Arc::new(shared(0, 7, Role::Initiator)));
+        let at = |millis| Instant(0) + Duration::from_millis(millis);
+        assert!(session.take_nonce(at(178_999)).is_ok());
+        let refused = session.take_nonce(at(179_000));
+        assert_eq!(refused, Err(DropReason::SessionExpired));
+        assert_eq!(session.shared.check(at(179_999), 0, 0), Ok(()));
     }
 
     #[test]
