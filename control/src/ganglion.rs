@@ -43,10 +43,12 @@ mod knocks;
 mod path_mtu;
 mod places;
 mod reload;
+mod schedule;
 mod sessions;
 mod types;
 
 use knocks::Knocks;
+use schedule::Peers;
 
 pub use types::{
     AddPeerError, GanglionConfig, GanglionEvent, PeerConfig, PeerState, PeerStatus,
@@ -77,7 +79,7 @@ pub struct Ganglion {
     load: LoadGauge,
     sources: SourceLimiter,
     knocks: Knocks,
-    peers: BTreeMap<PeerId, Peer>,
+    peers: Peers,
     by_key: BTreeMap<PublicKey, PeerId>,
     /// Where peers are, to recognise them by under load. Several may share an address.
     by_endpoint: BTreeSet<(SocketAddr, PeerId)>,
@@ -130,7 +132,7 @@ impl Ganglion {
             load: LoadGauge::new(now.instant),
             sources: SourceLimiter::new(),
             knocks: Knocks::default(),
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
             by_key: BTreeMap::new(),
             by_endpoint: BTreeSet::new(),
             indices: BTreeMap::new(),
@@ -293,13 +295,15 @@ impl Ganglion {
 
     /// Does what is due, and looks at the workers' traffic.
     pub fn handle_timeout(&mut self, now: Now) {
-        self.polled_at = now.instant;
-        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
-        for id in peers {
-            if let Some(peer) = self.peers.get_mut(&id) {
-                peer.watch
-                    .observe(&peer.traffic.totals(), peer.last_handshake);
+        if now.instant >= self.polled_at + self.timers.poll {
+            self.polled_at = now.instant;
+            let peers: Vec<PeerId> = self.peers.keys().copied().collect();
+            for id in peers {
+                self.observe(id);
             }
+        }
+        for id in self.peers.due(now.instant, &self.timers) {
+            self.observe(id);
             for timer in Timer::ALL {
                 let due = self
                     .peers
@@ -315,14 +319,9 @@ impl Ganglion {
     /// When [`Ganglion::handle_timeout`] is to be called next; `None` when time changes nothing.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let due = self.peers.values().flat_map(|peer| {
-            Timer::ALL
-                .iter()
-                .filter_map(|timer| timer.deadline(peer, &self.timers))
-        });
-        let poll = self.peers.values().any(Peer::is_alive);
-        due.chain(poll.then(|| self.polled_at + self.timers.poll))
-            .min()
+        let poll = self.peers.is_any_alive();
+        let poll = poll.then(|| self.polled_at + self.timers.poll);
+        self.peers.next(&self.timers).into_iter().chain(poll).min()
     }
 
     /// What is to be remembered over a restart, when that changed since the last call.
@@ -379,6 +378,14 @@ impl Ganglion {
     #[must_use]
     pub const fn drops(&self) -> &DropCounters {
         &self.drops
+    }
+
+    /// Looks at a peer's traffic.
+    fn observe(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            let totals = peer.traffic.totals();
+            peer.watch.observe(&totals, peer.last_handshake);
+        }
     }
 
     fn fire(&mut self, timer: Timer, id: PeerId, now: Now) {

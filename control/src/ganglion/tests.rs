@@ -173,8 +173,8 @@ fn every_index_in_use_belongs_to_something() {
         assert!(
             ganglion
                 .peers
-                .values()
-                .all(|peer| peer.sessions.are_empty())
+                .iter()
+                .all(|(_, peer)| peer.sessions.are_empty())
         );
     }
 }

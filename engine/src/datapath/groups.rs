@@ -2,7 +2,8 @@
 //!
 //! A group with members goes to them, and to whoever gets everything: a port behind which a router
 //! asks, or a peer that did not say what it wants. Groups that only one link knows are always
-//! flooded: hosts need not say that they want them, and all else depends on them.
+//! flooded: hosts need not say that they want them, and all else depends on them. What hosts report
+//! goes to whoever gets everything, and to no other host (s.2.1.1).
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::HashMap;
@@ -10,8 +11,13 @@ use std::sync::Arc;
 
 use omni_control::message::Owner;
 use omni_wire::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
+use omni_wire::inspect::{Inspected, inspect};
+use omni_wire::membership::PROTOCOL_IGMP;
 
 use super::hash::BuildIdHasher;
+
+/// The IPv6 next header of hop-by-hop options (RFC 8200 s.4.3).
+const HOP_BY_HOP: u8 = 0;
 
 /// Who gets everything in one VLAN, or, without one, in all.
 type Wanting = (Owner, Option<u16>);
@@ -78,6 +84,13 @@ impl Groups {
         frame: &[u8],
         ethernet: &Ethernet,
     ) -> Recipients<'_> {
+        if is_report(frame, ethernet) {
+            return Recipients::Only {
+                groups: self,
+                vlan,
+                members: &[],
+            };
+        }
         match snooped_group(frame, ethernet) {
             None => Recipients::All,
             Some(group) => Recipients::Only {
@@ -96,6 +109,23 @@ impl Groups {
             .iter()
             .any(|&(wanting, only)| wanting == owner && only.is_none_or(|only| only == vlan))
     }
+}
+
+/// Whether a host says in it what it wants. A host that hears another ask for a group need not ask
+/// itself (RFC 2236 s.3), and then its own switch would not know.
+fn is_report(frame: &[u8], ethernet: &Ethernet) -> bool {
+    let packet = frame.get(ethernet.payload_offset..).unwrap_or_default();
+    let is_likely = match ethernet.ethertype {
+        ETHERTYPE_IPV4 => packet.get(9) == Some(&PROTOCOL_IGMP),
+        // A router alert comes first (RFC 3810 s.5).
+        ETHERTYPE_IPV6 => packet.get(6) == Some(&HOP_BY_HOP),
+        _ => false,
+    };
+    is_likely
+        && matches!(
+            inspect(frame, ethernet),
+            Inspected::Igmp(_) | Inspected::Mld(_)
+        )
 }
 
 /// The group that a frame is for, where hosts have to ask for it.
@@ -139,6 +169,7 @@ mod tests {
         frame[..6].copy_from_slice(&destination);
         frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
         frame[12..14].copy_from_slice(&ethertype.to_be_bytes());
+        frame.resize(frame.len().max(14 + at + address.len()), 0);
         frame[14 + at..14 + at + address.len()].copy_from_slice(address);
         frame
     }
@@ -207,5 +238,32 @@ mod tests {
             everyone,
             "cut off: nobody can say"
         );
+    }
+    fn ipv6_with_options(kind: u8) -> Vec<u8> {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 36, 0, 1];
+        packet.extend("fe80::5".parse::<Ipv6Addr>().expect("one").octets());
+        packet.extend("ff02::16".parse::<Ipv6Addr>().expect("one").octets());
+        // Router alert, then a report of one group (RFC 3810 s.5.2).
+        packet.extend([58, 0, 5, 2, 0, 0, 1, 0]);
+        let mut message = vec![kind, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0];
+        message.extend("ff05::1234".parse::<Ipv6Addr>().expect("one").octets());
+        let pseudo = [&packet[8..40], &[0, 0, 0, 28, 0, 0, 0, 58]].concat();
+        let sum = omni_wire::checksum::add(omni_wire::checksum::add(0, &pseudo), &message);
+        let sum = !omni_wire::checksum::fold(sum);
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        packet.extend(message);
+        frame([0x33, 0x33, 0, 0, 0, 0x16], ETHERTYPE_IPV6, 0, &packet)
+    }
+
+    #[test]
+    fn what_hosts_report_goes_to_routers_alone() {
+        let mut groups = Groups::default();
+        let report = ipv6_with_options(143);
+        assert_eq!(get(&groups, 0, &report), []);
+        let advertised = ipv6_with_options(152);
+        let everyone = [ALPHA, BETA, LOCAL];
+        assert_eq!(get(&groups, 0, &advertised), everyone, "what is no report");
+        groups.set_wants_all(BETA, None, true);
+        assert_eq!(get(&groups, 0, &report), [BETA]);
     }
 }

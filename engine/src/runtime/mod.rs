@@ -277,10 +277,9 @@ impl Node {
         let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
         let mut hang_up = signal(SignalKind::hangup()).map_err(system)?;
-        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
-        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ready = false;
         let mut pace = Pace::new(clock::instant());
+        let mut housekeeping_at = clock::instant();
         let mut looked = false;
         loop {
             self.run_rendezvous();
@@ -292,6 +291,7 @@ impl Node {
                 notify::ready();
             }
             let timeout = self.next_timeout(&mut pace, looked, crowded);
+            let timeout = timeout.min(housekeeping_at.since(clock::instant()));
             tokio::select! {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
@@ -306,7 +306,6 @@ impl Node {
                 event = self.netlink.next_event() => self.handle_kernel(event).await?,
                 Some(request) = self.requests.recv() => self.answer(request).await,
                 told = Rendezvous::next(&mut self.rendezvous) => self.take_told(told),
-                _ = housekeeping.tick() => self.keep_house().await?,
                 () = tokio::time::sleep(timeout) => {}
             }
             self.take_datagrams(&mut pace);
@@ -315,6 +314,10 @@ impl Node {
             looked = pace.should_look(now.instant);
             if looked {
                 self.plane.handle_timeout(now);
+            }
+            if now.instant >= housekeeping_at {
+                self.keep_house().await?;
+                housekeeping_at = pace.together(now.instant, now.instant + HOUSEKEEPING);
             }
         }
     }
@@ -326,6 +329,7 @@ impl Node {
         }
         let wanted = pace.patience(now, looked).unwrap_or(HOUSEKEEPING);
         let rendezvous = Rendezvous::poll_timeout(self.rendezvous.as_ref());
+        let rendezvous = rendezvous.map(|at| pace.together(now, at));
         let wanted = rendezvous.map_or(wanted, |at| wanted.min(at.since(now)));
         if crowded {
             wanted.min(MAILBOX_RETRY)

@@ -1,8 +1,9 @@
-//! How often the control thread looks around while datagrams pour in.
+//! How often the control thread looks around, while datagrams pour in and while nothing happens.
 //!
 //! Each turn of its loop costs more than a datagram: waking up, asking the kernel what is ready,
 //! and looking at the timers of all peers. In a flood of forged handshakes those costs would be
-//! the attacker's lever on the cores that the workers need.
+//! the attacker's lever on the cores that the workers need. And with many peers something is due
+//! with one of them all the time, each time for itself: what can wait a little is done together.
 
 use std::time::Duration;
 
@@ -18,9 +19,18 @@ const MANY: usize = 32;
 /// How long it rests. Datagrams gather in the sockets meanwhile.
 const REST: Duration = Duration::from_millis(1);
 
+/// Timers that are due sooner than this are met to the millisecond.
+const SOON: Duration = Duration::from_millis(50);
+/// Others are met together, up to so much late. They count seconds: nothing they do is needed
+/// earlier, and a session that ends is ended by the workers' own clocks.
+const TOGETHER: Duration = Duration::from_millis(250);
+
 /// When the loop did what, and what it has to do next.
 #[derive(Debug)]
 pub(super) struct Pace {
+    /// When the engine began: what is met together counts from there, so that the engines of a
+    /// machine do not all wake at once.
+    began: Instant,
     looked_at: Instant,
     due: Option<Instant>,
     window_began: Instant,
@@ -30,6 +40,7 @@ pub(super) struct Pace {
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
         Self {
+            began: now,
             looked_at: now,
             due: Some(now),
             window_began: now,
@@ -55,7 +66,21 @@ impl Pace {
     /// The timers were looked at, and the next one is `due` then.
     pub(super) fn looked(&mut self, now: Instant, due: Option<Instant>) {
         self.looked_at = now;
-        self.due = due;
+        self.due = due.map(|due| self.together(now, due));
+    }
+
+    /// When what is due at `due` is done.
+    pub(super) fn together(&self, now: Instant, due: Instant) -> Instant {
+        if due.since(now) < SOON {
+            return due;
+        }
+        let late = due.since(self.began).as_nanos() % TOGETHER.as_nanos();
+        let late = Duration::from_nanos(u64::try_from(late).unwrap_or_default());
+        if late.is_zero() {
+            due
+        } else {
+            due + (TOGETHER - late)
+        }
     }
 
     /// How long the loop may wait. What happened after the last look may have set a timer.
@@ -101,6 +126,24 @@ mod tests {
         assert!(pace.should_look(ms(9)));
         pace.looked(ms(20), None);
         assert!(!pace.should_look(ms(20)));
+    }
+
+    #[test]
+    fn what_is_not_due_soon_is_done_together() {
+        let mut pace = Pace::new(ms(3));
+        for (due, done) in [
+            (ms(100), ms(100)),
+            (ms(149), ms(149)),
+            (ms(150), ms(253)),
+            (ms(253), ms(253)),
+            (ms(254), ms(503)),
+            (ms(9_999_999), ms(10_000_003)),
+        ] {
+            assert_eq!(pace.together(ms(100), due), done, "{due:?}");
+        }
+        pace.looked(ms(100), Some(ms(400)));
+        assert_eq!(pace.patience(ms(100), true), Some(ms(503).since(ms(100))));
+        assert!(!pace.should_look(Instant(ms(100).0 + 1)));
     }
 
     #[test]

@@ -259,7 +259,9 @@ fn a_group_goes_to_who_asked_for_it() {
     report[10..12].copy_from_slice(&sum.to_be_bytes());
     report.extend(message);
     let to = MacAddr([1, 0, 0x5e, 1, 2, 3]);
-    bench.send(1, &ethernet(to, host(5), 0x0800, &report));
+    // Other hosts do not hear it: they would not report for themselves then.
+    let report = ethernet(to, host(5), 0x0800, &report);
+    assert_eq!(bench.send(1, &report), []);
     let told = Upcall::Group {
         vlan: 0,
         port: omni_control::message::PortId(1),
@@ -281,4 +283,5 @@ fn a_group_goes_to_who_asked_for_it() {
         wants: true,
     });
     assert_eq!(bench.send(0, &sent), [(1, sent.clone()), (2, sent)]);
+    assert_eq!(bench.send(1, &report), [(2, report.clone())]);
 }
