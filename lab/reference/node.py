@@ -27,7 +27,7 @@ from reference.config import Config, ConfigError
 from reference.cookies import Endpoint
 from reference.links import OUTER_OCTETS, Links
 from reference.peer import Peer
-from reference.switch import Switch
+from reference.switch import Switch, made_mac
 from reference.tap import Tap
 
 WARNING = """\
@@ -104,7 +104,10 @@ class Node:
                 continue
             self.sockets[number] = stack.enter_context(opened)
             self.selector.register(opened, selectors.EVENT_READ, self.receive)
-        self.tap = Tap(self.settings.interface, self.settings.mtu, self.settings.addresses)
+        # Others remember it for a while, also over a restart.
+        mac = made_mac(self.links.public, b"access")
+        told = self.settings
+        self.tap = Tap(told.interface, mac, told.mtu, told.addresses)
         stack.callback(self.tap.close)
         self.selector.register(self.tap, selectors.EVENT_READ, self.read_tap)
         if self.settings.control is not None:

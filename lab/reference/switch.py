@@ -17,9 +17,9 @@ from .session import Dropped
 SAY_AGAIN_SECONDS = 60.0
 
 
-def own_mac(public: bytes) -> bytes:
-    """A MAC address for the questions to hosts: locally administered, from the public key."""
-    return b"\x06" + hashlib.blake2s(public, person=b"question").digest()[:5]
+def made_mac(public: bytes, purpose: bytes) -> bytes:
+    """A locally administered MAC address from the public key, which stays over restarts."""
+    return b"\x06" + hashlib.blake2s(public, person=purpose).digest()[:5]
 
 
 class Switch:
@@ -27,7 +27,7 @@ class Switch:
 
     def __init__(self, links: Links, vlans: Iterable[int], now: float) -> None:
         self.links, self.vlans = links, frozenset(vlans)
-        self.mac = own_mac(links.public)
+        self.mac = made_mac(links.public, b"question")
         self.owners = Owners(links, self.ask_host, self.ips_of, self.released, now)
         self.neighbors = Neighbors(links, self.ask_host, self.owner_of)
         self.delivered: list[bytes] = []

@@ -18,11 +18,11 @@ FRAME_MOST = 65535
 class Tap:
     """An interface of this process: it goes when the process does."""
 
-    def __init__(self, name: str, mtu: int, addresses: Sequence[str]) -> None:
+    def __init__(self, name: str, mac: bytes, mtu: int, addresses: Sequence[str]) -> None:
         self.descriptor = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         request = struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI)
         fcntl.ioctl(self.descriptor, TUNSETIFF, request)
-        run("link", "set", name, "mtu", str(mtu))
+        run("link", "set", name, "address", mac.hex(":"), "mtu", str(mtu))
         for address in addresses:
             run("address", "add", address, "dev", name)
         run("link", "set", name, "up")
