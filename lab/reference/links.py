@@ -19,7 +19,6 @@ from .cookies import Endpoint
 from .messages import Offer
 from .noise import Handshake, HandshakeError
 from .peer import (
-    ERASE_SECONDS,
     GIVE_UP_SECONDS,
     KEEPALIVE_SECONDS,
     RENEW_SECONDS,
@@ -336,7 +335,6 @@ class Links:
         """From now on the peer is spoken to in this session."""
         session.usable = True
         peer.sessions = [session, *peer.sessions][:SESSIONS]
-        peer.last_session_at = now
         peer.sessions_made += 1
         peer.waits_since = None
 
@@ -394,9 +392,8 @@ class Links:
             if peer.waits_since is not None and now - peer.waits_since >= UNANSWERED_SECONDS:
                 peer.waits_since = None
                 self.begin(peer, now)
-        # Neither side takes or sends anything in a session of that age.
+        # Neither side takes or sends anything in a session of that age, so its keys are erased
+        # long before they have to be, after 540 s.
         peer.sessions = [each for each in peer.sessions if each.alive(now)]
         if peer.unconfirmed is not None and not peer.unconfirmed.alive(now):
             peer.unconfirmed = None
-        if now - peer.last_session_at >= ERASE_SECONDS:
-            peer.cookie = None

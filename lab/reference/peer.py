@@ -16,7 +16,6 @@ RETRY_JITTER_SECONDS = 0.333
 GIVE_UP_SECONDS = 90.0
 KEEPALIVE_SECONDS = 10.0
 UNANSWERED_SECONDS = 15.0
-ERASE_SECONDS = 540.0
 STAGED_FRAMES = 64
 # The newest session, the one before it, and one that some messages may still be on their way in.
 SESSIONS = 3
@@ -59,7 +58,6 @@ class Peer:
     # When data came that nothing was sent after; and the other way round.
     owes_since: float | None = None
     waits_since: float | None = None
-    last_session_at: float = float("-inf")
     sessions_made: int = 0
     received: int = 0
     sent: int = 0
