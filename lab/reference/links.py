@@ -123,7 +123,8 @@ class Links:
             return
         self.outbox.append((session.seal(type_, payload), peer.endpoint))
         peer.note_sent(now, data=type_ == messages.DATA and bool(payload))
-        if peer.wants_renewal(now, True, self.renew_seconds):
+        # What nodes tell each other now and then keeps no session alive.
+        if type_ == messages.DATA and peer.wants_renewal(now, True, self.renew_seconds):
             self.begin(peer, now)
 
     def begin(self, peer: Peer, now: float) -> None:
@@ -219,7 +220,7 @@ class Links:
             peer.endpoint = source
         data = type_ == messages.DATA and bool(payload)
         peer.note_received(now, data)
-        if peer.wants_renewal(now, False, self.renew_seconds):
+        if data and peer.wants_renewal(now, False, self.renew_seconds):
             self.begin(peer, now)
         if type_ == messages.CONTROL:
             if self.upper is not None:

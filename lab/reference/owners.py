@@ -94,6 +94,10 @@ class Owners:
         # Changes are said again a second later.
         self.again: list[tuple[float, Released]] = []
 
+    def up(self, now: float) -> float:
+        """Seconds since the start: others may remember what this node had before."""
+        return now - self.started_at
+
     def owner(self, address: Address) -> Owner | None:
         """Who has an address."""
         return self.table.get(address)
@@ -136,11 +140,11 @@ class Owners:
             return
         if address in self.given:
             self.tell_again(address, peer, now)
-        elif owner.peer is not peer and now - self.started_at < RESTART_SECONDS:
+        elif owner.peer is not peer and LISTEN_FIRST_SECONDS <= self.up(now) < RESTART_SECONDS:
             key = (address, peer.public_key)
             if now - self.told_nobody_at.get(key, float("-inf")) >= TELL_SECONDS:
                 self.told_nobody_at[key] = now
-                self.tell([peer], self.release_of(address, NOBODY), now)
+                self.tell([peer], Released(*address, 0, NOBODY), now)
 
     def set(self, address: Address, peer: Peer | None, now: float) -> None:
         """Notes whose an address is from now on. The oldest of the same owner makes room."""
@@ -181,13 +185,13 @@ class Owners:
         if owner is None or owner.peer is not peer or self.frozen(address, now):
             return
         last = self.heard.get((address, peer.public_key))
-        if last is not None and not newer(entry.sequence, last):
+        to = self.links.peers.get(entry.owner)
+        if to is peer or (last is not None and not newer(entry.sequence, last)):
             return
         self.heard[address, peer.public_key] = entry.sequence
         self.sequences[address] = entry.sequence
         self.released(address, peer)
-        to = self.links.peers.get(entry.owner)
-        if entry.owner == self.links.public:
+        if entry.owner == self.links.public and address in self.attempts:
             self.moved(address, now)
             self.set(address, None, now)
         elif to is not None:
@@ -219,17 +223,12 @@ class Owners:
 
     def release_unknown(self, address: Address, peer: Peer, sequence: int, now: float) -> None:
         """Nobody here has heard of an address that a peer thinks to be ours."""
-        up = now - self.started_at
-        if up < LISTEN_FIRST_SECONDS:
+        if self.up(now) < LISTEN_FIRST_SECONDS:
             return
-        peers = self.links.peers.values() if up < RESTART_SECONDS else [peer]
+        peers = self.links.peers.values() if self.up(now) < RESTART_SECONDS else [peer]
         self.sequences[address] = sequence
         self.set(address, peer, now)
         self.tell(peers, Released(*address, sequence, peer.public_key), now)
-
-    def release_of(self, address: Address, owner: bytes) -> Released:
-        """A release with the sequence of the last move."""
-        return Released(*address, self.sequences.get(address, 0), owner)
 
     def give(self, address: Address, contest: Contest, now: float) -> None:
         """The host is silent: the claimant has the address, and everybody is told."""

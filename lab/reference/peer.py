@@ -16,6 +16,7 @@ RETRY_JITTER_SECONDS = 0.333
 GIVE_UP_SECONDS = 90.0
 KEEPALIVE_SECONDS = 10.0
 UNANSWERED_SECONDS = 15.0
+CROSSED_SECONDS = 5.0
 STAGED_FRAMES = 64
 # The newest session, the one before it, and one that some messages may still be on their way in.
 SESSIONS = 3
@@ -88,4 +89,16 @@ class Peer:
         if session is None or session.sent >= RENEW_MESSAGES:
             return session is not None and sending
         limit = renew_seconds if sending else RENEW_LISTENING_SECONDS
+        if self.crossed():
+            return sending and session.age(now) >= limit + CROSSED_SECONDS
         return session.initiator and session.age(now) >= limit
+
+    def crossed(self) -> bool:
+        """Whether both sides began at once. Each then sends in the session that the other one
+        began, and neither would be the one to renew it.
+        """
+        if len(self.sessions) < 2:
+            return False
+        newest, other = self.sessions[:2]
+        at_once = abs(newest.made_at - other.made_at) < CROSSED_SECONDS
+        return at_once and not newest.initiator and other.initiator
