@@ -12,7 +12,6 @@ from collections.abc import Callable
 from . import chacha20poly1305 as aead
 from .x25519 import KEY_OCTETS, public_key, x25519
 
-HASH_OCTETS = 32
 SEALED_KEY_OCTETS = KEY_OCTETS + aead.TAG_OCTETS
 
 
@@ -59,7 +58,8 @@ class Handshake:
         """
         modifier = "psk2" if with_psk else ""
         name = f"Noise_IK{modifier}_25519_ChaChaPoly_BLAKE2s".encode()
-        self.h = hashlib.blake2s(name).digest() if len(name) > HASH_OCTETS else name.ljust(32, b"\0")
+        # Both names are longer than a hash; a shorter one would be padded with zeros.
+        self.h = hashlib.blake2s(name).digest()
         self.chain, self.key, self.counter = self.h, b"", 0
         self.initiator, self.private, self.remote = initiator, private, remote
         self.psk, self.with_psk = psk, with_psk

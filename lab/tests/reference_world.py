@@ -79,7 +79,8 @@ class World:
         more: Sequence[str] = (),
     ) -> Node:
         """An engine that is not started yet. `peers` are names with what else is said of them."""
-        node = Node(name, self.space(name), self.folder, Programs(PROGRAMS / "omni-engine", PROGRAMS / "omni"))
+        programs = Programs(PROGRAMS / "omni-engine", PROGRAMS / "omni")
+        node = Node(name, self.space(name), self.folder, programs)
         node.config = self.folder / f"{name}.yaml"
         node.socket, node.log = self.folder / f"{name}.sock", self.folder / f"{name}.log"
         me = self.identities[name]
@@ -152,7 +153,11 @@ class World:
 
     def situation(self) -> str:
         """What all nodes say, for who has to find out."""
-        return "\n".join(f"{name}: {node.situation() if isinstance(node, Reference) else node.log_tail()}" for name, node in self.nodes.items())
+        said = []
+        for name, node in self.nodes.items():
+            words = node.situation() if isinstance(node, Reference) else str(node.log_tail())
+            said.append(f"{name}: {words}")
+        return "\n".join(said)
 
 
 class Reference:

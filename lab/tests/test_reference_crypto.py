@@ -3,6 +3,7 @@
 import json
 import random
 import unittest
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,7 @@ class Noise(unittest.TestCase):
         made = []
         for side, initiator in (("init", True), ("resp", False)):
             remote = octets(vector["init_remote_static"]) if initiator else None
+            ephemeral = octets(vector[f"{side}_ephemeral"])
             psks = vector.get(f"{side}_psks") or [""]
             made.append(
                 Handshake(
@@ -142,7 +144,7 @@ class Noise(unittest.TestCase):
                     private=octets(vector[f"{side}_static"]),
                     remote=remote,
                     psk=octets(psks[0]) or None,
-                    make_key=lambda side=side: octets(vector[f"{side}_ephemeral"]),  # type: ignore[misc]
+                    make_key=partial(bytes, ephemeral),
                     with_psk=with_psk,
                 )
             )
@@ -179,7 +181,8 @@ class Contract(unittest.TestCase):
 
     def try_handshake(self, vector: dict[str, Any]) -> None:
         initiation, response = octets(vector["initiation"]), octets(vector["response"])
-        here, there = (octets(vector[f"{side}_static_private"]) for side in ("initiator", "responder"))
+        here = octets(vector["initiator_static_private"])
+        there = octets(vector["responder_static_private"])
         for side, private in (("initiator", here), ("responder", there)):
             self.assertEqual(public_key(private).hex(), vector[f"{side}_static_public"])
         prologue = messages.prologue(vector["fabric_utf8"])

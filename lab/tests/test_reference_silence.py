@@ -27,7 +27,7 @@ from .reference_world import FABRIC, Reference, World, obstacle
 QUIET_SECONDS = 0.4
 PATIENCE_SECONDS = 8.0
 # The engine works on 512 at once, and 256 a second, before it is under load.
-FLOOD, PAUSE_SECONDS = 800, 0.05
+FLOOD, PAUSE_SECONDS, LOAD_SECONDS = 800, 0.05, 1.1
 DAY_NANOSECONDS = 24 * 3600 * messages.NANOSECONDS
 FRAME = bytes.fromhex("ffffffffffff 020000000777 88b5").ljust(60, b"m")
 
@@ -219,7 +219,10 @@ class Silence(unittest.TestCase):
             after = self.seen(target)
             self.assertEqual((after["rx_frames"], after["endpoint"]), (before, endpoint))
             self.assertGreaterEqual(self.drops(target, "nonce_replayed") - replays[0], 40)
-            self.assertEqual(self.drops(target, "handshake_replayed") - replays[1], 2)
+            # It may have asked twice, on a busy machine.
+            initiations = sum(each[4] == messages.INITIATION for each in said.sent)
+            told = self.drops(target, "handshake_replayed") - replays[1]
+            self.assertEqual(told, 2 * initiations)
             said.links.send_frame(peer, FRAME, time.monotonic())
             said.pump(0.1)
             self.assertEqual(self.seen(target)["rx_frames"], before + 1)
@@ -271,6 +274,8 @@ class Silence(unittest.TestCase):
         initiations = [each for each in said.sent if each[4] == messages.INITIATION]
         self.assertEqual([each[152:] == bytes(16) for each in initiations], [True, False])
         self.assertGreaterEqual(self.drops(target, "handshake_no_cookie"), 1)
+        # Load lasts a second longer than the flood; the other tests are not to see it.
+        said.pump(LOAD_SECONDS)
 
 
 if __name__ == "__main__":
