@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .cookies import Endpoint
+from .membership import dearmoured
 from .messages import PORT
 from .peer import RENEW_SECONDS, RETRY_SECONDS
 from .records import VLAN_RESERVED
@@ -37,6 +38,14 @@ class PeerConfig:
 
 
 @dataclass(frozen=True)
+class NucleusConfig:
+    """Where nodes meet."""
+
+    endpoint: Endpoint
+    public_key: bytes
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that a node is told."""
 
@@ -55,6 +64,10 @@ class Config:
     renew_seconds: float
     retry_seconds: float
     under_load: bool
+    nuclei: tuple[NucleusConfig, ...]
+    authority: bytes | None
+    certificate: bytes | None
+    endpoints: tuple[Endpoint, ...]
 
 
 KEYS = {
@@ -73,7 +86,12 @@ KEYS = {
     "renew_seconds",
     "retry_seconds",
     "under_load",
+    "nucleus",
+    "authority",
+    "endpoints",
 }
+NUCLEUS_KEYS = {"endpoint", "public_key"}
+AUTHORITY_KEYS = {"public_key", "certificate_file"}
 PEER_KEYS = {"name", "public_key", "endpoint", "preshared_key_file"}
 
 
@@ -100,6 +118,8 @@ def parse(read: Mapping[str, Any], folder: Path) -> Config:
     vlans = tuple(read.get("vlans", range(VLAN_RESERVED)))
     if not all(0 <= vlan < VLAN_RESERVED for vlan in vlans):
         raise ValueError("vlans: numbers from 0 to 4094")
+    authority = read.get("authority", {})
+    known(authority, AUTHORITY_KEYS)
     return Config(
         fabric=str(read["fabric"]),
         name=str(read["name"]),
@@ -116,6 +136,10 @@ def parse(read: Mapping[str, Any], folder: Path) -> Config:
         renew_seconds=float(read.get("renew_seconds", RENEW_SECONDS)),
         retry_seconds=float(read.get("retry_seconds", RETRY_SECONDS)),
         under_load=bool(read.get("under_load", False)),
+        nuclei=tuple(map(nucleus_of, read.get("nucleus", ()))),
+        authority=key_of(authority["public_key"]) if authority else None,
+        certificate=certificate(folder / authority["certificate_file"]) if authority else None,
+        endpoints=tuple(map(endpoint_of, read.get("endpoints", ()))),
     )
 
 
@@ -137,6 +161,20 @@ def peer_of(read: Mapping[str, Any], folder: Path) -> PeerConfig:
         endpoint=endpoint_of(endpoint) if endpoint else None,
         psk=key_file(folder / psk) if psk else None,
     )
+
+
+def nucleus_of(read: Mapping[str, Any]) -> NucleusConfig:
+    """An element of `nucleus`."""
+    known(read, NUCLEUS_KEYS)
+    return NucleusConfig(endpoint_of(read["endpoint"]), key_of(read["public_key"]))
+
+
+def certificate(path: Path) -> bytes:
+    """This node's certificate."""
+    try:
+        return dearmoured(path.read_text())
+    except OSError as error:
+        raise ValueError(str(error)) from error
 
 
 def key_of(text: str) -> bytes:

@@ -304,8 +304,8 @@ class Links:
         index = peer.pending.index
         peer.pending = None
         session = Session(index, send_index, receive_key, send_key, True, offer, now, usable=True)
-        if not peer.sessions or peer.endpoint is None:
-            # Nobody spoke to it yet: one of its candidates answered.
+        if not peer.sessions or peer.endpoint is None or source in peer.candidates:
+            # It is at one of the places where it was looked for.
             peer.endpoint = source
         self.use(peer, session, now)
         if not peer.staged:

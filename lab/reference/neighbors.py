@@ -131,7 +131,9 @@ class Neighbors:
     def on_announced(self, peer: Peer, entry: Announced, now: float) -> None:
         """A peer says that a host of its own has an address."""
         known, owner = self.owner_of((entry.vlan, entry.mac))
-        if known and owner is not peer:
+        if (known and owner is not peer) or not entry.lifetime:
+            return
+        if not (peer.grants.mac(entry.vlan, entry.mac) and peer.grants.ip(entry.ip)):
             return
         binding = (entry.vlan, entry.ip)
         bound = self.live(binding, now)
@@ -168,6 +170,15 @@ class Neighbors:
         for binding, bound in list(self.table.items()):
             if binding[0] == vlan and bound.mac == mac and bound.peer is owner:
                 del self.table[binding]
+
+    def forget(self, peer: Peer) -> None:
+        """A peer is gone."""
+        for binding, bound in list(self.table.items()):
+            if bound.peer is peer:
+                del self.table[binding]
+        for binding, doubt in list(self.doubts.items()):
+            if doubt.peer is peer:
+                del self.doubts[binding]
 
     def tick(self, now: float) -> None:
         """Asks, decides, repeats, forgets."""

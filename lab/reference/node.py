@@ -27,6 +27,8 @@ from reference.config import Config, ConfigError
 from reference.cookies import Endpoint
 from reference.links import OUTER_OCTETS, Links
 from reference.peer import Peer
+from reference.rendezvous import Nucleus, Rendezvous
+from reference.roster import Roster
 from reference.switch import Switch, made_mac
 from reference.tap import Tap
 
@@ -84,10 +86,43 @@ class Node:
         )
         self.links.underlay_mtu = settings.underlay_mtu
         self.switch = Switch(self.links, settings.vlans, now())
+        self.rendezvous = self.make_rendezvous(settings)
         self.stopping = False
         self.selector = selectors.DefaultSelector()
         self.sockets: dict[int, socket.socket] = {}
         self.recall()
+
+    def make_rendezvous(self, settings: Config) -> Rendezvous:
+        """What this node has with its Nuclei, if it is told of any."""
+        roster = Roster(settings.fabric, settings.authority, self.links, self.switch.forget)
+        return Rendezvous(
+            self.links,
+            roster,
+            [Nucleus(each.endpoint, each.public_key) for each in settings.nuclei],
+            fabric=settings.fabric,
+            name=settings.name,
+            port=settings.port,
+            endpoints=settings.endpoints,
+            vlans=self.switch.vlans,
+            certificate=settings.certificate,
+            watch=self.watch,
+            unwatch=self.unwatch,
+            log=log,
+        )
+
+    def watch(self, nucleus: Nucleus) -> None:
+        """A stream to a Nucleus is there to be read from."""
+        assert nucleus.opened is not None
+
+        def readable(_: object) -> None:
+            self.rendezvous.readable(nucleus, now())
+
+        self.selector.register(nucleus.opened, selectors.EVENT_READ, readable)
+
+    def unwatch(self, nucleus: Nucleus) -> None:
+        """It is not any more."""
+        if nucleus.opened is not None:
+            self.selector.unregister(nucleus.opened)
 
     def open(self, stack: contextlib.ExitStack) -> None:
         """Opens the sockets and makes the interface; `stack` removes them again."""
@@ -136,6 +171,7 @@ class Node:
             if now() >= next_tick:
                 self.links.tick(now())
                 self.switch.tick(now())
+                self.rendezvous.tick(now())
                 next_tick = now() + TICK_SECONDS
         self.remember()
 
@@ -149,7 +185,10 @@ class Node:
             except OSError as error:
                 log(f"underlay: {error}")
                 return
-            self.links.datagram(message, (source[0], source[1]), now())
+            if is_reflection(message):
+                self.rendezvous.reflection(message, now())
+            else:
+                self.links.datagram(message, (source[0], source[1]), now())
 
     def read_tap(self, _: Tap) -> None:
         """Takes what hosts sent."""
@@ -241,6 +280,10 @@ class Node:
                 {"vlan": vlan, "ip": ip, "mac": each.mac.hex(":"), "owner": owner(each.peer)}
                 for (vlan, ip), each in self.switch.neighbors.table.items()
             ],
+            "nuclei": [
+                {"endpoint": "{}:{}".format(*each.endpoint), "registered": each.registered}
+                for each in self.rendezvous.nuclei
+            ],
             "drops": dict(self.links.drops),
         }
 
@@ -258,6 +301,12 @@ class Node:
             "rx_frames": peer.received,
             "tx_frames": peer.sent,
         }
+
+
+def is_reflection(message: bytes) -> bool:
+    """Whether it is what a Nucleus says, rather than a peer."""
+    head = messages.prefix(messages.REFLECTION_ANSWER)
+    return len(message) == messages.REFLECTION_OCTETS and message.startswith(head)
 
 
 def now() -> float:

@@ -266,6 +266,15 @@ class Owners:
         for key in [key for key in self.heard if key[1] == peer.public_key]:
             del self.heard[key]
 
+    def forget(self, peer: Peer) -> None:
+        """A peer is gone."""
+        for address, owner in list(self.table.items()):
+            if owner.peer is peer:
+                del self.table[address]
+        for address, contest in list(self.contests.items()):
+            if contest.claimant is peer:
+                del self.contests[address]
+
     # Time.
 
     def frozen(self, address: Address, now: float) -> bool:

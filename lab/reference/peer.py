@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from .cookies import COOKIE_SECONDS, Endpoint
+from .membership import Grants
 from .noise import Handshake
 from .session import RENEW_MESSAGES, Session
 
@@ -44,6 +45,8 @@ class Peer:
     endpoint: Endpoint | None = None
     # Further places where it may be: initiations go to all of them.
     candidates: tuple[Endpoint, ...] = ()
+    # What may be behind it.
+    grants: Grants = Grants()
     pending: Pending | None = None
     # As responder: a session in which nothing verified yet.
     unconfirmed: Session | None = None

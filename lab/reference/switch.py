@@ -105,9 +105,13 @@ class Switch:
         frame = frames.parse(octets)
         if frame.vlan not in self.vlans:
             raise Dropped("vlan_not_allowed")
+        if not peer.grants.mac(frame.vlan, frame.source):
+            raise Dropped("source_mac_not_owned")
         if not self.owners.from_peer((frame.vlan, frame.source), peer, now):
             raise Dropped("source_mac_not_owned")
         ip = frames.binding(frame)
+        if ip and not peer.grants.ip(ip):
+            raise Dropped("address_not_granted")
         if ip and not self.neighbors.from_peer((frame.vlan, ip), peer, now):
             raise Dropped("binding_not_owned")
         if not frame.to_many:
@@ -117,6 +121,13 @@ class Switch:
             if known and owner is not None:
                 raise Dropped("split_horizon")
         self.delivered.append(octets)
+
+    def forget(self, peer: Peer) -> None:
+        """A peer is a member no more: all that was its is nobody's."""
+        self.owners.forget(peer)
+        self.neighbors.forget(peer)
+        self.carried.pop(peer.public_key, None)
+        self.said_at.pop(peer.public_key, None)
 
     def on_session(self, peer: Peer, now: float) -> None:
         """All that matters is said in a new session."""

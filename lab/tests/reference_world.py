@@ -33,7 +33,8 @@ def obstacle() -> str | None:
     """Why it cannot be tried here."""
     if os.geteuid() != 0:
         return "needs root"
-    missing = [name for name in ("omni-engine", "omni") if not os.access(PROGRAMS / name, os.X_OK)]
+    names = ("omni-engine", "omni", "omni-nucleus")
+    missing = [name for name in names if not os.access(PROGRAMS / name, os.X_OK)]
     return f"{missing[0]} is not built" if missing else None
 
 
@@ -96,7 +97,7 @@ class World:
             f"  - interface: {ACCESS}",
             f'    addresses: ["{me.access[0]}"]',
             *more,
-            "peers:",
+            *(["peers:"] if peers else []),
         ]
         for peer, said in peers.items():
             lines += [f"  - name: {peer}", f'    public_key: "{self.identities[peer].public_key}"']

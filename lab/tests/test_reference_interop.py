@@ -126,8 +126,12 @@ class Interop(unittest.TestCase):
                 while receive_tagged(receiving) != frame:
                     pass
             receiving.send(frame[6:12] + frame[:6] + frame[12:])
-            self.wait(lambda: self.owner(source, macs[1], VLAN) == target, "learned in its VLAN")
+            self.wait_owner(source, macs[1], target)
             self.assertIsNone(self.owner(source, macs[1], 0))
+
+    def wait_owner(self, name: str, mac: bytes, owner: str) -> None:
+        """Waits until a node has learned whose an address is, in the tests' VLAN."""
+        self.wait(lambda: self.owner(name, mac, VLAN) == owner, "learned in its VLAN")
 
     def test_datagrams_arrive_once_and_unchanged(self) -> None:
         for source, target in (("alpha", "gamma"), ("gamma", "beta")):

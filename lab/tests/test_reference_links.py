@@ -134,7 +134,7 @@ class Timers(unittest.TestCase):
         net.say("a", host(1))
         net.run(120.0, 0.05)
         times = [at for at, _, message in net.sent if message[4] == messages.INITIATION]
-        gaps = [later - at for at, later in zip(times, times[1:])]
+        gaps = [later - at for at, later in zip(times[:-1], times[1:], strict=True)]
         self.assertGreaterEqual(min(gaps), 5.0)
         self.assertLessEqual(max(gaps), 5.5)
         self.assertLessEqual(times[-1] - START, 90.0)
