@@ -114,9 +114,7 @@ class Links:
             self.send_in(peer, session, messages.CONTROL, record, now)
         return session is not None
 
-    def send_in(
-        self, peer: Peer, session: Session, type_: int, payload: bytes, now: float
-    ) -> None:
+    def send_in(self, peer: Peer, session: Session, type_: int, payload: bytes, now: float) -> None:
         """Seals a message and sends it to where the peer is."""
         if peer.endpoint is None:
             self.drops["no_endpoint"] += 1

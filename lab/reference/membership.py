@@ -168,9 +168,7 @@ def read_registration(octets: bytes, fabric: str) -> Registration:
     certificate = message.octets(7) if message.has(7) else None
     name = name_of(message.octets(9)) if message.has(9) else key.hex()[:8]
     endpoints = tuple(filter(None, map(endpoint_of, message.many(3)[:ENDPOINTS_MOST])))
-    return Registration(
-        key, message.number(2), endpoints, certificate, message.number(8), name
-    )
+    return Registration(key, message.number(2), endpoints, certificate, message.number(8), name)
 
 
 def endpoint_of(octets: bytes) -> Endpoint | None:

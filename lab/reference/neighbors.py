@@ -198,9 +198,9 @@ class Neighbors:
                 self.take(binding, doubt.announced, doubt.peer, now)
                 record = records.join(records.WITHDRAW, records.encode_withdrawn(entry))
                 self.tell_all(record, now)
-        due = [record for at, record in self.again if at <= now]
+        due_again = [record for at, record in self.again if at <= now]
         self.again = [(at, record) for at, record in self.again if at > now]
-        for record in due:
+        for record in due_again:
             for peer in self.links.peers.values():
                 self.links.send_record(peer, record, now)
         for binding, bound in list(self.table.items()):

@@ -190,10 +190,10 @@ class Node:
             else:
                 self.links.datagram(message, (source[0], source[1]), now())
 
-    def read_tap(self, _: Tap) -> None:
+    def read_tap(self, tap: Tap) -> None:
         """Takes what hosts sent."""
         for _ in range(BURST):
-            frame = self.tap.read()
+            frame = tap.read()
             if frame is None:
                 return
             self.switch.from_host(frame, now())

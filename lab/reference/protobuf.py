@@ -82,7 +82,7 @@ class Message:
         found = [value for number, value in self.all if number == field_number]
         if found and not isinstance(found[-1], int):
             raise DecodeError(f"field {field_number} is no number")
-        return int(found[-1]) if found else 0  # type: ignore[arg-type]
+        return int(found[-1]) if found else 0
 
     def many(self, field_number: int) -> list[bytes]:
         """All octets of a repeated field."""

@@ -6,7 +6,8 @@ import ipaddress
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field as made_of
+from dataclasses import dataclass
+from dataclasses import field as made_of
 
 from . import chacha20poly1305 as aead
 from . import membership, messages

@@ -94,10 +94,11 @@ class Roster:
     def settle(self) -> list[Peer]:
         """Makes the links' peers what the members are now."""
         news = []
-        for key, peer in list(self.links.peers.items()):
+        for key, known in list(self.links.peers.items()):
             if key not in self.configured and not self.is_member(key):
                 del self.links.peers[key]
-                self.removed(peer)
+                self.removed(known)
+        peer: Peer | None
         for key, member in self.members.items():
             certificate = member.certificate
             # Who has not registered again is still who it is, but nobody knows where.

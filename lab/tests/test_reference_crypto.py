@@ -196,9 +196,7 @@ class Contract(unittest.TestCase):
         )
         payload = octets(vector["initiation_payload"])
         body = messages.prefix(messages.INITIATION) + initiation[8:12]
-        made = cookies.with_macs(
-            body + initiator.write_first(payload), public_key(there), None
-        )
+        made = cookies.with_macs(body + initiator.write_first(payload), public_key(there), None)
         self.assertEqual(made.hex(), initiation.hex())
         self.assertTrue(cookies.good_mac1(initiation, public_key(there)))
         self.assertFalse(cookies.good_mac1(initiation, public_key(here)))

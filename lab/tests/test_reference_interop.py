@@ -58,6 +58,7 @@ class Interop(unittest.TestCase):
     alpha: Node
     beta: Node
     gamma: Reference
+    psk: dict[str, str]
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -148,7 +149,8 @@ class Interop(unittest.TestCase):
             sending = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with netns.inside(spaces[1]):
             receiving = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sent, received = [], []
+        sent: list[bytes] = []
+        received: list[bytes] = []
 
         def take() -> None:
             try:
@@ -183,7 +185,7 @@ class Interop(unittest.TestCase):
         renewing = threading.Thread(target=renew)
         renewing.start()
         try:
-            options = ("-c", "200", "-i", "0.005", "-s", "400")
+            options = ("-c", "150", "-i", "0.005", "-s", "400")
             for source, target in (("alpha", "gamma"), ("gamma", "alpha")):
                 self.assertIn(" 0% packet loss", self.world.ping(source, target, *options))
         finally:
@@ -219,9 +221,9 @@ class Interop(unittest.TestCase):
 
     def answers(self, source: str, target: str, seconds: float = 12.0) -> None:
         """Waits for an answer to a ping."""
+        options = ("-c", "1", "-W", "1")
         self.wait(
-            lambda: " 0% packet loss"
-            in self.world.ping(source, target, "-c", "1", "-W", "1", accept=(0, 1)),
+            lambda: " 0% packet" in self.world.ping(source, target, *options, accept=(0, 1)),
             f"{target} answers {source}",
             seconds,
         )

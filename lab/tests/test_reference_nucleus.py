@@ -118,10 +118,8 @@ class Meet(unittest.TestCase):
         programs = Programs(PROGRAMS / "omni-engine", PROGRAMS / "omni")
         folder = world.folder / "nucleus"
         folder.mkdir()
-        nucleus, authority = (
-            Nucleus(world.space("nucleus"), folder, programs),
-            Authority(folder, FABRIC, programs),
-        )
+        nucleus = Nucleus(world.space("nucleus"), folder, programs)
+        authority = Authority(folder, FABRIC, programs)
         where = f"{world.identities['nucleus'].underlay}:{PORT}"
         meeting = Meeting(((where, nucleus.make_keys()),), authority.public_key)
         config = render_nucleus(FABRIC, authority.public_key, nucleus.socket)
@@ -130,7 +128,8 @@ class Meet(unittest.TestCase):
             key = world.identities[name].public_key
             commands.run(authority.enroll(name, key, world.folder / f"{name}.cert"))
         nucleus.start()
-        stack.callback(lambda: (nucleus.running().kill(), nucleus.running().wait()))
+        stack.callback(nucleus.running().wait)
+        stack.callback(nucleus.running().kill)
         alpha = world.engine("alpha", {}, more=meeting.lines("alpha.cert"))
         gamma = world.reference(
             "gamma",

@@ -83,6 +83,7 @@ def initiation(
 @unittest.skipIf(obstacle() is not None, obstacle() or "")
 class Silence(unittest.TestCase):
     world: World
+    targets = ("alpha", "gamma")
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -96,7 +97,6 @@ class Silence(unittest.TestCase):
         alpha.config.write_text(config.replace("underlay:\n", "underlay:\n  filter: off\n"))
         at_alpha = {"endpoint": world.endpoint("alpha")}
         gamma = world.reference("gamma", {"alpha": at_alpha, "mallory": {}})
-        cls.targets = ("alpha", "gamma")
         for each in (alpha, gamma):
             each.start()
         for each in (alpha, gamma):
@@ -164,9 +164,7 @@ class Silence(unittest.TestCase):
             "for another node": cookies.with_macs(
                 initiation(public_key(stranger), own), public_key(stranger), None
             ),
-            "sealed for another node": sealed(
-                initiation(key, own, noise_for=public_key(stranger))
-            ),
+            "sealed for another node": sealed(initiation(key, own, noise_for=public_key(stranger))),
             "mac1": right[:140] + bytes([right[140] ^ 1]) + right[141:],
             "another fabric": sealed(initiation(key, own, fabric="other")),
             "version": sealed(right[:7] + b"\x02" + right[8:136]),
