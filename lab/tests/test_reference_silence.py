@@ -99,7 +99,6 @@ class Silence(unittest.TestCase):
         gamma = world.reference("gamma", {"alpha": at_alpha, "mallory": {}})
         for each in (alpha, gamma):
             each.start()
-        for each in (alpha, gamma):
             each.wait_ready()
         world.wait(lambda: gamma.established("alpha"), "alpha and gamma")
 
