@@ -6,7 +6,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
-from .records import VLAN_RESERVED
+from .records import VLAN_RESERVED, is_host
 from .session import Dropped
 
 ARP, IPV6 = 0x0806, 0x86DD
@@ -64,14 +64,15 @@ def binding(frame: Frame) -> str | None:
     """The IP address that the source of a frame says to have. Raises Dropped where it says to
     have it at another hardware address than its own.
     """
+    ip = None
     if frame.ethertype == ARP:
-        return arp_binding(frame)
-    if frame.ethertype == IPV6:
-        return neighbor_binding(frame)
-    return None
+        ip = arp_binding(frame)
+    elif frame.ethertype == IPV6:
+        ip = neighbor_binding(frame)
+    return ip if ip and is_host(ip) else None
 
 
-def arp_binding(frame: Frame) -> str | None:
+def arp_binding(frame: Frame) -> str:
     """The sender of an ARP message."""
     body = frame.payload[6:28]
     if frame.payload[:6] != ARP_HEAD[:6] or len(body) < ARP_BODY.size:
@@ -79,7 +80,7 @@ def arp_binding(frame: Frame) -> str | None:
     _, sender_mac, sender_ip, _, _ = ARP_BODY.unpack(body)
     if sender_mac != frame.source:
         raise Dropped("neighbor_spoofed")
-    return socket.inet_ntop(socket.AF_INET, sender_ip) if any(sender_ip) else None
+    return socket.inet_ntop(socket.AF_INET, sender_ip)
 
 
 def neighbor_binding(frame: Frame) -> str | None:
@@ -99,8 +100,6 @@ def neighbor_binding(frame: Frame) -> str | None:
     stated = link_layer(options, option)
     if stated is not None and stated != frame.source:
         raise Dropped("neighbor_spoofed")
-    if not any(address) or address[0] == 0xFF:
-        return None
     return socket.inet_ntop(socket.AF_INET6, address)
 
 

@@ -10,7 +10,7 @@ from . import records
 from .links import Links
 from .owners import CONTEST_SECONDS, QUESTION_SECONDS, QUESTIONS
 from .peer import Peer
-from .records import Address, Announced, Binding, Withdrawn, newer
+from .records import Address, Announced, Binding, Withdrawn, is_host, newer
 
 LIFETIME_SECONDS = 300
 DISPUTE_SECONDS = 2.0
@@ -57,6 +57,8 @@ class Neighbors:
         self.table: dict[Binding, Bound] = {}
         self.doubts: dict[Binding, Doubt] = {}
         self.disputed_at: dict[Binding, float] = {}
+        # What peers took back in their present sessions, and with which number.
+        self.withdrawn: dict[tuple[Binding, bytes], int] = {}
         self.numbers = itertools.count(1)
         self.again: list[tuple[float, bytes]] = []
 
@@ -131,11 +133,15 @@ class Neighbors:
     def on_announced(self, peer: Peer, entry: Announced, now: float) -> None:
         """A peer says that a host of its own has an address."""
         known, owner = self.owner_of((entry.vlan, entry.mac))
-        if (known and owner is not peer) or not entry.lifetime:
+        if (known and owner is not peer) or not entry.lifetime or not is_host(entry.ip):
             return
         if not (peer.grants.mac(entry.vlan, entry.mac) and peer.grants.ip(entry.ip)):
             return
         binding = (entry.vlan, entry.ip)
+        withdrawn = self.withdrawn.get((binding, peer.public_key))
+        if withdrawn is not None and not newer(entry.sequence, withdrawn):
+            # What was said before was overtaken.
+            return
         bound = self.live(binding, now)
         if bound is None:
             self.make_room(peer)
@@ -154,12 +160,15 @@ class Neighbors:
 
     def on_withdrawn(self, peer: Peer, entry: Withdrawn) -> None:
         """A peer says that its host has an address no more."""
+        self.withdrawn[(entry.vlan, entry.ip), peer.public_key] = entry.sequence
         bound = self.table.get((entry.vlan, entry.ip))
         if bound is not None and bound.peer is peer and not bound.older(entry.sequence):
             del self.table[entry.vlan, entry.ip]
 
     def new_session(self, peer: Peer) -> None:
         """The next number of each of its addresses is accepted, whatever it is."""
+        for key in [key for key in self.withdrawn if key[1] == peer.public_key]:
+            del self.withdrawn[key]
         for bound in self.table.values():
             if bound.peer is peer:
                 bound.sequence = None

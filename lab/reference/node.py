@@ -281,7 +281,7 @@ class Node:
                 for (vlan, ip), each in self.switch.neighbors.table.items()
             ],
             "nuclei": [
-                {"endpoint": "{}:{}".format(*each.endpoint), "registered": each.registered}
+                {"endpoint": shown(each.endpoint), "registered": each.registered}
                 for each in self.rendezvous.nuclei
             ],
             "drops": dict(self.links.drops),
@@ -293,7 +293,7 @@ class Node:
         state = "handshaking" if peer.pending else "idle"
         return {
             "name": peer.name,
-            "endpoint": "{}:{}".format(*peer.endpoint) if peer.endpoint else None,
+            "endpoint": shown(peer.endpoint) if peer.endpoint else None,
             "state": "established" if session else state,
             "initiator": session.initiator if session else None,
             "sessions": peer.sessions_made,
@@ -301,6 +301,12 @@ class Node:
             "rx_frames": peer.received,
             "tx_frames": peer.sent,
         }
+
+
+def shown(endpoint: Endpoint) -> str:
+    """IPv4:port or [IPv6]:port."""
+    host, port = endpoint
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_reflection(message: bytes) -> bool:

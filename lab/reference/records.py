@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import struct
 from collections.abc import Iterable, Iterator
@@ -93,6 +94,14 @@ def records(kind: int, entries: Iterable[bytes]) -> Iterator[bytes]:
         body += entry
     if body:
         yield join(kind, body)
+
+
+def is_host(ip: str) -> bool:
+    """Whether a host can have an IP address."""
+    address = ipaddress.ip_address(ip)
+    none = address.is_unspecified or address.is_loopback or address.is_multicast
+    mapped = getattr(address, "ipv4_mapped", None) is not None
+    return not (none or mapped or ip == "255.255.255.255")
 
 
 def packed_ip(ip: str) -> tuple[int, bytes]:

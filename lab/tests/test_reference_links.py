@@ -255,6 +255,53 @@ class Moves(unittest.TestCase):
             net.run(seconds)
 
 
+class Bindings(unittest.TestCase):
+    def arp(self, net: Net, name: str, mac: bytes, ip: str) -> None:
+        """A host says to have an address."""
+        told = frames.question(mac, BROADCAST, 0, "10.0.0.99")
+        packed = records.packed_ip(ip)[1]
+        net.switches[name].from_host(told[:28] + packed + told[32:], net.now)
+
+    def holders(self, net: Net, ip: str) -> dict[str, str]:
+        """Whom each node takes for who has an address."""
+        found = {}
+        for name, switch in net.switches.items():
+            bound = switch.neighbors.live((0, ip), net.now)
+            if bound is not None:
+                found[name] = bound.peer.name if bound.peer else name
+        return found
+
+    def test_the_first_live_host_holds_an_address(self) -> None:
+        net = connected("abc")
+        self.arp(net, "a", host(1), "10.0.0.1")
+        net.run(0.1)
+        self.assertEqual(self.holders(net, "10.0.0.1"), {"a": "a", "b": "a", "c": "a"})
+        # While a's host answers, b's gets nothing.
+        for _ in range(20):
+            self.arp(net, "b", host(2), "10.0.0.1")
+            self.arp(net, "a", host(1), "10.0.0.1")
+            net.run(0.2)
+        self.assertEqual(self.holders(net, "10.0.0.1"), {"a": "a", "b": "a", "c": "a"})
+        self.assertGreaterEqual(net.links["b"].drops["binding_not_owned"], 20)
+        # When it is silent it loses the address.
+        for _ in range(20):
+            self.arp(net, "b", host(2), "10.0.0.1")
+            net.run(0.2)
+        self.assertEqual(self.holders(net, "10.0.0.1"), {"a": "b", "b": "b", "c": "b"})
+
+    def test_what_was_overtaken_is_not_believed(self) -> None:
+        net = connected()
+        peer, table = net.peer("b", "a"), net.switches["b"].neighbors
+        table.on_withdrawn(peer, Withdrawn(0, "10.0.0.1", 6))
+        table.on_announced(peer, Announced(0, "10.0.0.1", 5, 300, host(1)), net.now)
+        self.assertIsNone(table.live((0, "10.0.0.1"), net.now))
+        table.on_announced(peer, Announced(0, "10.0.0.1", 7, 300, host(1)), net.now)
+        self.assertIsNotNone(table.live((0, "10.0.0.1"), net.now))
+        for ip in ("224.0.0.1", "0.0.0.0", "127.0.0.1", "::ffff:10.0.0.1", "ff02::1", "::"):
+            table.on_announced(peer, Announced(0, ip, 8, 300, host(1)), net.now)
+            self.assertIsNone(table.live((0, ip), net.now), ip)
+
+
 class Records(unittest.TestCase):
     def test_they_are_read_as_they_were_written(self) -> None:
         mac, key = host(1), PUBLIC["a"]
