@@ -1,5 +1,6 @@
 """Reference nodes against each other in virtual time: timers, and what the switch tells."""
 
+import random
 import unittest
 from collections.abc import Callable
 
@@ -342,6 +343,57 @@ class Records(unittest.TestCase):
         probe = records.join(records.PROBE, b"12345678" + bytes(100))
         answer = records.probe_ack(probe, probe[4:])
         self.assertEqual(answer, bytes([17, 0, 0, 10]) + b"12345678" + bytes([0, 112]))
+
+
+class Anything(unittest.TestCase):
+    """Whatever comes is dropped or taken; nothing else happens."""
+
+    def changed(self, chance: random.Random, octets: bytes) -> bytes:
+        """The octets with some of them cut off, changed or more."""
+        made = bytearray(octets[: chance.randrange(len(octets) + 1)] or octets)
+        for _ in range(chance.randrange(4)):
+            made[chance.randrange(len(made))] = chance.randrange(256)
+        return bytes(made) + chance.randbytes(chance.choice((0, 0, 0, 40)))
+
+    def test_from_the_underlay(self) -> None:
+        chance, net = random.Random(1), connected()
+        net.say("a", host(1))
+        net.run(0.1)
+        known = [message for _, _, message in net.sent]
+        for _ in range(1000):
+            message = self.changed(chance, chance.choice(known))
+            net.links["b"].datagram(message, ENDPOINTS["a"], net.now)
+        self.assertEqual(len(net.delivered("b")), 1)
+
+    def test_from_a_peer_and_from_hosts(self) -> None:
+        chance, net = random.Random(2), connected()
+        peer, switch = net.peer("b", "a"), net.switches["b"]
+        mac = host(1)
+        known = [
+            frames.question(mac, BROADCAST, 20, "10.0.0.1"),
+            frames.question(mac, BROADCAST, 0, "fe80::1"),
+            records.encode_vlans((0, 20)),
+            records.everything_wanted(),
+            records.join(
+                records.ANNOUNCE, records.encode_announced(Announced(0, "fe80::1", 1, 9, mac))
+            ),
+            records.join(records.WITHDRAW, records.encode_withdrawn(Withdrawn(0, "10.0.0.1", 1))),
+            records.join(records.CLAIM, records.encode_claimed(Claimed(0, mac, 1))),
+            records.join(records.RELEASE, records.encode_released(Released(0, mac, 1, b"k" * 32))),
+            records.join(records.PROBE, b"12345678"),
+        ]
+        taken = 0
+        for _ in range(4000):
+            octets = self.changed(chance, chance.choice(known))
+            switch.from_host(octets, net.now)
+            for take in (switch.on_frame, switch.on_record):
+                try:
+                    take(peer, octets, net.now)
+                    taken += 1
+                except Dropped:
+                    pass
+        self.assertGreater(taken, 300)
+        net.run(1.0)
 
 
 class Frames(unittest.TestCase):
