@@ -19,8 +19,8 @@ KEEPALIVE_SECONDS = 10.0
 UNANSWERED_SECONDS = 15.0
 CROSSED_SECONDS = 5.0
 STAGED_FRAMES = 64
-# The newest session, the one before it, and one that some messages may still be on their way in.
-SESSIONS = 3
+# The newest session, the one before it, and two that some messages may still be on their way in.
+SESSIONS = 4
 
 
 @dataclass

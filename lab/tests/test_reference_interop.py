@@ -27,6 +27,7 @@ FRAME_MTU = 1426
 DATAGRAMS = 1000
 DATA_PORT = 7000
 PAUSE_SECONDS = 0.05
+RENEW_SECONDS = 0.3
 STEALING_SECONDS = 0.8
 ETH_ALL, ETH_VLAN, ETH_EXPERIMENT = 0x0003, 0x8100, 0x88B5
 PRIORITY = 5
@@ -181,19 +182,21 @@ class Interop(unittest.TestCase):
         stop = threading.Event()
 
         def renew() -> None:
-            while not stop.wait(0.1):
+            # A session that was replaced three times is gone, with what is still on its way in it:
+            # so not so often that a busy machine takes longer.
+            while not stop.wait(RENEW_SECONDS):
                 self.gamma.ask("renew")
 
         renewing = threading.Thread(target=renew)
         renewing.start()
         try:
-            options = ("-c", "150", "-i", "0.005", "-s", "400")
+            options = ("-c", "180", "-i", "0.01", "-W", "3", "-s", "400")
             for source, target in (("alpha", "gamma"), ("gamma", "alpha")):
                 self.assertIn(" 0% packet loss", self.world.ping(source, target, *options))
         finally:
             stop.set()
             renewing.join()
-        self.assertGreaterEqual(self.gamma.peer("alpha")["sessions"] - before, 10)
+        self.assertGreaterEqual(self.gamma.peer("alpha")["sessions"] - before, 5)
 
     def test_gamma_roams(self) -> None:
         ip = self.world.space("gamma").ip
