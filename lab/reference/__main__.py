@@ -1,0 +1,7 @@
+"""`python3 -m reference`."""
+
+import sys
+
+from .node import main
+
+sys.exit(main())
