@@ -24,7 +24,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from omni_lab import faults_kill, faults_missing, faults_pair, faults_restart, figures
+from omni_lab import faults_clock, faults_kill, faults_missing, faults_pair, faults_restart, figures
 from omni_lab.bench.arguments import whole
 from omni_lab.commands import CommandError
 from omni_lab.figures import Figure
@@ -37,6 +37,7 @@ Trial = Callable[[ExitStack, Programs, argparse.Namespace], list[Figure]]
 TRIALS: dict[str, Trial] = {
     "kill": faults_kill.run,
     "restart": faults_restart.run,
+    "clock": faults_clock.run,
     "missing": faults_missing.run,
 }
 CYCLES = 1000
