@@ -24,7 +24,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from omni_lab import faults_clock, faults_kill, faults_missing, faults_pair, faults_restart, figures
+from omni_lab import faults_clock, faults_disk, faults_kill, faults_memory, faults_missing, faults_pair, faults_rekey, faults_restart, figures
 from omni_lab.bench.arguments import whole
 from omni_lab.commands import CommandError
 from omni_lab.figures import Figure
@@ -38,7 +38,10 @@ TRIALS: dict[str, Trial] = {
     "kill": faults_kill.run,
     "restart": faults_restart.run,
     "clock": faults_clock.run,
+    "memory": faults_memory.run,
+    "disk": faults_disk.run,
     "missing": faults_missing.run,
+    "rekey": faults_rekey.run,
 }
 CYCLES = 1000
 LAB_ERRORS = (CommandError, NodeError)

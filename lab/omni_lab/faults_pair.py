@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import netns
-from .faults_talk import Talk
+from .faults_talk import INTERVAL_SECONDS, Talk
 from .netns import Host, Namespace
 from .node import Drivers, Identity, Node, NodeError, Programs, render_config
 
@@ -67,10 +67,10 @@ class Pair:
         for node in self.nodes.values():
             node.wait_ready()
 
-    def talk(self, stack: ExitStack) -> Talk:
+    def talk(self, stack: ExitStack, interval: float = INTERVAL_SECONDS) -> Talk:
         """Datagrams both ways from here on; waits until they arrive."""
         hosts = {name: node.namespace for name, node in self.nodes.items()}
-        talk = Talk(hosts, ACCESS)
+        talk = Talk(hosts, ACCESS, interval)
         stack.callback(talk.close)
         talk.set_mark()
         if not talk.wait_both(MEET_SECONDS):

@@ -81,8 +81,14 @@ class Direction:
 class Talk:
     """The thread and its sockets. `close` ends it."""
 
-    def __init__(self, hosts: Mapping[str, Namespace], addresses: Mapping[str, str]) -> None:
-        """`hosts` are two; each sends to the other's address."""
+    def __init__(
+        self,
+        hosts: Mapping[str, Namespace],
+        addresses: Mapping[str, str],
+        interval: float = INTERVAL_SECONDS,
+    ) -> None:
+        """`hosts` are two; each sends to the other's address every `interval` seconds."""
+        self.interval = interval
         one, other = hosts
         self.run_id = os.urandom(8)
         self.directions = {f"{one} to {other}": Direction(), f"{other} to {one}": Direction()}
@@ -108,7 +114,7 @@ class Talk:
                 if not self.paused.is_set():
                     self.send_both(now)
                 # A thread that was late does not make up for it by a burst.
-                due = max(due + INTERVAL_SECONDS, now)
+                due = max(due + self.interval, now)
             for key, _ in self.selector.select(max(due - time.monotonic(), 0.0)):
                 self.take(key.data)
 

@@ -10,8 +10,10 @@ import selectors
 import socket
 import threading
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from . import netns
+from .attack_tap import message_of, session_of
 from .capture import ETH_P_ALL, FRAME_MAX, PACKET_IGNORE_OUTGOING, SO_RCVBUFFORCE, SOL_PACKET
 from .classify import ETHERNET_LEN, IPV4_LEN, UDP_LEN
 from .netns import Namespace
@@ -76,18 +78,36 @@ class Lives:
         return self.past[-1] + earlier
 
 
-class Wire:
+class Sessions:
+    """The sessions that one direction's data messages name, each a receiver's index."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.seen: set[int] = set()
+
+    def add(self, frame: bytes) -> None:
+        """Notes the session of a data message."""
+        message = message_of(frame, self.port)
+        if message is not None:
+            self.seen.add(session_of(message)[0])
+
+
+class Keeper(Protocol):
+    """What is done with a frame of one direction."""
+
+    def add(self, frame: bytes) -> None: ...
+
+
+class Tap:
     """The thread, and its sockets in the wire's namespace. `close` ends it."""
 
-    def __init__(self, wire: Namespace, ports: Sequence[str], port: int, seed: int) -> None:
-        """`ports` are the two of the bridge, `port` is the fabric's UDP port."""
-        self.port, self.chance = port, random.Random(seed)
+    def __init__(self, wire: Namespace, kept: Mapping[str, Keeper], port: int) -> None:
+        """`kept` has a keeper for each of the bridge's ports, `port` is the fabric's of UDP."""
+        self.port, self.keepers = port, kept
         self.selector = selectors.DefaultSelector()
         self.sockets: dict[str, socket.socket] = {}
-        self.senders: dict[str, socket.socket] = {}
-        self.kept: Mapping[str, Lives] = {name: Lives() for name in ports}
         self.lock = threading.Lock()
-        for name in ports:
+        for name in kept:
             with netns.inside(wire):
                 opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
                 opened.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
@@ -95,10 +115,6 @@ class Wire:
                 opened.bind((name, ETH_P_ALL))
             opened.setblocking(False)
             self.sockets[name] = opened
-            with netns.inside(wire):
-                # It waits where a queue is full, and is given nothing to read.
-                self.senders[name] = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-                self.senders[name].bind((name, 0))
             self.selector.register(opened, selectors.EVENT_READ, name)
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.run, name="wire", daemon=True)
@@ -119,7 +135,31 @@ class Wire:
                 return
             if is_message(frame, self.port):
                 with self.lock:
-                    self.kept[name].add(without_checksum(frame))
+                    self.keepers[name].add(without_checksum(frame))
+
+    def close(self) -> None:
+        """Ends the thread and closes the sockets, also when that was done before."""
+        self.stop.set()
+        self.thread.join()
+        self.selector.close()
+        for opened in self.sockets.values():
+            opened.close()
+
+
+class Wire(Tap):
+    """One that keeps what it sees, and sends it again."""
+
+    def __init__(self, wire: Namespace, ports: Sequence[str], port: int, seed: int) -> None:
+        """`ports` are the two of the bridge, `port` is the fabric's of UDP."""
+        self.chance = random.Random(seed)
+        self.kept = {name: Lives() for name in ports}
+        self.senders: dict[str, socket.socket] = {}
+        for name in ports:
+            with netns.inside(wire):
+                # It waits where a queue is full, and is given nothing to read.
+                self.senders[name] = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+                self.senders[name].bind((name, 0))
+        super().__init__(wire, self.kept, port)
 
     def end_life(self) -> None:
         """A node was killed."""
@@ -141,8 +181,6 @@ class Wire:
 
     def close(self) -> None:
         """Ends the thread and closes the sockets, also when that was done before."""
-        self.stop.set()
-        self.thread.join()
-        self.selector.close()
-        for opened in (*self.sockets.values(), *self.senders.values()):
+        super().close()
+        for opened in self.senders.values():
             opened.close()
