@@ -24,7 +24,17 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from omni_lab import faults_clock, faults_disk, faults_kill, faults_memory, faults_missing, faults_pair, faults_rekey, faults_restart, figures
+from omni_lab import (
+    faults_clock,
+    faults_disk,
+    faults_kill,
+    faults_memory,
+    faults_missing,
+    faults_pair,
+    faults_rekey,
+    faults_restart,
+    figures,
+)
 from omni_lab.bench.arguments import whole
 from omni_lab.commands import CommandError
 from omni_lab.figures import Figure

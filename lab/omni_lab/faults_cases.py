@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
-import os
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -115,9 +115,7 @@ class Ground:
 
     def configure(self, case: Case) -> None:
         """Writes the case's configuration."""
-        text = render_config(
-            "faults", self.me, [self.peer], self.node.socket, drivers=case.drivers
-        )
+        text = render_config("faults", self.me, [self.peer], self.node.socket, drivers=case.drivers)
         self.node.config.write_text(edited(text, case.edit))
 
     def state(self) -> dict[str, Any]:

@@ -158,7 +158,8 @@ def traces(shown: Iterable[Mapping[str, Any]], counts: Mapping[str, int]) -> lis
             found.append(f"XDP program on {name}")
         if link.get("linkinfo", {}).get("info_kind") == "tun":
             found.append(f"tap {name}")
-    return found + [f"{counts[kind]} sockets of {kind}" for kind in ENGINE_SOCKETS if counts.get(kind)]
+    open_ones = [kind for kind in ENGINE_SOCKETS if counts.get(kind)]
+    return found + [f"{counts[kind]} sockets of {kind}" for kind in open_ones]
 
 
 def steady(links: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -1,5 +1,5 @@
-"""kill -9 on a node under traffic both ways, again and again: what is left, how soon it is back, and
-whether anything that was said before is believed afterwards.
+"""kill -9 on a node under traffic both ways, again and again: what is left, how soon it is back,
+and whether anything that was said before is believed afterwards.
 """
 
 from __future__ import annotations
@@ -67,9 +67,10 @@ class Trial:
         for each in self.left[:10]:
             print(f"LEFT: {each}", flush=True)
         name = f"{self.way}: "
+        held_least = OBJECTS_LEAST[self.way] * cycles
         seen = self.seen / self.replayed if self.replayed else None
         return [
-            Figure(f"{name}BPF objects that were held", self.held, at_least=OBJECTS_LEAST[self.way] * cycles),
+            Figure(f"{name}BPF objects that were held", self.held, at_least=held_least),
             Figure(f"{name}left over", len(self.left), at_most=0),
             *spread(f"{name}restart to first delivery", self.first, "s", count=cycles),
             *spread(

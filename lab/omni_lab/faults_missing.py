@@ -165,13 +165,21 @@ CASES = (
     ),
     # Parts of the kernel.
     Case("no /dev/net/tun", ("tap omni0", "/dev/net/tun"), by=covering("/dev/net")),
-    Case("no bpf(2) in the kernel", ("bpf(2)", "CONFIG_BPF_SYSCALL", "UDP sockets"), by=refusing("bpf", "ENOSYS")),
+    Case(
+        "no bpf(2) in the kernel",
+        ("bpf(2)", "CONFIG_BPF_SYSCALL", "UDP sockets"),
+        by=refusing("bpf", "ENOSYS"),
+    ),
     Case("bpf(2) forbidden", ("permission denied", "CAP_BPF"), by=refusing("bpf", "EPERM")),
     Case("an old kernel", ("kernel", "Linux 5.9"), by=("setarch", "--uname-2.6")),
-    Case("no AF_XDP", ("AF_XDP", "underlay.driver: udp"), by=refusing("socket", "EAFNOSUPPORT", AF_XDP)),
+    Case(
+        "no AF_XDP",
+        ("AF_XDP", "underlay.driver: udp"),
+        by=refusing("socket", "EAFNOSUPPORT", AF_XDP),
+    ),
     Case(
         "no AF_XDP, driver auto",
-        ("udp",),
+        ("receive=Udp", "AF_XDP"),
         None,
         drivers=Drivers(access="tap", underlay="auto"),
         by=refusing("socket", "EAFNOSUPPORT", AF_XDP),
@@ -190,7 +198,11 @@ CASES = (
         edit=((UNDERLAY, "interface: du0"),),
         prepare=made("link", "add", "du0", "type", "bridge"),
     ),
-    Case("the loopback, native XDP", ("lo", "native"), edit=((UNDERLAY, "interface: lo\n  xdp: native"),)),
+    Case(
+        "the loopback, native XDP",
+        ("lo", "native"),
+        edit=((UNDERLAY, "interface: lo\n  xdp: native"),),
+    ),
     Case(
         "zero copy on a veth",
         ("eth0", "zero_copy: off"),
@@ -203,7 +215,9 @@ CASES = (
         edit=((UNDERLAY, "interface: eth0\n  zero_copy: on"),),
     ),
     # Interfaces, ports, files.
-    Case("no such underlay", ("underlay.interface", "eth77"), edit=((UNDERLAY, "interface: eth77"),)),
+    Case(
+        "no such underlay", ("underlay.interface", "eth77"), edit=((UNDERLAY, "interface: eth77"),)
+    ),
     Case(
         "no such queue",
         ("underlay.queues", "eth0", "queue 7", "0..=0"),

@@ -1,7 +1,7 @@
 """Two nodes on a wire, alpha and beta, of which alpha is the one that suffers.
 
-    alpha                 wire                  beta
-    eth0 ------- to-alpha [ br0 ] to-beta ------ eth0
+alpha                 wire                  beta
+eth0 ------- to-alpha [ br0 ] to-beta ------ eth0
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Runs a command to which the kernel refuses a system call, as one that was built without it does.
 
-    python3 -m omni_lab.faults_refuse --call socket --first 44 --errno EAFNOSUPPORT -- COMMAND
+python3 -m omni_lab.faults_refuse --call socket --first 44 --errno EAFNOSUPPORT -- COMMAND
 """
 
 from __future__ import annotations

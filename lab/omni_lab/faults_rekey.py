@@ -59,15 +59,18 @@ def trial(stack: ExitStack, programs: Programs, way: str, cycles: int) -> list[F
     def renewals() -> int:
         return min(len(each.seen) for each in seen.values())
 
+    def renewed_after(count: int, seconds: float) -> bool:
+        return wait(lambda: renewals() > count, seconds)
+
     began, missed = time.monotonic(), 0
     for number in range(cycles):
         before = renewals()
         for node in pair.nodes.values():
             reload(node, keys[(number + 1) % 2])
             time.sleep(SPACE_SECONDS)
-        missed += not wait(lambda: renewals() > before, RENEWED_SECONDS)
+        missed += not renewed_after(before, RENEWED_SECONDS)
     forced = renewals()
-    wait(lambda: renewals() > forced, TIMER_SECONDS)
+    renewed_after(forced, TIMER_SECONDS)
     ended = time.monotonic()
     talk.pause(SETTLE_SECONDS)
     sent = talk.total("sent") - talk.total("refused")

@@ -34,8 +34,8 @@ SECTION = struct.Struct("<IIQQQQIIQQ")
 DYNAMIC_SYMBOL = struct.Struct("<IBBHQQ")
 # x86-64: clock_gettime(edi, rsi) by the kernel, then rcx, which holds the offset, added to the
 # seconds when edi is CLOCK_REALTIME (0).
-BEFORE = bytes.fromhex("b8e4000000" "0f05" "85ff" "750d" "48b9")
-AFTER = bytes.fromhex("48010e" "c3")
+BEFORE = bytes.fromhex("b8e40000000f0585ff750d48b9")
+AFTER = bytes.fromhex("48010ec3")
 
 
 def code(offset_seconds: int) -> bytes:

@@ -72,9 +72,7 @@ class Lives:
         """
         if not self.past:
             return []
-        earlier = [
-            chance.choice(life) for life in chance.choices(self.past, k=count) if life
-        ]
+        earlier = [chance.choice(life) for life in chance.choices(self.past, k=count) if life]
         return self.past[-1] + earlier
 
 

@@ -188,4 +188,15 @@ mod tests {
         state.save(b"good");
         assert!(!state.failing);
     }
+
+    #[test]
+    fn what_cannot_be_put_in_place_does_not_stay_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alpha.state");
+        fs::create_dir(&path).unwrap();
+        let mut state = StateFile::new(&path);
+        state.save(b"good");
+        assert!(state.failing);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }
