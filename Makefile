@@ -22,7 +22,7 @@ help:
 	@echo 'make check   formatting and lints'
 	@echo 'make clean   remove all that was built'
 	@echo
-	@echo 'demo, lab, faults, test, count, sim and build first install the Debian packages that are missing:'
+	@echo 'All but check and clean first install the Debian packages that are missing:'
 	@echo 'scripts/install-deps.sh lists them. Rust comes from https://rustup.rs'
 
 demo: need-root build
