@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from . import faults_cases, netns, rendezvous
+from . import faults_cases, faults_nucleus, netns, rendezvous
 from .faults_cases import SOCKETS, VETH, Case, Ground
 from .figures import Figure
 from .node import PORT, Drivers, Node, Programs
@@ -31,7 +31,8 @@ def run(stack: ExitStack, programs: Programs, _options: argparse.Namespace) -> l
     """All cases."""
     heading("Engines where something is missing or wrong")
     ground = Ground(stack, programs)
-    return faults_cases.judge(ground, CASES)
+    figures = faults_cases.judge(ground, CASES)
+    return figures + faults_nucleus.judge(stack, programs, ground.namespace)
 
 
 def with_capabilities(*names: str) -> tuple[str, ...]:
