@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import netns
+from . import commands, netns
 from .faults_talk import INTERVAL_SECONDS, Talk
 from .netns import Host, Namespace
 from .node import Drivers, Identity, Node, NodeError, Programs, render_config
@@ -27,6 +27,8 @@ WAYS = {
     for underlay in ("afxdp", "udp")
     for access in ("tap", "xdp")
 }
+# No duplicate address detection (RFC 4862), on the underlay and on what is made later.
+WITHOUT_DAD = [f"net.ipv6.conf.{name}.accept_dad=0" for name in ("default", netns.UNDERLAY)]
 # Until a pair that was just started talks.
 MEET_SECONDS = 15.0
 
@@ -92,6 +94,9 @@ def make(stack: ExitStack, trial: str, programs: Programs) -> Pair:
     """Makes hosts, folders and keys; the stack removes them all."""
     hosts = [Host(name, f"{UNDERLAY[name]}/30") for name in NAMES]
     underlay = netns.build(stack, f"omni-{trial}-{os.getpid()}", hosts)
+    for namespace in underlay.hosts.values():
+        # Addresses and routes are there at once: no other host has them.
+        commands.run(namespace.inside("sysctl", "-e", "-q", "-w", *WITHOUT_DAD))
     underlay.connect()
     nodes, identities = {}, {}
     for name in NAMES:

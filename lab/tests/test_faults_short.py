@@ -14,7 +14,7 @@ PROGRAMS = Path(os.environ.get("OMNI_PROGRAMS", FAULTS.parents[1] / "target" / "
 NAMES = ("omni-engine", "omni", "omni-nucleus")
 CYCLES = "10"
 # Each driver of the underlay, and each of an access port.
-WAYS = ("afxdp/xdp", "udp/tap")
+KILLED, RESTARTED = "afxdp/xdp", "udp/tap"
 LONGEST_SECONDS = 120
 
 
@@ -43,17 +43,17 @@ class Faults(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def test_killed(self) -> None:
-        self.run_trial("kill", "--cycles", CYCLES, "--ways", *WAYS)
+        self.run_trial("kill", "--cycles", CYCLES, "--ways", KILLED)
 
     def test_started_and_stopped(self) -> None:
-        self.run_trial("restart", "--cycles", CYCLES, "--ways", WAYS[0])
+        self.run_trial("restart", "--cycles", CYCLES, "--ways", RESTARTED)
 
     def test_what_is_missing_is_named(self) -> None:
         self.run_trial("missing")
 
     def test_nothing_is_left_when_it_is_interrupted(self) -> None:
         with subprocess.Popen(
-            self.command("kill", "--ways", WAYS[0]),
+            self.command("kill", "--ways", KILLED),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as trial:
