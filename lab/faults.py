@@ -38,7 +38,7 @@ from omni_lab import (
 from omni_lab.bench.arguments import whole
 from omni_lab.commands import CommandError
 from omni_lab.figures import Figure
-from omni_lab.interrupt import Interrupted, catch_signals, ignore_signals
+from omni_lab.interrupt import Interrupted, undoing
 from omni_lab.node import NodeError, Programs
 from omni_lab.report import heading
 
@@ -120,11 +120,9 @@ def main() -> int:
         return 1
     names = list(TRIALS) if "all" in options.trials else list(dict.fromkeys(options.trials))
     measured: dict[str, list[Figure]] = {}
-    catch_signals()
     try:
         for name in names:
-            with ExitStack() as stack:
-                # A clean-up follows on each end: one signal is enough, more do not cut it short.
+            with undoing() as stack:
                 measured[name] = TRIALS[name](stack, programs, options)
     except Interrupted as signal_name:
         print(f"\ninterrupted by {signal_name}: all that was made is removed", flush=True)
@@ -132,8 +130,6 @@ def main() -> int:
     except LAB_ERRORS as error:
         print(f"\nFAILED: {error}", flush=True)
         return 1
-    finally:
-        ignore_signals()
     for name, found_figures in measured.items():
         heading(f"faults {name}")
         print("\n".join(figures.table(found_figures)), flush=True)

@@ -15,6 +15,7 @@ from .faults_cases import engine_command
 from .faults_pair import Pair
 from .faults_talk import Talk
 from .figures import Figure
+from .interrupt import undoing
 from .node import Node, NodeError, Programs
 from .report import heading
 
@@ -41,11 +42,11 @@ def run(stack: ExitStack, programs: Programs, options: argparse.Namespace) -> li
     heading(f"Wall clocks that jump, {way}")
     figures = []
     for name, seconds in JUMPS.items():
-        with ExitStack() as inner:
+        with undoing() as inner:
             figures += Trial(inner, programs, way).jumps(name, seconds)
-    with ExitStack() as inner:
+    with undoing() as inner:
         figures += Trial(inner, programs, way).without_memory()
-    with ExitStack() as inner:
+    with undoing() as inner:
         trial = Trial(inner, programs, way)
         for seconds in options.freeze:
             heading(f"An engine stands still for {seconds} s")

@@ -18,6 +18,7 @@ from .faults_kernel import wait
 from .faults_pair import Pair
 from .faults_talk import Talk
 from .figures import Figure
+from .interrupt import undoing
 from .node import Programs
 from .rendezvous import Nucleus
 from .report import heading
@@ -68,7 +69,7 @@ def run(stack: ExitStack, programs: Programs, _options: argparse.Namespace) -> l
     """The tool, a node, a Nucleus."""
     figures = []
     for trial in (tool, node, rendezvous):
-        with ExitStack() as inner:
+        with undoing() as inner:
             figures += trial(inner, programs)
     return figures
 

@@ -13,6 +13,7 @@ from .faults_pair import Pair
 from .faults_talk import Talk
 from .faults_wire import Wire
 from .figures import Figure, spread
+from .interrupt import undoing
 from .netns import Namespace
 from .node import PORT, NodeError, Programs
 from .report import heading
@@ -35,7 +36,7 @@ def run(stack: ExitStack, programs: Programs, options: argparse.Namespace) -> li
     figures = []
     for way in options.ways:
         heading(f"kill -9, {options.cycles} times, {way}")
-        with ExitStack() as inner:
+        with undoing() as inner:
             figures += Trial(inner, programs, way, options.seed).run(options.cycles)
     return figures
 

@@ -15,6 +15,7 @@ from . import commands, control, faults_pair, netns
 from .faults_kernel import wait
 from .faults_wire import Sessions, Tap
 from .figures import Figure
+from .interrupt import undoing
 from .node import PORT, Node, NodeError, Programs, write_private
 from .report import heading
 
@@ -34,7 +35,7 @@ def run(stack: ExitStack, programs: Programs, options: argparse.Namespace) -> li
     figures = []
     for way in (way for way in options.ways if way.endswith("/tap")):
         heading(f"Sessions that are renewed {options.cycles} times, {way}")
-        with ExitStack() as inner:
+        with undoing() as inner:
             figures += trial(inner, programs, way, options.cycles)
     return figures
 

@@ -14,6 +14,7 @@ from .attack_tools import Process
 from .faults_pair import Pair
 from .faults_talk import Talk
 from .figures import Figure, spread
+from .interrupt import undoing
 from .node import Node, NodeError, Programs
 from .report import heading
 
@@ -34,7 +35,7 @@ def run(stack: ExitStack, programs: Programs, options: argparse.Namespace) -> li
     figures = []
     for way in options.ways:
         heading(f"Start and stop, {options.cycles} times, {way}")
-        with ExitStack() as inner:
+        with undoing() as inner:
             figures += Trial(inner, programs, way).run(options.cycles)
     return figures
 
