@@ -6,13 +6,14 @@ PYTHON ?= python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab lab-100 test count sim fuzz build build-perf check clean deps need-root \
-    need-cargo
+.PHONY: help demo lab lab-100 faults test count sim fuzz build build-perf check clean deps \
+    need-root need-cargo
 
 help:
 	@echo 'make demo    three nodes and a Nucleus on this machine: ping, TCP, UDP, the wire (root)'
 	@echo 'make lab     ten nodes: all-reduce, iperf3, latency, ARP, chaos, beside others; a report (root)'
 	@echo 'make lab-100 the same with a hundred nodes (root)'
+	@echo 'make faults  kill -9, restarts, clocks, full disks, what is missing: CYCLES=1000 (root)'
 	@echo 'make test    all tests; some load BPF programs and make network namespaces (root)'
 	@echo 'make count   instructions a frame against their budget, of an optimised build'
 	@echo 'make sim     whole fabrics in virtual time: SEEDS=100 FIRST=1 NODES=20 MINUTES=30'
@@ -21,7 +22,7 @@ help:
 	@echo 'make check   formatting and lints'
 	@echo 'make clean   remove all that was built'
 	@echo
-	@echo 'demo, lab, test, count, sim and build first install the Debian packages that are missing:'
+	@echo 'All but check and clean first install the Debian packages that are missing:'
 	@echo 'scripts/install-deps.sh lists them. Rust comes from https://rustup.rs'
 
 demo: need-root build
@@ -36,6 +37,13 @@ lab: need-root build build-perf
 
 lab-100: need-root build build-perf
 	lab/lab all --nodes 100 --seconds 4 --chaos 15 --up '--programs $(TARGET)/release' $(LAB)
+
+# For an hour and a half; TRIALS="kill clock" chooses.
+CYCLES ?= 1000
+TRIALS ?= all
+
+faults: need-root build
+	lab/faults.py $(TRIALS) --cycles '$(CYCLES)' --programs '$(TARGET)/release'
 
 build-perf: need-cargo deps
 	$(CARGO) build --release --locked -p omni-perf

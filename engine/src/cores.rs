@@ -8,7 +8,7 @@ use std::fs;
 use omni_config::{Cores, Poll, Priority, Workers};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use thread_priority::{
-    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
+    Error, RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
     set_thread_priority_and_policy, thread_native_id,
 };
 use tracing::{info, warn};
@@ -139,8 +139,11 @@ pub fn choose_priority(workers: &Workers) -> Result<bool, CoreError> {
         (wanted, _) => wanted,
     };
     // A thread that ends right away is what it costs to find out.
-    let tried = std::thread::spawn(run_before_others).join();
-    match tried.unwrap_or(Err(CoreError::Unknown)) {
+    let tried = std::thread::Builder::new()
+        .spawn(run_before_others)
+        .map_err(|error| CoreError::Priority(error.to_string()))
+        .and_then(|thread| thread.join().unwrap_or(Err(CoreError::Unknown)));
+    match tried {
         Ok(()) => Ok(true),
         Err(error) if wanted == Priority::Realtime => Err(error),
         Err(error) => {
@@ -156,12 +159,19 @@ pub fn choose_priority(workers: &Workers) -> Result<bool, CoreError> {
 /// # Errors
 /// When it is not allowed.
 pub fn run_before_others() -> Result<(), CoreError> {
-    let refused = |why: &dyn std::fmt::Debug| CoreError::Priority(format!("{why:?}"));
-    let lowest = ThreadPriorityValue::try_from(1).map_err(|why| refused(&why))?;
+    let lowest = ThreadPriorityValue::try_from(1).map_err(CoreError::Priority)?;
     let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
     let priority = ThreadPriority::Crossplatform(lowest);
     set_thread_priority_and_policy(thread_native_id(), priority, policy)
-        .map_err(|why| refused(&why))
+        .map_err(|why| CoreError::Priority(reason(&why)))
+}
+
+/// What the system said, in its own words where it has some.
+fn reason(why: &Error) -> String {
+    match why {
+        Error::OS(errno) => std::io::Error::from_raw_os_error(*errno).to_string(),
+        other => format!("{other:?}"),
+    }
 }
 
 /// How many workers of other engines are pinned to each core, from `/proc`.

@@ -289,6 +289,24 @@ fn an_authoritys_key_file_must_be_private_and_hold_a_key() {
 }
 
 #[test]
+fn a_certificate_that_is_replaced_keeps_its_mode_and_its_place() {
+    let authority = Authority::new();
+    let (real, link) = (authority.path("real.cert"), authority.path("link.cert"));
+    fs::write(&real, "old").unwrap();
+    fs::set_permissions(&real, Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let files = || fs::read_dir(real.parent().unwrap()).unwrap().count();
+    let before = files();
+    succeeded(&authority.enroll(&["-o", "link.cert"]));
+    let text = fs::read_to_string(&real).unwrap();
+    assert_eq!(authority.certificate(&text).name, "alice");
+    let mode = fs::metadata(&real).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    assert!(link.is_symlink());
+    assert_eq!(files(), before, "nothing unfinished stays");
+}
+
+#[test]
 fn show_prints_what_a_certificate_says_and_whether_it_verifies() {
     let authority = Authority::new();
     let grants = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -28,3 +30,17 @@ def stop_once(number: int, _frame: FrameType | None) -> None:
     """The first signal ends the lab; more of them must not cut its clean-up short."""
     ignore_signals()
     raise Interrupted(signal.Signals(number).name)
+
+
+@contextlib.contextmanager
+def undoing() -> Iterator[contextlib.ExitStack]:
+    """A stack of what is to be undone, which no signal cuts short. Signals are caught before and
+    afterwards; one that comes while things are undone is not noticed.
+    """
+    with contextlib.ExitStack() as stack:
+        catch_signals()
+        try:
+            yield stack
+        finally:
+            ignore_signals()
+    catch_signals()

@@ -21,6 +21,7 @@ pub(crate) const ENODEV: i32 = 19;
 pub(crate) const EINVAL: i32 = 22;
 pub(crate) const ENOSPC: i32 = 28;
 pub(crate) const ERANGE: i32 = 34;
+pub(crate) const ENOSYS: i32 = 38;
 pub(crate) const EOPNOTSUPP: i32 = 95;
 
 /// Lines of the verifier's log that an error repeats: the last ones say what it refused.
@@ -44,6 +45,13 @@ pub enum RedirectError {
         /// What the kernel said.
         reason: String,
     },
+
+    /// There is no `bpf(2)`.
+    #[error(
+        "this kernel has no bpf(2), which XDP programs take (CONFIG_BPF_SYSCALL); without them \
+         there are only UDP sockets and taps"
+    )]
+    NoBpf,
 
     /// The kernel has no links for XDP, so an attachment would outlive the process.
     #[error("cannot attach XDP programs: the kernel must be Linux 5.9 or newer")]
@@ -172,6 +180,7 @@ impl RedirectError {
             Some(EPERM | EACCES) if !mentions_verifier(error) => Self::Permission {
                 action: format!("cannot load XDP program {program}"),
             },
+            Some(ENOSYS) => Self::NoBpf,
             _ => Self::Load {
                 program,
                 reason: explain(error),
@@ -317,6 +326,12 @@ mod tests {
                 "{errno}: {text}"
             );
         }
+    }
+
+    #[test]
+    fn a_kernel_without_bpf_is_named() {
+        let text = RedirectError::load("omni_underlay", &refused(ENOSYS)).to_string();
+        assert!(text.contains("CONFIG_BPF_SYSCALL"), "{text}");
     }
 
     #[test]

@@ -107,14 +107,13 @@ impl StateFile {
                 .create(folder)?;
         }
         let unfinished = self.beside(".new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&unfinished)?;
-        file.write_all(content)?;
-        fs::rename(&unfinished, &self.path)
+        let replaced =
+            write(&unfinished, content).and_then(|()| fs::rename(&unfinished, &self.path));
+        if replaced.is_err() {
+            // It would take room that the disk may not have.
+            let _ = fs::remove_file(&unfinished);
+        }
+        replaced
     }
 
     fn beside(&self, ending: &str) -> PathBuf {
@@ -122,6 +121,16 @@ impl StateFile {
         name.push(ending);
         self.path.with_file_name(name)
     }
+}
+
+fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(content)
 }
 
 #[cfg(test)]
@@ -178,5 +187,16 @@ mod tests {
         fs::remove_file(&blocked).unwrap();
         state.save(b"good");
         assert!(!state.failing);
+    }
+
+    #[test]
+    fn what_cannot_be_put_in_place_does_not_stay_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alpha.state");
+        fs::create_dir(&path).unwrap();
+        let mut state = StateFile::new(&path);
+        state.save(b"good");
+        assert!(state.failing);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

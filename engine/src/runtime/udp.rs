@@ -21,7 +21,9 @@ use nix::sys::socket::{
     SockaddrLike, recvmmsg, sendmsg, setsockopt,
 };
 use rustix::net::bind;
-use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
+use rustix::net::sockopt::{
+    set_socket_recv_buffer_size, set_socket_recv_buffer_size_force, set_socket_reuseport,
+};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tracing::debug;
@@ -242,7 +244,7 @@ fn send_message<S: SockaddrLike>(
 }
 
 fn open(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
-    let socket = unbound_socket(address, shared)?;
+    let socket = unbound_socket(address, false)?;
     // Before the first datagram can arrive: every one has its information.
     if address.is_ipv6() {
         setsockopt(&socket, Ipv6RecvPacketInfo, &true)?;
@@ -255,6 +257,9 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
         debug!(%error, "a UDP socket's queue keeps its size");
     }
     bind(&socket, &address)?;
+    // Only now, for the workers' sockets: before, the port could be shared with another engine's,
+    // and each would get a part of what is sent to both.
+    set_socket_reuseport(&socket, shared)?;
     UdpSocket::from_std(std::net::UdpSocket::from(socket))
 }
 
@@ -407,6 +412,18 @@ mod tests {
             let (_, _, octets) = next(&mut ours).await;
             assert_eq!(octets, vec![7; len.min(DATAGRAM_MAX)]);
         }
+    }
+
+    #[tokio::test]
+    async fn a_port_is_shared_with_the_workers_and_with_no_other_engine() {
+        let ours = UdpSockets::bind(0, true).expect("sockets");
+        let port = port_v4(&ours);
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let workers = unbound_socket(any, true).expect("a socket");
+        bind(&workers, &any).expect("a worker's socket joins");
+        let refused = UdpSockets::bind(port, true).expect_err("another engine's");
+        let text = refused.to_string();
+        assert!(text.contains("in use"), "{text}");
     }
 
     #[tokio::test]

@@ -78,10 +78,9 @@ pub(super) fn write_beside(
 ) -> Result<(), StoreError> {
     let beside = beside(path);
     let file = empty(&beside)?;
-    let database = build(|builder| builder.create_with_backend(FileBackend::new(file)?))?;
-    let filled = fill(&database);
-    // Closing it writes its last page.
-    drop(database);
+    let database = build(|builder| builder.create_with_backend(FileBackend::new(file)?));
+    // Closed at the end of it, which writes its last page.
+    let filled = database.and_then(|database| fill(&database));
     let replaced = filled.and_then(|()| {
         let file = File::open(&beside).and_then(|file| file.sync_all());
         file.and_then(|()| fs::rename(&beside, path))

@@ -5,9 +5,9 @@
 mod arguments;
 mod show;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -159,8 +159,40 @@ fn output(text: String, path: Option<&Path>) -> Result<String, AuthorityError> {
     let Some(path) = path else {
         return Ok(text);
     };
-    fs::write(path, text).map_err(|error| cannot_write(path, error))?;
+    write_whole(path, text.as_bytes()).map_err(|error| cannot_write(path, error))?;
     Ok(String::new())
+}
+
+/// Replaces a file by one that is complete and on the disk, with the same owner and mode: a node
+/// that reads its certificate finds the old one or the new one. What is no file, such as a pipe,
+/// is written to.
+fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let (path, about) = match fs::metadata(path) {
+        Ok(about) if !about.is_file() => return fs::write(path, content),
+        Ok(about) => (fs::canonicalize(path)?, Some(about)),
+        Err(error) if error.kind() == ErrorKind::NotFound => (path.to_owned(), None),
+        Err(error) => return Err(error),
+    };
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let unfinished = path.with_file_name(name);
+    let written = write_new(&unfinished, about.as_ref(), content)
+        .and_then(|()| fs::rename(&unfinished, &path));
+    if written.is_err() {
+        let _ = fs::remove_file(&unfinished);
+    }
+    written
+}
+
+fn write_new(path: &Path, like: Option<&Metadata>, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    if let Some(like) = like {
+        file.set_permissions(like.permissions())?;
+        // Only root may give files away; the mode says who can read it.
+        let _ = fchown(&file, Some(like.uid()), Some(like.gid()));
+    }
+    file.write_all(content)?;
+    file.sync_all()
 }
 
 fn cannot_write(path: &Path, error: io::Error) -> AuthorityError {

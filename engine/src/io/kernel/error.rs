@@ -8,9 +8,7 @@ use super::xsk::Binding;
 #[derive(Debug, thiserror::Error)]
 pub enum KernelIoError {
     /// The UMEM could not be made.
-    #[error(
-        "cannot map packet memory: {0}; without CAP_IPC_LOCK raise the memlock limit (ulimit -l)"
-    )]
+    #[error("cannot map packet memory for AF_XDP: {}; {}", .0, umem_hint(.0))]
     Umem(io::Error),
     /// A queue could not be bound.
     #[error("cannot bind queue {queue} of {interface}: {source} ({hint})")]
@@ -76,6 +74,23 @@ impl KernelIoError {
     }
 }
 
+/// What to do about packet memory that cannot be had: its first step is an AF_XDP socket.
+fn umem_hint(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            "run as root or with CAP_NET_RAW, or use `underlay.driver: udp` and taps"
+        }
+        Some(libc::EAFNOSUPPORT) => {
+            "this kernel has no AF_XDP (CONFIG_XDP_SOCKETS): use `underlay.driver: udp` and taps"
+        }
+        Some(libc::ENOBUFS) => "without CAP_IPC_LOCK raise the memlock limit (ulimit -l)",
+        Some(libc::ENOMEM) => {
+            "the host, or a limit of this process (cgroup, `ulimit -v`), has too little memory"
+        }
+        _ => "see `dmesg`",
+    }
+}
+
 /// The operating system's error behind a crate's.
 fn io_error_of(error: &dyn std::error::Error) -> io::Error {
     let inner = error
@@ -84,5 +99,24 @@ fn io_error_of(error: &dyn std::error::Error) -> io::Error {
     match inner.and_then(io::Error::raw_os_error) {
         Some(code) => io::Error::from_raw_os_error(code),
         None => io::Error::other(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_of_packet_memory_has_its_own_remedy() {
+        let cases = [
+            (libc::EPERM, "CAP_NET_RAW"),
+            (libc::EAFNOSUPPORT, "CONFIG_XDP_SOCKETS"),
+            (libc::ENOBUFS, "ulimit -l"),
+            (libc::ENOMEM, "ulimit -v"),
+        ];
+        for (errno, remedy) in cases {
+            let text = KernelIoError::Umem(io::Error::from_raw_os_error(errno)).to_string();
+            assert!(text.contains(remedy), "{text}");
+        }
     }
 }
