@@ -7,7 +7,7 @@ use clap::Parser;
 use omni_config::Config;
 use omni_control::service::process::{abort_on_panic, forbid_dumps, lock_memory};
 use omni_control::service::seccomp::Seccomp;
-use omni_engine::privileges::{self, Folder};
+use omni_engine::privileges::{self, Folder, Other, PrivilegeError};
 use tracing_subscriber::EnvFilter;
 
 /// A node of an OmniNervous fabric: an encrypted layer-2 switch among hosts.
@@ -26,8 +26,8 @@ struct Arguments {
     #[arg(long)]
     check: bool,
 
-    /// Become this user once the configuration was read as root, and keep the capabilities that
-    /// the engine needs. The user has to be able to read the configuration and its key files.
+    /// Become this user, which takes root, and keep the capabilities that the engine needs. The
+    /// user has to be able to read the configuration and its key files.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
 
@@ -40,11 +40,21 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let locked = (!arguments.check).then(|| forbid_dumps().and_then(|()| lock_memory()));
-    let config = match omni_config::load(&arguments.config) {
-        Ok(config) => config,
-        Err(error) => {
+    let user = arguments.user.as_deref().map(Other::find).transpose();
+    let load = || omni_config::load(&arguments.config);
+    let loaded = user.and_then(|user| match user {
+        Some(user) => Ok((user.can(load)?, Some(user))),
+        None => Ok((load(), None)),
+    });
+    let (config, user) = match loaded {
+        Ok((Ok(config), user)) => (config, user),
+        Ok((Err(error), _)) => {
             eprintln!("{error}");
             return ExitCode::from(2);
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
         }
     };
     let Some(locked) = locked else {
@@ -62,10 +72,14 @@ fn main() -> ExitCode {
     if let Err(error) = locked {
         tracing::warn!(%error, "keys may be swapped out; it takes `ulimit -l unlimited`, or root");
     }
-    let config = match give_up_privileges(&arguments, config) {
-        Ok(config) => config,
-        Err(end) => return end,
-    };
+    if let Err(error) = give_up_privileges(user.as_ref(), &config) {
+        tracing::error!("{error}");
+        return ExitCode::FAILURE;
+    }
+    // As a reload would: what cannot be read any more is better known now.
+    if let Err(error) = load() {
+        tracing::warn!("a reload will not be possible: {error}");
+    }
     match omni_engine::runtime::run(config, &arguments.config, arguments.seccomp) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -75,31 +89,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Gives up what starting does not take, and reads the configuration again, as a reload would: what
-/// cannot be read then is better known now.
-fn give_up_privileges(arguments: &Arguments, config: Config) -> Result<Config, ExitCode> {
+/// Gives up what starting does not take.
+fn give_up_privileges(user: Option<&Other>, config: &Config) -> Result<(), PrivilegeError> {
     let folders = [
         (&config.control.socket, 0o755),
         (&config.node.state_file, 0o700),
     ];
     let folders = folders.map(|(file, mode)| file.parent().map(|path| Folder { path, mode }));
     let folders: Vec<Folder<'_>> = folders.into_iter().flatten().collect();
-    if let Err(error) = privileges::enter(arguments.user.as_deref(), &folders) {
-        tracing::error!("{error}");
-        return Err(ExitCode::FAILURE);
-    }
-    match (omni_config::load(&arguments.config), &arguments.user) {
-        (Ok(config), _) => Ok(config),
-        (Err(error), Some(user)) => {
-            tracing::error!(
-                user,
-                "cannot be read by the user that the engine is to be: {error}"
-            );
-            Err(ExitCode::from(2))
-        }
-        (Err(error), None) => {
-            tracing::warn!("a reload will not be possible: {error}");
-            Ok(config)
-        }
-    }
+    privileges::enter(user, &folders)
 }

@@ -15,8 +15,10 @@ from pathlib import Path
 
 UNITS = Path(__file__).resolve().parents[2] / "packaging" / "systemd"
 ANALYZE_SECONDS = 20.0
-# 4242 clone3({flags=...}) = 0, after an unfinished call: 4242 <... clone3 resumed>
+# Not what comes after an unfinished call: 4242 <... clone3 resumed>
 CALL = re.compile(r"^(?:\d+ +)?([a-z_0-9]+)\((.*)$")
+# "/usr/bin/program", ["program"], ...) = 0
+EXECUTED = re.compile(r'^"[^"]+", .*= 0$')
 
 
 def settings(unit: str) -> dict[str, list[str]]:
@@ -97,8 +99,8 @@ def calls_in(trace: str, program: str) -> list[tuple[str, str]]:
         name, arguments = call.groups()
         if begun:
             found.append((name, arguments))
-        elif name == "execve" and f"/{program}\"" in arguments and "= 0" in arguments:
-            begun = True
+        elif name == "execve" and EXECUTED.match(arguments):
+            begun = arguments.split('"')[1].endswith(f"/{program}")
     return found
 
 

@@ -8,6 +8,11 @@ use std::process;
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use tracing::error;
+use zeroize::Zeroize;
+
+/// So many octets of a stack are wiped: more than starting and reloading take, and a small part of
+/// what a thread has.
+const STACK_LEFT: usize = 256 << 10;
 
 /// Makes a panic in whatever thread end the process: a line in the log, then `SIGABRT`, which a
 /// service manager takes for a failure. Nothing is unwound and nothing goes on half-dead.
@@ -60,4 +65,11 @@ pub fn lock_memory() -> io::Result<()> {
     setrlimit(Resource::Memlock, any)?;
     let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     Ok(mlockall(all)?)
+}
+
+/// Wipes what functions that have returned left of keys on the calling thread's stack.
+#[inline(never)]
+pub fn wipe_stack() {
+    let mut left = [0_u8; STACK_LEFT];
+    left.zeroize();
 }

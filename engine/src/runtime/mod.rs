@@ -34,6 +34,7 @@ use omni_config::{Config, Driver, Poll, SourcePorts};
 use omni_control::message::{Command, FdbKey, Owner, PeerId};
 use omni_control::netlink::{KernelEvent, Netlink};
 use omni_control::service::notify;
+use omni_control::service::process::wipe_stack;
 use omni_control::service::seccomp::Seccomp;
 use omni_control::{
     Ganglion, GanglionConfig, GanglionEvent, PrivateKey, PublicKey, Remembered, Transmit,
@@ -97,6 +98,7 @@ pub fn run(config: Config, config_file: &Path, seccomp: Seccomp) -> Result<(), E
         })?;
     runtime.block_on(async {
         let mut node = Node::start(config, config_file, seccomp).await?;
+        wipe_stack();
         let result = match privileges::serve(seccomp) {
             Ok(()) => node.serve().await,
             Err(error) => Err(error.into()),
