@@ -187,7 +187,7 @@ pub fn enter(user: Option<&Other>, folders: &[Folder<'_>]) -> Result<(), Privile
         let access = Access::WRITE_OK | Access::EXEC_OK;
         if path.exists() && accessat(CWD, *path, access, AtFlags::EACCESS).is_err() {
             let path = path.display();
-            warn!(%path, "cannot write there: it should belong to the user that the engine runs as");
+            warn!(%path, "cannot write there: it should belong to the engine's user");
         }
     }
     Ok(())

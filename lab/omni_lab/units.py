@@ -1,8 +1,7 @@
-"""The systemd units in `packaging/systemd`, without systemd: what they allow, and a sandbox like it.
+"""The units in `packaging/systemd`, without systemd: what they allow, and a sandbox like it.
 
-systemd itself is not needed, only `systemd-analyze`, which knows the groups of system calls. What is
-alike: the user, capabilities, files and `/proc`. Filters are compared with what a program did, by a
-trace.
+systemd need not run; `systemd-analyze` knows the groups of system calls. The sandbox is alike in
+its user, capabilities, files and `/proc`. Filters are compared with what a program did, by a trace.
 """
 
 from __future__ import annotations

@@ -175,7 +175,8 @@ class Sandbox(unittest.TestCase):
                     f"underlay: {{ interface: eth0, driver: {driver} }}\n"
                     f"access: [{{ interface: omni0, driver: {access}, "
                     'addresses: ["10.7.0.1/24"] }]\n'
-                    f'peers: [{{ name: beta, public_key: "{peer}", endpoint: "192.0.2.2:51820" }}]\n'
+                    f'peers: [{{ name: beta, public_key: "{peer}", '
+                    'endpoint: "192.0.2.2:51820" }]\n'
                     "control: { socket: alpha.sock }\n"
                 )
                 self.assertNotEqual(public, peer)

@@ -247,7 +247,9 @@ fn secrets_are_where_they_are_used_and_nowhere_else() {
     // Without an endpoint there is no handshake, of which `snow` would leave copies.
     let endpoint = format!(", endpoint: \"{}\"", spec.endpoint);
     let plain = spec.yaml().replace(&endpoint, "");
-    let keyed = spec.yaml().replace(&endpoint, ", preshared_key_file: psk.key");
+    let keyed = spec
+        .yaml()
+        .replace(&endpoint, ", preshared_key_file: psk.key");
     let a = spec.start_with(&keyed);
     let private = spec.private_key.0;
     let texts = [STANDARD.encode(private), STANDARD.encode(psk)];
