@@ -6,8 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-/// A private key or a preshared key. It is wiped when dropped, and `Debug` does not show it. Its place
-/// in memory stays the same: moving a configuration leaves no copies behind.
+/// A private key or a preshared key. It is wiped when dropped, and `Debug` does not show it. Its
+/// place in memory stays the same: moving a configuration leaves no copies behind.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct SecretBytes32(Box<[u8; 32]>);
 

@@ -164,9 +164,9 @@ fn install(
     apply_filter(&program.map_err(SeccompError::new)?).map_err(SeccompError::new)
 }
 
-/// Other programs, other processes, the machine, and who one is: nothing that a service touches once
-/// it serves. A list of what is denied, since what a C library and a kernel interface use besides
-/// changes from one release to the next, and a node is not to die of an update.
+/// Other programs, other processes, the machine, and who one is: nothing that a service touches
+/// once it serves. A list of what is denied, since what a C library and a kernel interface use
+/// besides changes from one release to the next, and a node is not to die of an update.
 const NOT_OF_A_SERVICE: &[i64] = &[
     // Programs.
     libc::SYS_execve,
