@@ -12,6 +12,8 @@ lab="iproute2 iputils-ping iputils-arping ndisc6 iperf3 ethtool nftables python3
 store="etcd-server"
 # For the test that counts instructions a frame.
 count="valgrind"
+# For the tests of the units: groups of system calls, and those that a program makes.
+units="strace systemd"
 
 say() { echo "install-deps: $*"; }
 
@@ -38,10 +40,10 @@ fi
 # Packages that dpkg does not know make dpkg-query fail, which is no failure here.
 # shellcheck disable=SC2086  # The lists are words.
 installed=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' \
-    $build $lab $store $count 2>/dev/null |
+    $build $lab $store $count $units 2>/dev/null |
     sed -n 's/^.i  *//p') || true
 missing=""
-for package in $build $lab $store $count; do
+for package in $build $lab $store $count $units; do
     # Line by line: a package name may be part of another.
     printf '%s\n' "$installed" | grep -qx "$package" || missing="$missing $package"
 done

@@ -6,15 +6,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-/// A private key or a preshared key. It is wiped when dropped, and `Debug` does not show it.
+/// A private key or a preshared key. It is wiped when dropped, and `Debug` does not show it. Its
+/// place in memory stays the same: moving a configuration leaves no copies behind.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct SecretBytes32([u8; 32]);
+pub struct SecretBytes32(Box<[u8; 32]>);
 
 impl SecretBytes32 {
     /// Takes the octets over.
     #[must_use]
-    pub const fn new(octets: [u8; 32]) -> Self {
-        Self(octets)
+    pub fn new(octets: [u8; 32]) -> Self {
+        Self(Box::new(octets))
     }
 
     /// The octets themselves, to be handed to cryptography and to nothing else.
@@ -29,7 +30,7 @@ impl PartialEq for SecretBytes32 {
     fn eq(&self, other: &Self) -> bool {
         self.0
             .iter()
-            .zip(&other.0)
+            .zip(other.0.iter())
             .fold(0, |differ, (a, b)| differ | (a ^ b))
             == 0
     }

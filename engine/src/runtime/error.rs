@@ -8,6 +8,7 @@ use omni_xdp_redirect::RedirectError;
 
 use crate::cores::CoreError;
 use crate::io::kernel::KernelIoError;
+use crate::privileges::PrivilegeError;
 
 /// Why a node does not start, or cannot go on. Each text names the thing and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +87,9 @@ pub enum EngineError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Privileges cannot be given up.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
     /// What makes the node a member is not good.
     #[error("{why}")]
     Membership {

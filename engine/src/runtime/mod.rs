@@ -34,6 +34,8 @@ use omni_config::{Config, Driver, Poll, SourcePorts};
 use omni_control::message::{Command, FdbKey, Owner, PeerId};
 use omni_control::netlink::{KernelEvent, Netlink};
 use omni_control::service::notify;
+use omni_control::service::process::wipe_stack;
+use omni_control::service::seccomp::Seccomp;
 use omni_control::{
     Ganglion, GanglionConfig, GanglionEvent, PrivateKey, PublicKey, Remembered, Transmit,
 };
@@ -53,6 +55,7 @@ use crate::datapath::session::SharedSession;
 use crate::datapath::{DatapathConfig, TableCommand};
 use crate::io::kernel::{self, KernelIo};
 use crate::mailbox::{ControlMailbox, Order, WorkerMailbox, mailboxes};
+use crate::privileges;
 use crate::random::SystemRandom;
 use crate::stats::WorkerReport;
 use crate::switch::{Audience, Bound, Switch};
@@ -80,11 +83,12 @@ const REPORT_PATIENCE: Duration = Duration::from_millis(500);
 const UPCALLS_MAX: usize = 1024;
 
 /// Runs a node until it is told to stop or cannot go on. Leaves nothing behind but its state file.
-/// When it is told to reload, `config_file` is read again.
+/// When it is told to reload, `config_file` is read again. Once it is started, the calling thread
+/// and the workers give up what they do not need any more, for good.
 ///
 /// # Errors
 /// What kept it from starting, or ended it.
-pub fn run(config: Config, config_file: &Path) -> Result<(), EngineError> {
+pub fn run(config: Config, config_file: &Path, seccomp: Seccomp) -> Result<(), EngineError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -93,8 +97,12 @@ pub fn run(config: Config, config_file: &Path) -> Result<(), EngineError> {
             source,
         })?;
     runtime.block_on(async {
-        let mut node = Node::start(config, config_file).await?;
-        let result = node.serve().await;
+        let mut node = Node::start(config, config_file, seccomp).await?;
+        wipe_stack();
+        let result = match privileges::serve(seccomp) {
+            Ok(()) => node.serve().await,
+            Err(error) => Err(error.into()),
+        };
         node.stop().await;
         result
     })
@@ -126,7 +134,11 @@ struct Node {
 }
 
 impl Node {
-    async fn start(config: Config, config_file: &Path) -> Result<Self, EngineError> {
+    async fn start(
+        config: Config,
+        config_file: &Path,
+        seccomp: Seccomp,
+    ) -> Result<Self, EngineError> {
         reload::check_peers(&config, &config.peers)?;
         let private_key = PrivateKey(*config.node.private_key.expose());
         let public_key = PublicKey::from_private(&private_key);
@@ -140,13 +152,14 @@ impl Node {
         let mut ports = Ports::open(&netlink, &config, &public_key, cores.len()).await?;
         choice.log(ports.workers());
         let ipv6 = udp.has_ipv6();
-        let started = match Self::start_workers(&config, &public_key, &mut ports, ipv6, cores) {
-            Ok(started) => started,
-            Err(error) => {
-                ports.close(&netlink).await;
-                return Err(error);
-            }
-        };
+        let started =
+            match Self::start_workers(&config, &public_key, &mut ports, ipv6, cores, seccomp) {
+                Ok(started) => started,
+                Err(error) => {
+                    ports.close(&netlink).await;
+                    return Err(error);
+                }
+            };
         let Started {
             mailbox,
             workers,
@@ -225,6 +238,7 @@ impl Node {
         ports: &mut Ports,
         ipv6: bool,
         cores: &[usize],
+        seccomp: Seccomp,
     ) -> Result<Started, EngineError> {
         let count = ports.workers();
         let staged = staged_max(config);
@@ -254,12 +268,9 @@ impl Node {
                 poll: config.workers.poll,
                 realtime,
                 core: cores[index],
+                seccomp,
             };
-            let spawned = spawn_worker(io, end, datapath, how);
-            workers.push(spawned.map_err(|source| EngineError::System {
-                what: "start a worker",
-                source,
-            })?);
+            workers.push(spawn_worker(io, end, datapath, how)?);
         }
         Ok(Started {
             mailbox,
@@ -658,21 +669,26 @@ struct HowToRun {
     poll: Poll,
     realtime: bool,
     core: usize,
+    seccomp: Seccomp,
 }
 
+/// Starts a worker, and waits until it has given up what it need not be allowed.
 fn spawn_worker(
     io: KernelIo,
     mailbox: WorkerMailbox,
     config: DatapathConfig,
     how: HowToRun,
-) -> std::io::Result<JoinHandle<()>> {
+) -> Result<JoinHandle<()>, EngineError> {
     let HowToRun {
         poll,
         realtime,
         core,
+        seccomp,
     } = how;
     let name = format!("{}{}", cores::THREAD_NAME, config.worker);
-    std::thread::Builder::new().name(name).spawn(move || {
+    let index = usize::from(config.worker);
+    let (tell, told) = std::sync::mpsc::channel();
+    let spawned = std::thread::Builder::new().name(name).spawn(move || {
         if realtime && let Err(error) = cores::run_before_others() {
             warn!(%error, "a worker runs at normal priority");
         }
@@ -681,8 +697,24 @@ fn spawn_worker(
             warn!(core, "cannot pin a worker to its core; it runs anywhere");
         }
         let core = pinned.then_some(core);
-        Worker::new(io, config, mailbox, poll, core).run();
-    })
+        let worker = Worker::new(io, config, mailbox, poll, core);
+        let restricted = privileges::work(seccomp);
+        let run = restricted.is_ok();
+        // Who started it waits for this.
+        let _ = tell.send(restricted);
+        if run {
+            worker.run();
+        }
+    });
+    let worker = spawned.map_err(|source| EngineError::System {
+        what: "start a worker",
+        source,
+    })?;
+    match told.recv() {
+        Ok(restricted) => restricted?,
+        Err(_) => return Err(EngineError::WorkerStuck { worker: index }),
+    }
+    Ok(worker)
 }
 
 /// Ends the workers and waits for them.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use omni_config::{Change, Config, Peer, PeerChange, PeerPolicy};
 use omni_control::message::PeerId;
+use omni_control::service::process::wipe_stack;
 use omni_control::{PeerConfig, PrivateKey, PublicKey, SymmetricKey};
 use tracing::{error, info, warn};
 
@@ -57,6 +58,7 @@ impl Node {
     /// the log has it.
     pub(super) async fn reload(&mut self) -> Result<Reloaded, String> {
         let outcome = self.try_reload().await;
+        wipe_stack();
         match &outcome {
             Ok(Reloaded { changes }) if changes.is_empty() => info!("reload: nothing changed"),
             Ok(Reloaded { changes }) => {

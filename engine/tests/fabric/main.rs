@@ -21,6 +21,7 @@ mod load;
 mod moves;
 mod paths;
 mod ports;
+mod privileges;
 mod reach;
 mod reload;
 mod rendezvous;

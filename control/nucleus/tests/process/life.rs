@@ -53,6 +53,28 @@ fn what_one_node_registers_another_is_told_at_once() {
 }
 
 #[test]
+fn all_its_threads_may_do_little_whoever_started_it() {
+    /// CAP_NET_BIND_SERVICE.
+    const BIND: u64 = 1 << 10;
+    let server = Server::start();
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.id())).expect("it runs");
+    let tasks: Vec<_> = tasks.flatten().collect();
+    assert!(tasks.len() > 1, "the store has a thread of its own");
+    for task in tasks {
+        let status = fs::read_to_string(task.path().join("status")).expect("a status");
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.expect("a field").trim()
+        };
+        for set in ["CapEff:", "CapPrm:", "CapInh:", "CapAmb:"] {
+            let held = u64::from_str_radix(field(set), 16).expect("hexadecimal");
+            assert_eq!(held & !BIND, 0, "{set} {held:x}");
+        }
+        assert_eq!((field("NoNewPrivs:"), field("Seccomp:")), ("1", "2"));
+    }
+}
+
+#[test]
 fn what_was_acknowledged_is_there_after_it_was_killed() {
     let mut server = Server::start();
     let mut acknowledged = BTreeSet::new();

@@ -127,6 +127,11 @@ impl Server {
         }
     }
 
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// As by `kill -9`.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");

@@ -40,6 +40,8 @@ pub use ethtool::{
     receive_queues,
 };
 pub use frame::{JOINED_MAX, KernelFrame};
+#[cfg(test)]
+pub(crate) use sys::raw_call;
 pub use sys::{Promiscuous, afxdp_is_there};
 pub use udp::{UdpPair, unbound_socket};
 pub use umem::CHUNK_FRAME_MAX;

@@ -130,15 +130,20 @@ impl NodeSpec {
         let names = capabilities.split(',').map(|name| format!("-{name}"));
         let bounding = names.collect::<Vec<_>>().join(",");
         let before = ["setpriv".to_owned(), format!("--bounding-set={bounding}")];
-        self.run_under(&before, &self.write())
+        self.run_under(&before, &[], &self.write())
     }
 
     fn run(&self, config: &Path) -> Node {
-        self.run_under(&[], config)
+        self.run_under(&[], &[], config)
     }
 
-    /// Runs the program by the words `before`.
-    fn run_under(&self, before: &[String], config: &Path) -> Node {
+    /// Starts the process on this file and with these arguments more, and does not wait.
+    pub(crate) fn run_with(&self, arguments: &[&str], config: &Path) -> Node {
+        self.run_under(&[], arguments, config)
+    }
+
+    /// Runs the program by the words `before`, with those of `after` at its end.
+    fn run_under(&self, before: &[String], after: &[&str], config: &Path) -> Node {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let log = self.folder.join(format!("{}-{number}.log", self.name));
         let file = File::create(&log).expect("a log");
@@ -147,6 +152,7 @@ impl NodeSpec {
             .args(before)
             .args([PROGRAM, "--config"])
             .arg(config)
+            .args(after)
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("the log's file"))
             .stderr(file)
@@ -193,17 +199,33 @@ impl Node {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// What `omni show --json` would print.
-    pub(crate) fn show(&self) -> Show {
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// It answers there, and not where its specification has it.
+    pub(crate) fn with_socket(mut self, socket: PathBuf) -> Self {
+        self.socket = socket;
+        self
+    }
+
+    /// What it answers on its control socket.
+    pub(crate) fn answer(&self, command: &str) -> String {
         let asked = (|| {
             let mut stream = UnixStream::connect(&self.socket)?;
             stream.set_read_timeout(Some(SHOW_PATIENCE))?;
-            stream.write_all(b"{\"command\":\"show\"}\n")?;
+            writeln!(stream, "{{\"command\":\"{command}\"}}")?;
             let mut line = String::new();
             BufReader::new(stream).read_line(&mut line)?;
             Ok::<_, std::io::Error>(line)
         })();
-        let line = asked.unwrap_or_else(|error| panic!("control socket of {}: {error}", self.name));
+        asked.unwrap_or_else(|error| panic!("control socket of {}: {error}", self.name))
+    }
+
+    /// What `omni show --json` would print.
+    pub(crate) fn show(&self) -> Show {
+        let line = self.answer("show");
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("show: {error}: {line:?}"))
     }
 

@@ -8,6 +8,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use omni_config::{NucleusConfig, NucleusStore};
 use omni_control::PrivateKey;
+use omni_control::service::capabilities::{CapabilitySet, keep_only};
+use omni_control::service::process::{abort_on_panic, forbid_dumps, lock_memory};
+use omni_control::service::seccomp::Seccomp;
 use omni_membership::{AuthorityPublicKey, FabricName, PublicKey, Trust};
 use omni_nucleus::server::core::Limits;
 use omni_nucleus::server::runtime::{RuntimeConfig, StoreConfig, run};
@@ -28,10 +31,16 @@ struct Arguments {
     /// Check the configuration and exit; nothing is touched.
     #[arg(long)]
     check: bool,
+
+    /// What becomes of system calls that no service makes: `on` ends the process, `log` lets the
+    /// kernel log them, `off` does without a filter.
+    #[arg(long, value_name = "on|log|off", default_value = "on")]
+    seccomp: Seccomp,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let locked = (!arguments.check).then(|| forbid_dumps().and_then(|()| lock_memory()));
     let is_authority = |key: &[u8; 32]| {
         let read = AuthorityPublicKey::from_octets(key);
         read.map(|_| ()).map_err(|error| error.to_string())
@@ -50,10 +59,10 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(2);
     };
-    if arguments.check {
+    let Some(locked) = locked else {
         println!("{}: configuration is good", arguments.config.display());
         return ExitCode::SUCCESS;
-    }
+    };
     let filter = EnvFilter::try_from_env("OMNI_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -63,6 +72,14 @@ fn main() -> ExitCode {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
         .init();
+    abort_on_panic();
+    if let Err(error) = locked {
+        tracing::warn!(%error, "keys may be swapped out; it takes `ulimit -l unlimited`, or root");
+    }
+    if let Err(error) = give_up_privileges(arguments.seccomp) {
+        tracing::error!("{error}");
+        return ExitCode::FAILURE;
+    }
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -70,6 +87,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Gives up all privileges but for ports below 1024, before there is a thread or a connection.
+fn give_up_privileges(seccomp: Seccomp) -> Result<(), Box<dyn std::error::Error>> {
+    keep_only(CapabilitySet::NET_BIND_SERVICE)?;
+    Ok(seccomp.deny_what_no_service_does()?)
 }
 
 /// The configuration as the server takes it. `None` for what was checked before.
