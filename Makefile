@@ -42,7 +42,7 @@ build-perf: need-cargo deps
 
 test: need-root need-cargo deps
 	$(CARGO) test --workspace --locked --no-fail-fast
-	$(CARGO) test -p omni-replay --locked --features loom --release --test loom
+	$(CARGO) test -p omni-replay -p omni-shared --locked --features loom --release --test loom
 	cd lab && OMNI_PROGRAMS='$(abspath $(TARGET))/debug' $(PYTHON) -m unittest discover -s tests -t .
 
 # `make test` counts too, in the program that it built.
@@ -83,7 +83,8 @@ build: need-cargo deps
 check: need-cargo
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy -p omni-replay --locked --features loom --test loom -- -D warnings
+	$(CARGO) clippy -p omni-replay -p omni-shared --locked --features loom --test loom -- -D warnings
+	$(CARGO) clippy -p omni-shared --locked --features shuttle --test schedules -- -D warnings
 
 clean: need-cargo
 	$(CARGO) clean

@@ -11,6 +11,7 @@
 //!
 //! The loop knows queues and time; what happens to frames is the data path's.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use omni_config::Poll;
@@ -238,15 +239,13 @@ impl<I: FrameIo> Worker<I> {
             Pending::Completions => SLEEP_COMPLETIONS,
             Pending::Stalled => SLEEP_STALLED,
         };
-        if self
-            .io
-            .wait(rustix::fd::AsFd::as_fd(self.mailbox.waker()), timeout)
-            .is_err()
-        {
-            // Nothing that happens to a device makes waiting fail; should it, do not spin.
-            std::thread::sleep(SLEEP_STALLED);
-        }
-        self.mailbox.waker().clear();
+        let io = &mut self.io;
+        self.mailbox.sleep(|waker| {
+            if io.wait(waker.as_fd(), timeout).is_err() {
+                // Nothing that happens to a device makes waiting fail; should it, do not spin.
+                std::thread::sleep(SLEEP_STALLED);
+            }
+        });
     }
 
     /// What was counted so far.

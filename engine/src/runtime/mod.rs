@@ -40,7 +40,7 @@ use omni_control::{
 use omni_wire::limits::STAGED_MIN;
 use omni_wire::{DropCounters, DropReason};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 pub use error::EngineError;
@@ -52,7 +52,7 @@ use crate::datapath::policy::PeerPolicy;
 use crate::datapath::session::SharedSession;
 use crate::datapath::{DatapathConfig, TableCommand};
 use crate::io::kernel::{self, KernelIo};
-use crate::mailbox::{ControlMailbox, Order, WorkerMailbox, mailboxes};
+use crate::mailbox::{ControlMailbox, KEPT_MAX, Order, Told, WorkerMailbox, mailboxes};
 use crate::random::SystemRandom;
 use crate::stats::WorkerReport;
 use crate::switch::{Audience, Bound, Switch};
@@ -119,7 +119,7 @@ struct Node {
     netlink: Netlink,
     udp: UdpSockets,
     mailbox: ControlMailbox,
-    told: Arc<Notify>,
+    told: Arc<Told>,
     workers: Vec<JoinHandle<()>>,
     control: ControlSocket,
     requests: mpsc::Receiver<Request>,
@@ -357,14 +357,10 @@ impl Node {
     }
 
     fn take_upcalls(&mut self) {
-        for _ in 0..UPCALLS_MAX {
-            let Some((worker, upcall)) = self.mailbox.next_upcall() else {
-                return;
-            };
-            self.plane.handle_upcall(clock::now(), worker, upcall);
-        }
-        // There may be more: come back at once.
-        self.told.notify_one();
+        let plane = &mut self.plane;
+        self.mailbox.take_upcalls(UPCALLS_MAX, |worker, upcall| {
+            plane.handle_upcall(clock::now(), worker, upcall);
+        });
     }
 
     /// Addresses that are known without anybody having to say so: of the engine's own ports, and
@@ -404,7 +400,10 @@ impl Node {
 
     fn tell(&mut self, audience: Audience, command: TableCommand) {
         match audience {
-            Audience::All => self.mailbox.broadcast(&command, None),
+            Audience::All => {
+                let order = || Order::Table(command.clone());
+                self.mailbox.broadcast(None, order);
+            }
             Audience::Only(worker) => self.mailbox.order(worker, Order::Table(command)),
         }
     }
@@ -473,7 +472,7 @@ impl Node {
     }
 
     async fn keep_house(&mut self) -> Result<(), EngineError> {
-        if let Some(worker) = self.mailbox.stuck_worker() {
+        if let Some(worker) = self.mailbox.stuck_worker(KEPT_MAX) {
             return Err(EngineError::WorkerStuck { worker });
         }
         let now = clock::instant();
@@ -554,7 +553,7 @@ impl Node {
         if self.ports.fit_mtu(&self.netlink, ipv6).await {
             let octets = self.ports.max_frame();
             self.mailbox
-                .broadcast(&TableCommand::SetMaxFrame(octets), None);
+                .broadcast(None, || Order::Table(TableCommand::SetMaxFrame(octets)));
             self.plane
                 .ganglion
                 .set_max_frame(clock::now(), octets as u16);
