@@ -1,9 +1,9 @@
 //! A worker: one thread, pinned to one core, that runs every burst to completion.
 //!
 //! ```text
-//! orders -> rx underlay -> ingress -> rx access -> egress -> transmit -> flush -> upcalls
-//!    ^                                                                             |
-//!    +-------- something was done: again; nothing: spin, or sleep until it is ------+
+//! rx underlay -> orders -> ingress -> rx access -> egress -> transmit -> flush -> upcalls
+//!    ^                                                                              |
+//!    +-------- something was done: again; nothing: spin, or sleep until it is -------+
 //! ```
 //!
 //! The access ports share a burst, whatever their number: the port that fills it is the last one
@@ -17,6 +17,7 @@ use std::time::Duration;
 use omni_config::Poll;
 use omni_control::message::PortId;
 use omni_wire::{DropReason, Instant};
+use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::datapath::{BURST_MAX, Datapath, DatapathConfig, Output};
@@ -63,6 +64,8 @@ pub struct Worker<I: FrameIo> {
     through: Vec<Latency>,
     work: Latency,
     send: Latency,
+    /// Who wants a report, at the end of this turn, when it holds no frames.
+    asked: Vec<oneshot::Sender<WorkerReport>>,
     stopped: bool,
 }
 
@@ -101,6 +104,7 @@ impl<I: FrameIo> Worker<I> {
             through: queues.iter().map(|_| Latency::default()).collect(),
             work: Latency::default(),
             send: Latency::default(),
+            asked: Vec::new(),
             stopped: false,
         }
     }
@@ -132,11 +136,14 @@ impl<I: FrameIo> Worker<I> {
         }
     }
 
-    /// One turn of the loop: orders, a burst each way, everything sent. Says whether there was
+    /// One turn of the loop: a burst each way, orders, everything sent. Says whether there was
     /// anything to do.
     pub fn poll_once(&mut self, now: Instant) -> bool {
+        let received = self.io.receive(Port::Underlay, &mut self.burst, BURST_MAX) > 0;
+        // After the frames are here: a peer may answer as soon as the order that installs a session
+        // is given. Taken before, that order could come just too late for the answer.
         let mut busy = self.take_orders(now);
-        if self.io.receive(Port::Underlay, &mut self.burst, BURST_MAX) > 0 {
+        if received {
             busy = true;
             self.datapath
                 .ingress(now, &mut self.burst, &mut self.io, &mut self.out);
@@ -154,6 +161,13 @@ impl<I: FrameIo> Worker<I> {
             self.datapath
                 .drain_upcalls(|upcall| self.mailbox.tell(upcall));
             self.mailbox.wake_control();
+        }
+        if !self.asked.is_empty() {
+            let report = self.report();
+            for reply in self.asked.drain(..) {
+                // Who asked may have gone: then nobody wants the report.
+                drop(reply.send(report.clone()));
+            }
         }
         busy
     }
@@ -225,8 +239,7 @@ impl<I: FrameIo> Worker<I> {
                     self.datapath
                         .apply(now, command, &mut self.io, &mut self.out);
                 }
-                // Who asked may have gone: then nobody wants the report.
-                Order::Report(reply) => drop(reply.send(self.report())),
+                Order::Report(reply) => self.asked.push(reply),
                 Order::Stop => self.stopped = true,
             }
         }
