@@ -2,7 +2,7 @@
 # Builds the programs twice from the same commit, in two folders, and compares them octet by octet.
 # What is built depends on sources, Cargo.lock, compilers and libraries, and on nothing else.
 #
-# scripts/reproducible.sh [FOLDER]    where to build; by default a new one in /tmp, removed at the end
+# scripts/reproducible.sh [FOLDER]    where to build; by default a new folder, removed at the end
 #
 # Takes two release builds. Exit status 1 when a program differs. JOBS limits the compilers at work.
 set -euo pipefail
