@@ -36,7 +36,7 @@ const SPIN_SAVED_MAX: u64 = 1_000_000;
 const SLEEP_IDLE: Duration = Duration::from_secs(1);
 /// Sleep while sent frames have yet to come back.
 const SLEEP_COMPLETIONS: Duration = Duration::from_millis(20);
-/// Sleep while frames wait for the device to take more.
+/// Sleep while frames wait for the device to take more, or upcalls for room.
 const SLEEP_STALLED: Duration = Duration::from_millis(1);
 /// Orders taken between two bursts.
 const ORDERS_MAX: usize = 64;
@@ -246,12 +246,20 @@ impl<I: FrameIo> Worker<I> {
         taken > 0
     }
 
-    fn sleep(&mut self) {
-        let timeout = match self.io.pending() {
-            Pending::Nothing => SLEEP_IDLE,
-            Pending::Completions => SLEEP_COMPLETIONS,
+    /// How long to sleep when nothing ends it.
+    fn patience(&self) -> Duration {
+        // Nobody says when there is room for upcalls again.
+        let untold = self.datapath.has_upcalls();
+        match self.io.pending() {
             Pending::Stalled => SLEEP_STALLED,
-        };
+            _ if untold => SLEEP_STALLED,
+            Pending::Completions => SLEEP_COMPLETIONS,
+            Pending::Nothing => SLEEP_IDLE,
+        }
+    }
+
+    fn sleep(&mut self) {
+        let timeout = self.patience();
         let io = &mut self.io;
         self.mailbox.sleep(|waker| {
             if io.wait(waker.as_fd(), timeout).is_err() {
@@ -348,6 +356,8 @@ impl Spin {
 mod tests {
     use std::sync::Arc;
 
+    use omni_control::message::{PeerId, Upcall};
+
     use super::*;
     use crate::datapath::policy::SwitchPolicy;
     use crate::io::FramePool;
@@ -414,6 +424,29 @@ mod tests {
         assert_eq!(received(&worker), [0, 640, 128, 3]);
         let census = worker.report().census;
         assert!(census.is_complete() && census.held == 0, "{census:?}");
+    }
+
+    #[test]
+    fn upcalls_that_had_no_room_are_told_soon_though_nothing_else_happens() {
+        let (control, mut ends) = mailboxes(1).expect("mailboxes");
+        let mut worker = worker(1);
+        worker.mailbox = ends.pop().expect("one worker");
+        let upcall = || Upcall::NeedSession { peer: PeerId(3) };
+        while worker.mailbox.tell(upcall()).is_ok() {}
+        let host = [
+            [2, 0, 0, 0, 0, 1],
+            [2, 0, 0, 0, 0, 2],
+            [0x88, 0xb5, 0, 0, 0, 0],
+        ]
+        .concat();
+        worker.io.push(access(0), &host, NOW);
+        while worker.poll_once(NOW) {}
+        assert_eq!(worker.patience(), SLEEP_STALLED);
+        while control.next_upcall() == Some((0, upcall())) {}
+        worker.poll_once(NOW);
+        let (_, learned) = control.next_upcall().expect("what the host's frame told");
+        assert!(matches!(learned, Upcall::Learned { .. }), "{learned:?}");
+        assert_eq!(worker.patience(), SLEEP_IDLE);
     }
 
     #[test]

@@ -586,7 +586,13 @@ impl Node {
             self.mailbox.order(worker, Order::Report(reply));
             replies.push(answer);
         }
-        self.mailbox.flush();
+        // Where more waits for a worker than its mailbox has room for, the question is behind it.
+        for _ in 0..REPORT_PATIENCE.as_millis() / MAILBOX_RETRY.as_millis() {
+            if !self.mailbox.flush() {
+                break;
+            }
+            tokio::time::sleep(MAILBOX_RETRY).await;
+        }
         let mut reports = Vec::new();
         for answer in replies {
             match tokio::time::timeout(REPORT_PATIENCE, answer).await {
