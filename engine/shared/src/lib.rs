@@ -14,8 +14,8 @@
 //!
 //! Whatever the threads do and in whichever order their steps take effect:
 //!
-//! 1. *Order.* A worker takes the orders that are for it in the order in which they were given, each
-//!    once, also beyond what its queue has room for.
+//! 1. *Order.* A worker takes the orders that are for it in the order in which they were given, and
+//!    each once, also beyond what its queue has room for.
 //! 2. *No lost wake-up.* Who looks at its queue, finds nothing and sleeps is woken by whatever was
 //!    put in meanwhile: see [`WorkerMailbox::sleep`] and [`ControlMailbox::take_upcalls`].
 //! 3. *Rate.* All workers together get no more permits of a [`StormBucket`] than one alone would.

@@ -8,10 +8,12 @@ mod programs;
 #[path = "common/words.rs"]
 mod words;
 
+use parts::WeakQueue as SharedQueue;
+
 /// What is watched.
 mod checker {
-    pub use loom::sync::{Arc, Condvar, Mutex, atomic};
-    pub use loom::thread;
+    pub(crate) use loom::sync::{Arc, Condvar, Mutex, atomic};
+    pub(crate) use loom::thread;
 }
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -10,10 +10,12 @@ mod programs;
 #[path = "common/words.rs"]
 mod words;
 
+use parts::WeakQueue as SharedQueue;
+
 /// What is watched.
 mod checker {
-    pub use shuttle::sync::{Arc, Condvar, Mutex, atomic};
-    pub use shuttle::thread;
+    pub(crate) use shuttle::sync::{Arc, Condvar, Mutex, atomic};
+    pub(crate) use shuttle::thread;
 }
 
 use omni_replay::Window;

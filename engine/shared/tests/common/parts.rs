@@ -11,7 +11,7 @@ use crate::checker::{Condvar, Mutex};
 /// A bounded queue that promises no more than [`Queue`] asks for: it may say that it is empty or
 /// full when another thread has just changed that. The engine's own promises more.
 #[derive(Debug)]
-pub struct WeakQueue<T> {
+pub(crate) struct WeakQueue<T> {
     slots: Vec<Slot<T>>,
     head: AtomicUsize,
     tail: AtomicUsize,
@@ -88,7 +88,7 @@ impl<T> Queue for WeakQueue<T> {
 
 /// An eventfd, or a notification with its permit.
 #[derive(Debug)]
-pub struct Bell {
+pub(crate) struct Bell {
     raised: Mutex<bool>,
     rung: Condvar,
 }
@@ -104,7 +104,7 @@ impl Default for Bell {
 
 impl Bell {
     /// As `poll` on an eventfd: until it is raised, and it stays so.
-    pub fn wait(&self) {
+    pub(crate) fn wait(&self) {
         let mut raised = self.raised.lock().expect("no panic");
         while !*raised {
             raised = self.rung.wait(raised).expect("no panic");
@@ -112,7 +112,7 @@ impl Bell {
     }
 
     /// As a notification: until it is raised, and that is used up.
-    pub fn notified(&self) {
+    pub(crate) fn notified(&self) {
         let mut raised = self.raised.lock().expect("no panic");
         while !*raised {
             raised = self.rung.wait(raised).expect("no panic");

@@ -3,18 +3,19 @@
 
 use omni_shared::{ControlMailbox, Queue, WorkerMailbox, mailboxes};
 
+use crate::SharedQueue;
 use crate::checker::thread;
-use crate::parts::{Bell, WeakQueue};
+use crate::parts::Bell;
 
 /// What the control thread says, and what workers say.
-pub type Control = ControlMailbox<WeakQueue<Order>, Upcalls, Bell, Bell>;
+pub(crate) type Control = ControlMailbox<SharedQueue<Order>, Upcalls, Bell, Bell>;
 /// A worker's end.
-pub type Worker = WorkerMailbox<WeakQueue<Order>, Upcalls, Bell, Bell>;
-type Upcalls = WeakQueue<(usize, usize)>;
+pub(crate) type Worker = WorkerMailbox<SharedQueue<Order>, Upcalls, Bell, Bell>;
+type Upcalls = SharedQueue<(usize, usize)>;
 
 /// An order.
 #[derive(Debug)]
-pub enum Order {
+pub(crate) enum Order {
     /// One of many, by number.
     Number(usize),
     /// Say something.
@@ -39,7 +40,7 @@ fn flush(control: &mut Control) {
 
 /// A worker's loop: a turn takes one order at most, and one in which nothing was done is followed
 /// by a sleep. Gives back the numbers that it was ordered.
-pub fn serve(mailbox: &Worker) -> Vec<usize> {
+pub(crate) fn serve(mailbox: &Worker) -> Vec<usize> {
     let mut numbers = Vec::new();
     loop {
         match mailbox.next_order() {
@@ -72,7 +73,7 @@ fn hear(control: &Control, count: usize, most: usize, workers: usize) -> Vec<Vec
 }
 
 /// Orders come in order and once, and wake who sleeps, beyond what the queue has room for too.
-pub fn orders_wake_a_worker(orders: usize, room: usize) {
+pub(crate) fn orders_wake_a_worker(orders: usize, room: usize) {
     let (mut control, mut workers) = ends(1, room);
     let worker = workers.pop().expect("one");
     let served = thread::spawn(move || serve(&worker));
@@ -87,7 +88,12 @@ pub fn orders_wake_a_worker(orders: usize, room: usize) {
 }
 
 /// All that is told is heard, in each worker's order, and wakes who sleeps.
-pub fn upcalls_wake_the_control_thread(workers: usize, each: usize, room: usize, most: usize) {
+pub(crate) fn upcalls_wake_the_control_thread(
+    workers: usize,
+    each: usize,
+    room: usize,
+    most: usize,
+) {
     let (control, ends) = ends(workers, room);
     let told: Vec<_> = ends
         .into_iter()
@@ -103,7 +109,7 @@ pub fn upcalls_wake_the_control_thread(workers: usize, each: usize, room: usize,
 }
 
 /// Questions and their answers, while both sides sleep in between.
-pub fn questions_are_answered(workers: usize, rounds: usize) {
+pub(crate) fn questions_are_answered(workers: usize, rounds: usize) {
     let (mut control, ends) = ends(workers, 2);
     let served: Vec<_> = ends
         .into_iter()
@@ -124,10 +130,10 @@ pub fn questions_are_answered(workers: usize, rounds: usize) {
 
 /// A session is with a worker before the peer can speak in it: the control thread answers a
 /// handshake after the orders are handed over, and a turn takes frames before it takes orders.
-pub fn a_session_is_there_before_its_first_message() {
+pub(crate) fn a_session_is_there_before_its_first_message() {
     let (mut control, mut workers) = ends(1, 2);
     let worker = workers.pop().expect("one");
-    let network = crate::checker::Arc::new(WeakQueue::<()>::with_room(2));
+    let network = crate::checker::Arc::new(SharedQueue::<()>::with_room(2));
     let arriving = crate::checker::Arc::clone(&network);
     let served = thread::spawn(move || {
         let mut installed = false;

@@ -10,7 +10,7 @@ use crate::checker::{Arc, thread};
 
 /// A word that is watched, with the orderings of the engine's own.
 #[derive(Debug)]
-pub struct Watched(AtomicU64);
+pub(crate) struct Watched(AtomicU64);
 
 impl Word for Watched {
     fn new(value: u64) -> Self {
@@ -33,7 +33,7 @@ impl Word for Watched {
 
 /// Workers that each want `each` permits at one moment get exactly as many as there are, and a
 /// second one later no more than that time brings.
-pub fn workers_share_a_rate(workers: usize, each: usize) {
+pub(crate) fn workers_share_a_rate(workers: usize, each: usize) {
     const RATE: usize = 2;
     const START: Instant = Instant(1_000_000_000_000);
     let bucket = Arc::new(StormBucket::<Watched>::made_of(RATE as u32));
