@@ -1,8 +1,8 @@
 //! The mailboxes between the control thread and the workers: what the engine puts into those of
 //! [`omni_shared`], and what it makes them of.
 //!
-//! A worker sleeps in `poll` and is woken by an eventfd, the control thread by a notification of its
-//! runtime.
+//! A worker sleeps in `poll` and is woken by an eventfd, the control thread by a notification of
+//! its runtime.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
