@@ -20,8 +20,9 @@
 //!    put in meanwhile: see [`WorkerMailbox::sleep`] and [`ControlMailbox::take_upcalls`].
 //! 3. *Rate.* All workers together get no more permits of a [`StormBucket`] than one alone would.
 //!
-//! `tests/loom.rs` has the model checker loom confirm all of them to the end for two and three
-//! threads. `tests/schedules.rs` has more threads and messages, by random schedules.
+//! `tests/loom.rs` has the model checker loom confirm them: small programs of two threads to the
+//! end, larger ones and those of three with up to three switches of threads that nothing forces.
+//! `tests/schedules.rs` has more threads and messages, by random schedules.
 //!
 //! Not in here: what orders and upcalls say.
 #![forbid(unsafe_code)]

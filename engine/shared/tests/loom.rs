@@ -1,4 +1,4 @@
-//! The model checker loom on mailboxes and rates of two and three threads, to the end:
+//! The model checker loom on mailboxes and rates of two and three threads:
 //! `cargo test -p omni-shared --features loom --release --test loom`.
 
 #[path = "common/parts.rs"]
