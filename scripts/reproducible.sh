@@ -8,11 +8,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
 programs="omni-engine omni omni-nucleus"
 # The programs for the kernel, which clang compiles, beside those that contain them.
 objects="omni_redirect omni_handover"
 epoch=$(git log -1 --format=%ct)
-cargo_home=${CARGO_HOME:-$HOME/.cargo}
 
 if [ $# -gt 0 ]; then
     work=$(realpath -m "$1")
@@ -21,6 +21,14 @@ else
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
 fi
+
+# libxdp's build gives clang no options of ours, and what it compiles is in the programs, with the
+# path that it was compiled at.
+cat > "$work/clang" <<'END'
+#!/bin/sh
+exec "$REAL_CLANG" "$@" $PREFIX_MAP
+END
+chmod +x "$work/clang"
 
 # Folders of different lengths, so that a path that is left in shows.
 build() {
@@ -34,6 +42,7 @@ build() {
         env -u CARGO_BUILD_TARGET -u CARGO_ENCODED_RUSTFLAGS \
             SOURCE_DATE_EPOCH="$epoch" CARGO_TARGET_DIR="$tree/target" LC_ALL=C TZ=UTC \
             CFLAGS="$map" CXXFLAGS="$map" ZERO_AR_DATE=1 \
+            CLANG="$work/clang" REAL_CLANG="${CLANG:-clang}" PREFIX_MAP="$map" \
             RUSTFLAGS="--remap-path-prefix=$cargo_home=/cargo --remap-path-prefix=$tree=/omni" \
             cargo build --release --locked ${JOBS:+--jobs "$JOBS"} -p omni-engine -p omni-nucleus
     )
