@@ -14,8 +14,8 @@ mod checker {
     pub(crate) use std::thread;
 }
 
-/// What wakes a thread here. The sanitizer sees nothing of what a lock of the standard library does,
-/// so it is an atomic, and who waits looks again and again.
+/// What wakes a thread here. The sanitizer sees nothing of what a lock of the standard library
+/// does, so it is an atomic, and who waits looks again and again.
 mod parts {
     use std::sync::atomic::AtomicBool;
     use std::sync::atomic::Ordering::{Acquire, Release};
