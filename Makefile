@@ -6,8 +6,8 @@ PYTHON ?= python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab lab-100 faults test count sim fuzz build build-perf check clean deps \
-    need-root need-cargo
+.PHONY: help demo lab lab-100 faults test count sim fuzz schedules sanitize supply sbom reproducible \
+    build build-perf check clean deps need-root need-cargo
 
 help:
 	@echo 'make demo    three nodes and a Nucleus on this machine: ping, TCP, UDP, the wire (root)'
@@ -18,6 +18,11 @@ help:
 	@echo 'make count   instructions a frame against their budget, of an optimised build'
 	@echo 'make sim     whole fabrics in virtual time: SEEDS=100 FIRST=1 NODES=20 MINUTES=30'
 	@echo 'make fuzz    parsers against libFuzzer: FUZZED=inner SECONDS=60'
+	@echo 'make schedules  threads by a million random schedules of each program: SCHEDULES=1000000'
+	@echo 'make sanitize   tests with address and thread sanitizers'
+	@echo 'make supply  dependencies: advisories, licences, sources (cargo-deny)'
+	@echo 'make sbom    a bill of materials, CycloneDX, in $(TARGET)/sbom.json'
+	@echo 'make reproducible  two release builds in two folders, compared octet by octet'
 	@echo 'make build   omni-engine, omni and omni-nucleus, optimised, in $(TARGET)/release'
 	@echo 'make check   formatting and lints'
 	@echo 'make clean   remove all that was built'
@@ -50,7 +55,7 @@ build-perf: need-cargo deps
 
 test: need-root need-cargo deps
 	$(CARGO) test --workspace --locked --no-fail-fast
-	$(CARGO) test -p omni-replay --locked --features loom --release --test loom
+	$(CARGO) test -p omni-replay -p omni-shared --locked --features loom --release --test loom
 	cd lab && OMNI_PROGRAMS='$(abspath $(TARGET))/debug' $(PYTHON) -m unittest discover -s tests -t .
 
 # `make test` counts too, in the program that it built.
@@ -85,13 +90,38 @@ fuzz: need-cargo deps
 	        -artifact_prefix='$(TARGET)/fuzz/' '$(TARGET)/fuzz/corpus/'$$name \
 	        fuzz/seeds/$$name || exit 1; done
 
+SCHEDULES ?= 1000000
+
+schedules: need-cargo
+	SCHEDULES='$(SCHEDULES)' $(CARGO) test --release --locked -p omni-shared --features shuttle \
+	    --test schedules
+
+sanitize: need-cargo deps
+	scripts/sanitize.sh
+
+# Installs cargo-deny when it is missing, which takes some minutes. It gets the list of advisories;
+# DENY=--offline takes the one that was got before.
+DENY ?=
+
+supply: need-cargo
+	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny $(DENY) check --hide-inclusion-graph
+
+sbom: need-cargo
+	@mkdir -p '$(TARGET)'
+	$(PYTHON) lab/sbom.py --output '$(TARGET)/sbom.json'
+
+reproducible: need-cargo deps
+	scripts/reproducible.sh
+
 build: need-cargo deps
 	$(CARGO) build --release --locked -p omni-engine -p omni-nucleus
 
 check: need-cargo
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy -p omni-replay --locked --features loom --test loom -- -D warnings
+	$(CARGO) clippy -p omni-replay -p omni-shared --locked --features loom --test loom -- -D warnings
+	$(CARGO) clippy -p omni-shared --locked --features shuttle --test schedules -- -D warnings
 
 clean: need-cargo
 	$(CARGO) clean

@@ -1,22 +1,17 @@
-//! Bounded queues between the control thread and the workers.
+//! The mailboxes between the control thread and the workers: what the engine puts into those of
+//! [`omni_shared`], and what it makes them of.
 //!
-//! ```text
-//! control thread --- orders (one queue a worker) ---> worker     woken by the worker's eventfd
-//! control thread <-- upcalls (one queue for all) ---- worker     woken by a notification
-//! ```
-//!
-//! A worker never waits: what it cannot say now it keeps and says after a later burst. The control
-//! thread keeps what a worker's queue has no room for, in order, up to a number that only a worker
-//! that does nothing any more can reach.
+//! A worker sleeps in `poll` and is woken by an eventfd, the control thread by a notification of
+//! its runtime.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 use omni_control::message::Upcall;
+use omni_shared::{Latch, Signal};
 use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 
 use crate::datapath::TableCommand;
@@ -26,7 +21,7 @@ use crate::stats::WorkerReport;
 const ORDERS: usize = 1024;
 /// Orders kept for a worker beyond those, before it counts as stuck: more than a full forwarding
 /// table, which is the most that is ever ordered at once.
-const KEPT_MAX: usize = 256 * 1024;
+pub const KEPT_MAX: usize = 256 * 1024;
 /// Upcalls that wait for the control thread.
 const UPCALLS: usize = 4096;
 
@@ -41,27 +36,34 @@ pub enum Order {
     Stop,
 }
 
+/// The control thread's end.
+pub type ControlMailbox = omni_shared::ControlMailbox<Orders, Upcalls, Waker, Told>;
+/// A worker's end.
+pub type WorkerMailbox = omni_shared::WorkerMailbox<Orders, Upcalls, Waker, Told>;
+type Orders = ArrayQueue<Order>;
+type Upcalls = ArrayQueue<(usize, Upcall)>;
+
 /// Wakes a thread that sleeps in `poll`.
-#[derive(Clone, Debug)]
-pub struct Waker(Arc<OwnedFd>);
+#[derive(Debug)]
+pub struct Waker(OwnedFd);
 
 impl Waker {
     fn new() -> io::Result<Self> {
-        Ok(Self(Arc::new(eventfd(
-            0,
-            EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC,
-        )?)))
+        let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
+        Ok(Self(eventfd(0, flags)?))
     }
+}
 
-    /// Wakes the sleeper; if it is awake, its next sleep ends at once.
-    pub fn wake(&self) {
+impl Signal for Waker {
+    fn raise(&self) {
         // Fails only when the counter is full, and then the sleeper is woken already.
-        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
+}
 
-    /// Forgets the wake-ups so far: called before the queue is looked at, never after.
-    pub fn clear(&self) {
-        let _ = rustix::io::read(&*self.0, &mut [0u8; 8]);
+impl Latch for Waker {
+    fn clear(&self) {
+        let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
     }
 }
 
@@ -71,59 +73,21 @@ impl AsFd for Waker {
     }
 }
 
-/// A worker's end.
-#[derive(Debug)]
-pub struct WorkerMailbox {
-    worker: usize,
-    orders: Arc<ArrayQueue<Order>>,
-    wake_me: Waker,
-    upcalls: Arc<ArrayQueue<(usize, Upcall)>>,
-    wake_control: Arc<Notify>,
-}
+/// Wakes the control thread.
+#[derive(Debug, Default)]
+pub struct Told(Notify);
 
-impl WorkerMailbox {
-    /// The oldest order that waits.
-    pub fn next_order(&self) -> Option<Order> {
-        self.orders.pop()
-    }
-
-    /// Tells the control thread; hands the upcall back when there is no room.
-    ///
-    /// # Errors
-    /// The upcall itself.
-    pub fn tell(&self, upcall: Upcall) -> Result<(), Upcall> {
-        self.upcalls
-            .push((self.worker, upcall))
-            .map_err(|(_, upcall)| upcall)
-    }
-
-    /// Wakes the control thread: once after all that was told.
-    pub fn wake_control(&self) {
-        self.wake_control.notify_one();
-    }
-
-    /// What ends the worker's sleep.
-    #[must_use]
-    pub fn waker(&self) -> &Waker {
-        &self.wake_me
+impl Told {
+    /// Ends when upcalls wait.
+    pub fn notified(&self) -> Notified<'_> {
+        self.0.notified()
     }
 }
 
-/// The control thread's end.
-#[derive(Debug)]
-pub struct ControlMailbox {
-    workers: Vec<WorkerQueue>,
-    upcalls: Arc<ArrayQueue<(usize, Upcall)>>,
-    told: Arc<Notify>,
-}
-
-#[derive(Debug)]
-struct WorkerQueue {
-    orders: Arc<ArrayQueue<Order>>,
-    waker: Waker,
-    /// What the queue had no room for.
-    overflow: VecDeque<Order>,
-    touched: bool,
+impl Signal for Told {
+    fn raise(&self) {
+        self.0.notify_one();
+    }
 }
 
 /// Both ends for `workers` workers.
@@ -131,96 +95,10 @@ struct WorkerQueue {
 /// # Errors
 /// When the system is out of file descriptors.
 pub fn mailboxes(workers: usize) -> io::Result<(ControlMailbox, Vec<WorkerMailbox>)> {
-    let upcalls = Arc::new(ArrayQueue::new(UPCALLS));
-    let told = Arc::new(Notify::new());
-    let mut ends = Vec::new();
-    let mut queues = Vec::new();
-    for worker in 0..workers {
-        let (orders, wake_me) = (Arc::new(ArrayQueue::new(ORDERS)), Waker::new()?);
-        queues.push(WorkerQueue {
-            orders: Arc::clone(&orders),
-            waker: wake_me.clone(),
-            overflow: VecDeque::new(),
-            touched: false,
-        });
-        let (upcalls, wake_control) = (Arc::clone(&upcalls), Arc::clone(&told));
-        ends.push(WorkerMailbox {
-            worker,
-            orders,
-            wake_me,
-            upcalls,
-            wake_control,
-        });
-    }
-    Ok((
-        ControlMailbox {
-            workers: queues,
-            upcalls,
-            told,
-        },
-        ends,
-    ))
-}
-
-impl ControlMailbox {
-    /// How many workers there are.
-    #[must_use]
-    pub fn workers(&self) -> usize {
-        self.workers.len()
-    }
-
-    /// Orders one worker; it sees it after the next [`ControlMailbox::flush`].
-    pub fn order(&mut self, worker: usize, order: Order) {
-        let queue = &mut self.workers[worker];
-        queue.overflow.push_back(order);
-        queue.touched = true;
-    }
-
-    /// Orders a change of the tables from every worker but `except`.
-    pub fn broadcast(&mut self, command: &TableCommand, except: Option<usize>) {
-        for worker in (0..self.workers.len()).filter(|&worker| Some(worker) != except) {
-            self.order(worker, Order::Table(command.clone()));
-        }
-    }
-
-    /// Hands over what was ordered and wakes whom it concerns. Says whether something had no room
-    /// and waits for the next flush.
-    pub fn flush(&mut self) -> bool {
-        let mut left = false;
-        for queue in &mut self.workers {
-            while let Some(order) = queue.overflow.pop_front() {
-                if let Err(order) = queue.orders.push(order) {
-                    queue.overflow.push_front(order);
-                    break;
-                }
-            }
-            if std::mem::take(&mut queue.touched) {
-                queue.waker.wake();
-            }
-            queue.touched = !queue.overflow.is_empty();
-            left |= queue.touched;
-        }
-        left
-    }
-
-    /// A worker that does not take its orders any more.
-    #[must_use]
-    pub fn stuck_worker(&self) -> Option<usize> {
-        self.workers
-            .iter()
-            .position(|queue| queue.overflow.len() > KEPT_MAX)
-    }
-
-    /// The oldest upcall that waits, and who said it.
-    pub fn next_upcall(&self) -> Option<(usize, Upcall)> {
-        self.upcalls.pop()
-    }
-
-    /// Notified when upcalls wait.
-    #[must_use]
-    pub fn told(&self) -> Arc<Notify> {
-        Arc::clone(&self.told)
-    }
+    let wakers = (0..workers).map(|_| Waker::new());
+    let wakers = wakers.collect::<io::Result<_>>()?;
+    let room = (ORDERS, UPCALLS);
+    Ok(omni_shared::mailboxes(wakers, Told::default(), room))
 }
 
 #[cfg(test)]
@@ -229,11 +107,15 @@ mod tests {
 
     use super::*;
 
+    fn max_frame(octets: usize) -> Order {
+        Order::Table(TableCommand::SetMaxFrame(octets))
+    }
+
     #[test]
     fn orders_keep_their_order_beyond_the_queue() {
         let (mut control, workers) = mailboxes(2).expect("descriptors");
         for octets in 0..ORDERS + 10 {
-            control.broadcast(&TableCommand::SetMaxFrame(octets), Some(1));
+            control.order(0, max_frame(octets));
         }
         assert!(control.flush(), "ten wait");
         let mut seen = 0;
@@ -256,12 +138,12 @@ mod tests {
     fn a_worker_that_takes_no_orders_is_noticed() {
         let (mut control, _workers) = mailboxes(2).expect("descriptors");
         for octets in 0..ORDERS + KEPT_MAX {
-            control.broadcast(&TableCommand::SetMaxFrame(octets), Some(0));
+            control.order(1, max_frame(octets));
             control.flush();
         }
-        assert_eq!(control.stuck_worker(), None);
-        control.broadcast(&TableCommand::SetMaxFrame(0), Some(0));
-        assert_eq!(control.stuck_worker(), Some(1));
+        assert_eq!(control.stuck_worker(KEPT_MAX), None);
+        control.broadcast(Some(0), || max_frame(0));
+        assert_eq!(control.stuck_worker(KEPT_MAX), Some(1));
     }
 
     #[test]

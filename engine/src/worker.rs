@@ -1,9 +1,9 @@
 //! A worker: one thread, pinned to one core, that runs every burst to completion.
 //!
 //! ```text
-//! orders -> rx underlay -> ingress -> rx access -> egress -> transmit -> flush -> upcalls
-//!    ^                                                                             |
-//!    +-------- something was done: again; nothing: spin, or sleep until it is ------+
+//! rx underlay -> orders -> ingress -> rx access -> egress -> transmit -> flush -> upcalls
+//!    ^                                                                              |
+//!    +-------- something was done: again; nothing: spin, or sleep until it is -------+
 //! ```
 //!
 //! The access ports share a burst, whatever their number: the port that fills it is the last one
@@ -11,11 +11,13 @@
 //!
 //! The loop knows queues and time; what happens to frames is the data path's.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use omni_config::Poll;
 use omni_control::message::PortId;
 use omni_wire::{DropReason, Instant};
+use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::datapath::{BURST_MAX, Datapath, DatapathConfig, Output};
@@ -34,7 +36,7 @@ const SPIN_SAVED_MAX: u64 = 1_000_000;
 const SLEEP_IDLE: Duration = Duration::from_secs(1);
 /// Sleep while sent frames have yet to come back.
 const SLEEP_COMPLETIONS: Duration = Duration::from_millis(20);
-/// Sleep while frames wait for the device to take more.
+/// Sleep while frames wait for the device to take more, or upcalls for room.
 const SLEEP_STALLED: Duration = Duration::from_millis(1);
 /// Orders taken between two bursts.
 const ORDERS_MAX: usize = 64;
@@ -62,6 +64,8 @@ pub struct Worker<I: FrameIo> {
     through: Vec<Latency>,
     work: Latency,
     send: Latency,
+    /// Who wants a report, at the end of this turn, when it holds no frames.
+    asked: Vec<oneshot::Sender<WorkerReport>>,
     stopped: bool,
 }
 
@@ -100,6 +104,7 @@ impl<I: FrameIo> Worker<I> {
             through: queues.iter().map(|_| Latency::default()).collect(),
             work: Latency::default(),
             send: Latency::default(),
+            asked: Vec::new(),
             stopped: false,
         }
     }
@@ -131,11 +136,14 @@ impl<I: FrameIo> Worker<I> {
         }
     }
 
-    /// One turn of the loop: orders, a burst each way, everything sent. Says whether there was
+    /// One turn of the loop: a burst each way, orders, everything sent. Says whether there was
     /// anything to do.
     pub fn poll_once(&mut self, now: Instant) -> bool {
+        let received = self.io.receive(Port::Underlay, &mut self.burst, BURST_MAX) > 0;
+        // After the frames are here: a peer may answer as soon as the order that installs a session
+        // is given. Taken before, that order could come just too late for the answer.
         let mut busy = self.take_orders(now);
-        if self.io.receive(Port::Underlay, &mut self.burst, BURST_MAX) > 0 {
+        if received {
             busy = true;
             self.datapath
                 .ingress(now, &mut self.burst, &mut self.io, &mut self.out);
@@ -153,6 +161,13 @@ impl<I: FrameIo> Worker<I> {
             self.datapath
                 .drain_upcalls(|upcall| self.mailbox.tell(upcall));
             self.mailbox.wake_control();
+        }
+        if !self.asked.is_empty() {
+            let report = self.report();
+            for reply in self.asked.drain(..) {
+                // Who asked may have gone: then nobody wants the report.
+                drop(reply.send(report.clone()));
+            }
         }
         busy
     }
@@ -224,29 +239,34 @@ impl<I: FrameIo> Worker<I> {
                     self.datapath
                         .apply(now, command, &mut self.io, &mut self.out);
                 }
-                // Who asked may have gone: then nobody wants the report.
-                Order::Report(reply) => drop(reply.send(self.report())),
+                Order::Report(reply) => self.asked.push(reply),
                 Order::Stop => self.stopped = true,
             }
         }
         taken > 0
     }
 
-    fn sleep(&mut self) {
-        let timeout = match self.io.pending() {
-            Pending::Nothing => SLEEP_IDLE,
-            Pending::Completions => SLEEP_COMPLETIONS,
+    /// How long to sleep when nothing ends it.
+    fn patience(&self) -> Duration {
+        // Nobody says when there is room for upcalls again.
+        let untold = self.datapath.has_upcalls();
+        match self.io.pending() {
             Pending::Stalled => SLEEP_STALLED,
-        };
-        if self
-            .io
-            .wait(rustix::fd::AsFd::as_fd(self.mailbox.waker()), timeout)
-            .is_err()
-        {
-            // Nothing that happens to a device makes waiting fail; should it, do not spin.
-            std::thread::sleep(SLEEP_STALLED);
+            _ if untold => SLEEP_STALLED,
+            Pending::Completions => SLEEP_COMPLETIONS,
+            Pending::Nothing => SLEEP_IDLE,
         }
-        self.mailbox.waker().clear();
+    }
+
+    fn sleep(&mut self) {
+        let timeout = self.patience();
+        let io = &mut self.io;
+        self.mailbox.sleep(|waker| {
+            if io.wait(waker.as_fd(), timeout).is_err() {
+                // Nothing that happens to a device makes waiting fail; should it, do not spin.
+                std::thread::sleep(SLEEP_STALLED);
+            }
+        });
     }
 
     /// What was counted so far.
@@ -336,6 +356,8 @@ impl Spin {
 mod tests {
     use std::sync::Arc;
 
+    use omni_control::message::{PeerId, Upcall};
+
     use super::*;
     use crate::datapath::policy::SwitchPolicy;
     use crate::io::FramePool;
@@ -402,6 +424,29 @@ mod tests {
         assert_eq!(received(&worker), [0, 640, 128, 3]);
         let census = worker.report().census;
         assert!(census.is_complete() && census.held == 0, "{census:?}");
+    }
+
+    #[test]
+    fn upcalls_that_had_no_room_are_told_soon_though_nothing_else_happens() {
+        let (control, mut ends) = mailboxes(1).expect("mailboxes");
+        let mut worker = worker(1);
+        worker.mailbox = ends.pop().expect("one worker");
+        let upcall = || Upcall::NeedSession { peer: PeerId(3) };
+        while worker.mailbox.tell(upcall()).is_ok() {}
+        let host = [
+            [2, 0, 0, 0, 0, 1],
+            [2, 0, 0, 0, 0, 2],
+            [0x88, 0xb5, 0, 0, 0, 0],
+        ]
+        .concat();
+        worker.io.push(access(0), &host, NOW);
+        while worker.poll_once(NOW) {}
+        assert_eq!(worker.patience(), SLEEP_STALLED);
+        while control.next_upcall() == Some((0, upcall())) {}
+        worker.poll_once(NOW);
+        let (_, learned) = control.next_upcall().expect("what the host's frame told");
+        assert!(matches!(learned, Upcall::Learned { .. }), "{learned:?}");
+        assert_eq!(worker.patience(), SLEEP_IDLE);
     }
 
     #[test]

@@ -18,6 +18,10 @@ const UNSAFE: [&str; 3] = [
     "engine/aead/src/avx2/mod.rs",
     "engine/aead/src/avx512/mod.rs",
 ];
+/// Lines above unsafe code among which the reason why it is sound has to begin.
+const REASON_WITHIN: usize = 12;
+/// What begins unsafe code. Put together, so that this file does not contain it.
+const UNSAFE_BEGINS: [&str; 2] = [concat!("unsafe", " {"), concat!("unsafe", " impl")];
 /// Left in by accident. Put together, so that this file does not contain them.
 const LEFTOVERS: [&str; 3] = [
     concat!("todo", "!"),
@@ -181,4 +185,28 @@ fn unsafe_code_is_in_its_place_only() {
             "{place} moved: this test must follow"
         );
     }
+}
+
+#[test]
+fn unsafe_code_says_why_it_is_sound() {
+    let begins = |line: &str| UNSAFE_BEGINS.iter().any(|start| code(line).contains(start));
+    let mut blocks = 0;
+    let mut unsaid = String::new();
+    for source in sources().iter().filter(|source| source.is(&[".rs"])) {
+        let lines: Vec<&str> = source.text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            if !begins(line) {
+                continue;
+            }
+            blocks += 1;
+            let above = lines[at.saturating_sub(REASON_WITHIN)..at].iter().rev();
+            // The reason of another block above is none for this one.
+            let mut own = above.take_while(|line| !begins(line));
+            if !own.any(|line| line.contains("SAFETY:")) && !line.contains("SAFETY:") {
+                unsaid += &format!("\n{}:{}: {}", source.path, at + 1, line.trim());
+            }
+        }
+    }
+    assert!(unsaid.is_empty(), "a comment `SAFETY:` above each:{unsaid}");
+    assert!(blocks > 20, "only {blocks} blocks found");
 }

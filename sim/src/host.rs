@@ -272,7 +272,10 @@ impl Host {
             other => TableCommand::Control(other),
         };
         match audience {
-            Audience::All => self.mailbox.broadcast(&command, None),
+            Audience::All => {
+                let order = || Order::Table(command.clone());
+                self.mailbox.broadcast(None, order);
+            }
             Audience::Only(worker) => self.mailbox.order(worker, Order::Table(command)),
         }
     }

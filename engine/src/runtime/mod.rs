@@ -42,7 +42,7 @@ use omni_control::{
 use omni_wire::limits::STAGED_MIN;
 use omni_wire::{DropCounters, DropReason};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 pub use error::EngineError;
@@ -54,7 +54,7 @@ use crate::datapath::policy::PeerPolicy;
 use crate::datapath::session::SharedSession;
 use crate::datapath::{DatapathConfig, TableCommand};
 use crate::io::kernel::{self, KernelIo};
-use crate::mailbox::{ControlMailbox, Order, WorkerMailbox, mailboxes};
+use crate::mailbox::{ControlMailbox, KEPT_MAX, Order, Told, WorkerMailbox, mailboxes};
 use crate::privileges;
 use crate::random::SystemRandom;
 use crate::stats::WorkerReport;
@@ -127,7 +127,7 @@ struct Node {
     netlink: Netlink,
     udp: UdpSockets,
     mailbox: ControlMailbox,
-    told: Arc<Notify>,
+    told: Arc<Told>,
     workers: Vec<JoinHandle<()>>,
     control: ControlSocket,
     requests: mpsc::Receiver<Request>,
@@ -372,14 +372,10 @@ impl Node {
     }
 
     fn take_upcalls(&mut self) {
-        for _ in 0..UPCALLS_MAX {
-            let Some((worker, upcall)) = self.mailbox.next_upcall() else {
-                return;
-            };
-            self.plane.handle_upcall(clock::now(), worker, upcall);
-        }
-        // There may be more: come back at once.
-        self.told.notify_one();
+        let plane = &mut self.plane;
+        self.mailbox.take_upcalls(UPCALLS_MAX, |worker, upcall| {
+            plane.handle_upcall(clock::now(), worker, upcall);
+        });
     }
 
     /// Addresses that are known without anybody having to say so: of the engine's own ports, and
@@ -419,7 +415,10 @@ impl Node {
 
     fn tell(&mut self, audience: Audience, command: TableCommand) {
         match audience {
-            Audience::All => self.mailbox.broadcast(&command, None),
+            Audience::All => {
+                let order = || Order::Table(command.clone());
+                self.mailbox.broadcast(None, order);
+            }
             Audience::Only(worker) => self.mailbox.order(worker, Order::Table(command)),
         }
     }
@@ -488,7 +487,7 @@ impl Node {
     }
 
     async fn keep_house(&mut self) -> Result<(), EngineError> {
-        if let Some(worker) = self.mailbox.stuck_worker() {
+        if let Some(worker) = self.mailbox.stuck_worker(KEPT_MAX) {
             return Err(EngineError::WorkerStuck { worker });
         }
         let now = clock::instant();
@@ -569,7 +568,7 @@ impl Node {
         if self.ports.fit_mtu(&self.netlink, ipv6).await {
             let octets = self.ports.max_frame();
             self.mailbox
-                .broadcast(&TableCommand::SetMaxFrame(octets), None);
+                .broadcast(None, || Order::Table(TableCommand::SetMaxFrame(octets)));
             self.plane
                 .ganglion
                 .set_max_frame(clock::now(), octets as u16);
@@ -602,7 +601,13 @@ impl Node {
             self.mailbox.order(worker, Order::Report(reply));
             replies.push(answer);
         }
-        self.mailbox.flush();
+        // Where more waits for a worker than its mailbox has room for, the question is behind it.
+        for _ in 0..REPORT_PATIENCE.as_millis() / MAILBOX_RETRY.as_millis() {
+            if !self.mailbox.flush() {
+                break;
+            }
+            tokio::time::sleep(MAILBOX_RETRY).await;
+        }
         let mut reports = Vec::new();
         for answer in replies {
             match tokio::time::timeout(REPORT_PATIENCE, answer).await {
