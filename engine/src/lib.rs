@@ -17,6 +17,7 @@ pub mod cores;
 pub mod datapath;
 pub mod io;
 pub mod mailbox;
+pub mod pulse;
 pub mod runtime;
 pub mod show;
 pub mod stages;

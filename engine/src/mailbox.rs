@@ -20,6 +20,9 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::{Notify, oneshot};
 
 use crate::datapath::TableCommand;
+use crate::io::LetGo;
+use crate::io::kernel::Reopened;
+use crate::pulse::Pulse;
 use crate::stats::WorkerReport;
 
 /// Orders that wait for one worker.
@@ -37,6 +40,12 @@ pub enum Order {
     Table(TableCommand),
     /// Say what was counted.
     Report(oneshot::Sender<WorkerReport>),
+    /// Do all that can move a queue on that does not move.
+    Urge,
+    /// Close the AF_XDP sockets, give the packet memory back, and say what became of them.
+    LetGo(oneshot::Sender<LetGo>),
+    /// Take these sockets and their packet memory.
+    TakeOver(Box<Reopened>),
     /// End, after giving everything back.
     Stop,
 }
@@ -79,6 +88,7 @@ pub struct WorkerMailbox {
     wake_me: Waker,
     upcalls: Arc<ArrayQueue<(usize, Upcall)>>,
     wake_control: Arc<Notify>,
+    pulse: Arc<Pulse>,
 }
 
 impl WorkerMailbox {
@@ -100,6 +110,12 @@ impl WorkerMailbox {
     /// Wakes the control thread: once after all that was told.
     pub fn wake_control(&self) {
         self.wake_control.notify_one();
+    }
+
+    /// Where the worker shows that it is alive.
+    #[must_use]
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// What ends the worker's sleep.
@@ -124,6 +140,7 @@ struct WorkerQueue {
     /// What the queue had no room for.
     overflow: VecDeque<Order>,
     touched: bool,
+    pulse: Arc<Pulse>,
 }
 
 /// Both ends for `workers` workers.
@@ -137,11 +154,13 @@ pub fn mailboxes(workers: usize) -> io::Result<(ControlMailbox, Vec<WorkerMailbo
     let mut queues = Vec::new();
     for worker in 0..workers {
         let (orders, wake_me) = (Arc::new(ArrayQueue::new(ORDERS)), Waker::new()?);
+        let pulse = Arc::new(Pulse::default());
         queues.push(WorkerQueue {
             orders: Arc::clone(&orders),
             waker: wake_me.clone(),
             overflow: VecDeque::new(),
             touched: false,
+            pulse: Arc::clone(&pulse),
         });
         let (upcalls, wake_control) = (Arc::clone(&upcalls), Arc::clone(&told));
         ends.push(WorkerMailbox {
@@ -150,6 +169,7 @@ pub fn mailboxes(workers: usize) -> io::Result<(ControlMailbox, Vec<WorkerMailbo
             wake_me,
             upcalls,
             wake_control,
+            pulse,
         });
     }
     Ok((
@@ -201,6 +221,11 @@ impl ControlMailbox {
             left |= queue.touched;
         }
         left
+    }
+
+    /// The signs of life of every worker.
+    pub fn pulses(&self) -> impl Iterator<Item = &Pulse> {
+        self.workers.iter().map(|queue| &*queue.pulse)
     }
 
     /// A worker that does not take its orders any more.

@@ -15,6 +15,7 @@ mod filter;
 mod pace;
 mod paths;
 mod ports;
+mod recovery;
 mod reload;
 mod rendezvous;
 mod report;
@@ -23,6 +24,7 @@ mod state;
 mod switching;
 mod throttle;
 mod udp;
+mod watchdog;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -61,6 +63,7 @@ use filter::Filter;
 use pace::Pace;
 use paths::Paths;
 use ports::Ports;
+use recovery::Recovery;
 use rendezvous::Rendezvous;
 use request::{ControlSocket, Request};
 use state::StateFile;
@@ -76,6 +79,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 const MAILBOX_RETRY: Duration = Duration::from_millis(2);
 /// How long a worker is given to answer.
 const REPORT_PATIENCE: Duration = Duration::from_millis(500);
+/// How long workers are given to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// Upcalls handled before the loop looks at the rest again.
 const UPCALLS_MAX: usize = 1024;
 
@@ -121,6 +126,9 @@ struct Node {
     mailbox: ControlMailbox,
     told: Arc<Notify>,
     workers: Vec<JoinHandle<()>>,
+    /// What the workers run on, in turn.
+    cores: Vec<usize>,
+    recovery: Recovery,
     control: ControlSocket,
     requests: mpsc::Receiver<Request>,
 }
@@ -197,6 +205,8 @@ impl Node {
             told: mailbox.told(),
             mailbox,
             workers,
+            cores: cores.to_vec(),
+            recovery: Recovery::default(),
             control,
             requests,
             config,
@@ -279,6 +289,8 @@ impl Node {
         let mut hang_up = signal(SignalKind::hangup()).map_err(system)?;
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut watch = tokio::time::interval(watchdog::LOOK);
+        watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ready = false;
         let mut pace = Pace::new(clock::instant());
         let mut looked = false;
@@ -307,6 +319,7 @@ impl Node {
                 Some(request) = self.requests.recv() => self.answer(request).await,
                 told = Rendezvous::next(&mut self.rendezvous) => self.take_told(told),
                 _ = housekeeping.tick() => self.keep_house().await?,
+                _ = watch.tick() => self.watch().await?,
                 () = tokio::time::sleep(timeout) => {}
             }
             self.take_datagrams(&mut pace);
@@ -486,6 +499,10 @@ impl Node {
         }
         self.throttle_offenders(now);
         self.look_after_members();
+        self.look_after_ports().await?;
+        if self.recovery.watchdog.is_content() {
+            notify::alive();
+        }
         Ok(())
     }
 
@@ -510,7 +527,7 @@ impl Node {
 
     async fn handle_kernel(&mut self, event: KernelEvent) -> Result<(), EngineError> {
         match &event {
-            KernelEvent::LinkGone { ifindex, .. } => self.ports.check_gone(*ifindex)?,
+            KernelEvent::LinkGone { ifindex, .. } => self.ports.note_gone(*ifindex)?,
             KernelEvent::LinkChanged {
                 ifindex,
                 name,
@@ -521,6 +538,9 @@ impl Node {
                 self.ports.follow_name(&self.netlink, *ifindex, name).await;
                 if self.ports.link_changed(*ifindex, *up, *mtu) {
                     self.fit_mtu().await;
+                }
+                if self.ports.waits_for(name) {
+                    self.look_after_ports().await?;
                 }
             }
             KernelEvent::AddressAdded { .. } => {
@@ -686,11 +706,19 @@ fn join(mut mailbox: ControlMailbox, workers: Vec<JoinHandle<()>>) {
     for worker in 0..mailbox.workers() {
         mailbox.order(worker, Order::Stop);
     }
-    while mailbox.flush() {
+    let deadline = std::time::Instant::now() + STOP_PATIENCE;
+    let in_time = || std::time::Instant::now() < deadline;
+    while mailbox.flush() && in_time() {
         std::thread::sleep(MAILBOX_RETRY);
     }
     for worker in workers {
-        if worker.join().is_err() {
+        while !worker.is_finished() && in_time() {
+            std::thread::sleep(MAILBOX_RETRY);
+        }
+        if !worker.is_finished() {
+            // It ends with the process, which is about to.
+            error!("a worker does not end");
+        } else if worker.join().is_err() {
             error!("a worker had panicked");
         }
     }
