@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab lab-100 test count sim fuzz build build-perf check clean deps need-root \
+.PHONY: help demo lab lab-100 test count sim soak fuzz build build-perf check clean deps need-root \
     need-cargo
 
 help:
@@ -16,12 +16,13 @@ help:
 	@echo 'make test    all tests; some load BPF programs and make network namespaces (root)'
 	@echo 'make count   instructions a frame against their budget, of an optimised build'
 	@echo 'make sim     whole fabrics in virtual time: SEEDS=100 FIRST=1 NODES=20 MINUTES=30'
+	@echo 'make soak    a small fabric under faults, must not wear out: MINUTES=30 (root)'
 	@echo 'make fuzz    parsers against libFuzzer: FUZZED=inner SECONDS=60'
 	@echo 'make build   omni-engine, omni and omni-nucleus, optimised, in $(TARGET)/release'
 	@echo 'make check   formatting and lints'
 	@echo 'make clean   remove all that was built'
 	@echo
-	@echo 'demo, lab, test, count, sim and build first install the Debian packages that are missing:'
+	@echo 'demo, lab, test, count, sim, soak and build first install the Debian packages that are missing:'
 	@echo 'scripts/install-deps.sh lists them. Rust comes from https://rustup.rs'
 
 demo: need-root build
@@ -58,6 +59,12 @@ MINUTES ?= 30
 sim: need-cargo deps
 	$(CARGO) run --profile sim --locked -p omni-sim -- --seeds '$(SEEDS)' --first '$(FIRST)' \
 	    --nodes '$(NODES)' --minutes '$(MINUTES)'
+
+# MINUTES=480 is what a release has to stand. SOAK takes whatever `lab/soak.py --help` tells of.
+SOAK ?=
+
+soak: need-root build
+	$(PYTHON) lab/soak.py --minutes '$(MINUTES)' --programs '$(TARGET)/release' $(SOAK)
 
 # What `cargo fuzz` passes to the compiler for coverage, without the nightly that it asks for.
 COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

@@ -39,8 +39,8 @@ pub(super) struct Recovery {
     pub(super) counted: RecoveryView,
     /// Times that a queue stood still, by the port's place and the queue.
     stalls: BTreeMap<(usize, u32), u64>,
-    /// When workers were noticed to be late, and what the scheduler said of them then.
-    late: BTreeMap<usize, (Instant, Scheduled)>,
+    /// What the scheduler said of workers when they were noticed to be late.
+    late: BTreeMap<usize, Scheduled>,
     /// Sockets are to be opened again: since when, and why.
     wanted: Option<(Instant, String)>,
     /// The trouble that was logged last.
@@ -110,7 +110,7 @@ impl Node {
                 warn!(worker, "a worker does not come round");
                 self.recovery.counted.worker_stalls += 1;
                 if let Some(scheduled) = self.scheduled(worker) {
-                    self.recovery.late.insert(worker, (now, scheduled));
+                    self.recovery.late.insert(worker, scheduled);
                 }
                 self.urge(worker);
             }
@@ -118,7 +118,7 @@ impl Node {
                 info!(worker, "a worker goes on");
                 self.recovery.late.remove(&worker);
             }
-            Finding::Stuck(worker) if self.is_excused(worker, now) => {
+            Finding::Stuck(worker) if self.is_excused(worker) => {
                 warn!(
                     worker,
                     "a worker gets no time, or is held: it is waited for"
@@ -138,12 +138,13 @@ impl Node {
         Scheduled::of(thread)
     }
 
-    fn is_excused(&mut self, worker: usize, now: Instant) -> bool {
+    fn is_excused(&mut self, worker: usize) -> bool {
         let Some(scheduled) = self.scheduled(worker) else {
             return false;
         };
-        let before = self.recovery.late.insert(worker, (now, scheduled));
-        before.is_some_and(|(at, before)| scheduled.excuses(before, now.since(at)))
+        // From when it was noticed, or excused last.
+        let before = self.recovery.late.insert(worker, scheduled);
+        before.is_some_and(|before| scheduled.excuses(before))
     }
 
     fn urge(&mut self, worker: usize) {

@@ -191,37 +191,43 @@ impl Watchdog {
     }
 }
 
+/// Who had this much of a processor and did not come round does not lack time.
+const ENOUGH: Duration = Duration::from_millis(500);
+
 /// What the scheduler knows of a thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Scheduled {
-    /// Stopped, by a signal or a debugger.
-    stopped: bool,
-    /// Nanoseconds that it wanted to run and did not get to, since it began.
-    waited: u64,
+    /// As `/proc` has it: `R` runs or wants to, `T` and `t` are held by a signal or a debugger.
+    state: char,
+    /// Nanoseconds that it had of a processor since it began.
+    ran: u64,
 }
 
 impl Scheduled {
     /// Of a thread of this process; `None` when there is no such.
     pub(super) fn of(thread: i32) -> Option<Self> {
         let read = |file| fs::read_to_string(format!("/proc/self/task/{thread}/{file}"));
-        Self::parse(&read("stat").ok()?, &read("schedstat").unwrap_or_default())
+        Self::parse(&read("stat").ok()?, &read("schedstat").ok()?)
     }
 
     fn parse(stat: &str, schedstat: &str) -> Option<Self> {
         // The name may have spaces and brackets in it.
         let (_, rest) = stat.rsplit_once(") ")?;
-        let waited = schedstat.split_whitespace().nth(1);
         Some(Self {
-            stopped: rest.starts_with(['T', 't']),
-            waited: waited.and_then(|number| number.parse().ok()).unwrap_or(0),
+            state: rest.chars().next()?,
+            ran: schedstat.split_whitespace().next()?.parse().ok()?,
         })
     }
 
-    /// Whether a thread is not to blame that has shown no sign of life for `span`, since `before`:
-    /// somebody holds it, or others have its processor.
-    pub(super) fn excuses(self, before: Self, span: Duration) -> bool {
-        let waited = u128::from(self.waited.saturating_sub(before.waited));
-        self.stopped || waited * 2 >= span.as_nanos()
+    /// Whether a thread is not to blame that has shown no sign of life since `before`: somebody
+    /// holds it, or it wants to run and others have its processor.
+    pub(super) fn excuses(self, before: Self) -> bool {
+        let ran = Duration::from_nanos(self.ran.saturating_sub(before.ran));
+        match self.state {
+            'T' | 't' => true,
+            'R' => ran < ENOUGH,
+            _ => false,
+        }
     }
 }
 
@@ -376,17 +382,17 @@ mod tests {
 
     #[test]
     fn a_thread_that_is_held_or_starved_is_excused() {
-        let stat = |state: &str| format!("42 (omni) w(0) {state} 1 42 42 0 -1 4194304");
-        let parse = |state, waited: u64| {
-            let schedstat = format!("900 {waited} 12\n");
-            Scheduled::parse(&stat(state), &schedstat).expect("a thread")
+        let parse = |state: &str, ran: u64| {
+            let stat = format!("42 (omni) w(0) {state} 1 42 42 0 -1 4194304");
+            Scheduled::parse(&stat, &format!("{ran} 77 12\n")).expect("a thread")
         };
-        let (before, span) = (parse("R", 1_000), Duration::from_secs(10));
-        assert!(parse("T", 1_000).excuses(before, span), "stopped");
-        assert!(parse("t", 1_000).excuses(before, span), "debugged");
-        assert!(parse("R", 5_000_001_000).excuses(before, span), "starved");
-        assert!(!parse("R", 4_000_000_000).excuses(before, span), "it runs");
-        assert!(!parse("D", 1_000).excuses(before, span), "it hangs");
+        let before = parse("R", 1_000);
+        assert!(parse("T", 9_000_000_000).excuses(before), "stopped");
+        assert!(parse("t", 1_000).excuses(before), "debugged");
+        assert!(parse("R", 400_000_000).excuses(before), "starved");
+        assert!(!parse("R", 600_000_000).excuses(before), "it runs");
+        assert!(!parse("D", 1_000).excuses(before), "it hangs");
         assert_eq!(Scheduled::parse("", ""), None);
+        assert!(Scheduled::of(rustix::thread::gettid().as_raw_nonzero().get()).is_some());
     }
 }

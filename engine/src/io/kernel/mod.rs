@@ -24,6 +24,8 @@ mod sys;
 mod tap;
 mod udp;
 mod umem;
+#[cfg(test)]
+mod wrap;
 mod xsk;
 
 use std::io;

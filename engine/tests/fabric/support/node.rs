@@ -133,6 +133,17 @@ impl NodeSpec {
         self.run_under(&before, &self.write())
     }
 
+    /// The same with a limit, as `prlimit` names it, and without a capability that is above it.
+    pub(crate) fn spawn_with_limit(&self, limit: &str, capability: &str) -> Node {
+        let before = [
+            "prlimit".to_owned(),
+            format!("--{limit}"),
+            "setpriv".to_owned(),
+            format!("--bounding-set=-{capability}"),
+        ];
+        self.run_under(&before, &self.write())
+    }
+
     fn run(&self, config: &Path) -> Node {
         self.run_under(&[], config)
     }
@@ -193,8 +204,22 @@ impl Node {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// What `omni show --json` would print.
+    /// What `omni show --json` would print. Whenever it is asked, every frame has to be somewhere.
     pub(crate) fn show(&self) -> Show {
+        let show = self.ask();
+        let umem = show.umem;
+        let places = [
+            umem.frames_free,
+            umem.frames_receiving,
+            umem.frames_sending,
+            umem.frames_held,
+        ];
+        assert_eq!(places.iter().sum::<u64>(), umem.frames_total, "{umem:?}");
+        assert_eq!(show.recovery.unsound, 0, "looked at each second");
+        show
+    }
+
+    fn ask(&self) -> Show {
         let asked = (|| {
             let mut stream = UnixStream::connect(&self.socket)?;
             stream.set_read_timeout(Some(SHOW_PATIENCE))?;
@@ -251,6 +276,27 @@ impl Node {
     /// Whether it still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_none()
+    }
+
+    /// The number of the thread of its first worker.
+    pub(crate) fn worker_thread(&self) -> u32 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let is_worker = |task: &fs::DirEntry| {
+            let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+            name.trim_end() == "omni-worker-0"
+        };
+        let worker = tasks.flatten().find(is_worker).expect("a worker");
+        let number = worker.file_name();
+        number
+            .to_str()
+            .and_then(|n| n.parse().ok())
+            .expect("a number")
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        open.expect("it runs").count()
     }
 
     /// Processor time of all its threads so far, by the scheduler's own clock.

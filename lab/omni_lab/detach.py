@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+"""Takes an XDP program off its interface, whoever holds it there, as `bpftool link detach` does.
+
+Usage: detach.py PROGRAM, where PROGRAM is the kernel's number of it. Needs root.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import sys
+
+# Of the kernel's include/uapi/linux/bpf.h, and the system call on x86-64.
+SYS_BPF = 321
+INFO_BY_FD, LINK_BY_ID, NEXT_ID, DETACH = 15, 30, 31, 34
+ATTRIBUTE_OCTETS = 128
+INFO_OCTETS = 64
+
+
+def bpf(command: int, attributes: bytes) -> tuple[int, bytes]:
+    """The system call: its result, and the attributes as the kernel left them."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    octets = ctypes.create_string_buffer(
+        (attributes + bytes(ATTRIBUTE_OCTETS))[:ATTRIBUTE_OCTETS], ATTRIBUTE_OCTETS
+    )
+    return libc.syscall(SYS_BPF, command, octets, ATTRIBUTE_OCTETS), octets.raw
+
+
+def detach(program: int) -> int:
+    """Detaches all links of a program. Returns how many there were."""
+    link, detached = 0, 0
+    while True:
+        done, out = bpf(NEXT_ID, struct.pack("I", link))
+        if done < 0:
+            return detached
+        (link,) = struct.unpack_from("I", out, 4)
+        descriptor, _ = bpf(LINK_BY_ID, struct.pack("I", link))
+        # It may have gone meanwhile.
+        if descriptor < 0:
+            continue
+        with open(descriptor, "rb", buffering=0):
+            info = ctypes.create_string_buffer(INFO_OCTETS)
+            where = struct.pack("IIQ", descriptor, INFO_OCTETS, ctypes.addressof(info))
+            bpf(INFO_BY_FD, where)
+            # The link's type, its number, and the program's.
+            if struct.unpack_from("I", info.raw, 8) == (program,):
+                detached += bpf(DETACH, struct.pack("I", descriptor))[0] == 0
+
+
+if __name__ == "__main__":
+    sys.exit(0 if detach(int(sys.argv[1])) == 1 else 1)
