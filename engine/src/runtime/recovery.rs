@@ -173,8 +173,8 @@ impl Node {
         }
         let pause = match self.recovery.next {
             Some((at, _)) if now < at => return,
-            Some((_, pause)) => (pause * 2).min(PAUSE_MAX),
-            None => PAUSE,
+            Some((at, pause)) if now.since(at) < PAUSE_MAX => (pause * 2).min(PAUSE_MAX),
+            _ => PAUSE,
         };
         self.recovery.next = Some((now + pause, pause));
         self.want_reopened(&format!("{interface} does not {what}"));

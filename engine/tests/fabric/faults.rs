@@ -5,6 +5,7 @@
 //! Each time an engine is asked, its packet memory has to add up ([`Node::show`]).
 
 use std::net::{IpAddr, UdpSocket};
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use omni_engine::show::RecoveryView;
@@ -347,6 +348,31 @@ fn a_worker_that_runs_in_a_circle_ends_the_node() {
     let _a = lab.spec(Side::A).start();
     resumes(&lab.a, inner_b(), seconds(10));
     drop(b);
+}
+
+#[test]
+fn a_service_manager_hears_every_second_that_all_is_well_and_nothing_of_a_node_that_is_held() {
+    let lab = Lab::new(Plan::default());
+    let path = lab.folder().join("notify.sock");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    let mut a = lab.spec(Side::A).spawn_notifying(&path);
+    a.ready();
+    let hear = |patience: Duration| {
+        manager.set_read_timeout(Some(patience)).expect("a socket");
+        let mut word = [0; 32];
+        let len = manager.recv(&mut word).ok()?;
+        Some(String::from_utf8_lossy(&word[..len]).into_owned())
+    };
+    assert_eq!(hear(seconds(1)).as_deref(), Some("READY=1"));
+    for _ in 0..3 {
+        assert_eq!(hear(seconds(2)).as_deref(), Some("WATCHDOG=1"));
+    }
+    a.signal(Signal::STOP);
+    while hear(Duration::from_millis(100)).is_some() {}
+    assert_eq!(hear(seconds(2)), None);
+    a.signal(Signal::CONT);
+    assert_eq!(hear(seconds(2)).as_deref(), Some("WATCHDOG=1"));
+    assert!(a.terminate().success());
 }
 
 /// Of what cannot be had the first line says what it is and what helps.

@@ -192,8 +192,11 @@ impl Ports {
             let Some(interface) = self.steered_link(port).map(|link| link.name.clone()) else {
                 continue;
             };
-            let own = self.attached_mut(port).map(|own| own.program.program_id());
-            let (Some(Some(own)), Ok(Some(link))) = (own, netlink.link(&interface).await) else {
+            let own = self.attached_mut(port);
+            let Some(own) = own.and_then(|own| own.program.program_id()) else {
+                continue;
+            };
+            let Ok(Some(link)) = netlink.link(&interface).await else {
                 continue;
             };
             if link.xdp_programs.contains(&own) {

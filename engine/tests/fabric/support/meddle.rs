@@ -58,8 +58,8 @@ pub(crate) fn program_on(namespace: &Namespace, interface: &str) -> Option<u64> 
 /// Takes the XDP program off an interface, whoever holds it there.
 pub(crate) fn take_program_off(namespace: &Namespace, interface: &str) {
     let program = program_on(namespace, interface).expect("a program");
+    // Fails when there was nothing to take off.
     python(&[DETACH], &[program.to_string()]);
-    assert_eq!(program_on(namespace, interface), None);
 }
 
 /// Holds a thread of another process.

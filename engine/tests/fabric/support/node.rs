@@ -144,6 +144,16 @@ impl NodeSpec {
         self.run_under(&before, &self.write())
     }
 
+    /// The same under a service manager that hears from it at a socket.
+    pub(crate) fn spawn_notifying(&self, socket: &Path) -> Node {
+        let before = [
+            "env".to_owned(),
+            format!("NOTIFY_SOCKET={}", socket.display()),
+            "WATCHDOG_USEC=30000000".to_owned(),
+        ];
+        self.run_under(&before, &self.write())
+    }
+
     fn run(&self, config: &Path) -> Node {
         self.run_under(&[], config)
     }
