@@ -56,7 +56,11 @@ class Soak:
         pairs = list(itertools.permutations(names, 2))
         routes = [(one, self.access[other]) for one, other in pairs]
         self.streams = self.pinger.add(routes, PING_SECONDS, once=False)
-        for stream in self.streams:
+        # The same by the kernel alone, which needs its time after a fault as well.
+        outer = {name: host.address.partition("/")[0] for name, host in self.hosts.items()}
+        routes = [(one, outer[other]) for one, other in pairs]
+        self.ground = self.pinger.add(routes, PING_SECONDS, once=False)
+        for stream in [*self.streams, *self.ground]:
             stream.answers = []
         if not self.pinger.wait(lambda: all(each.answered for each in self.streams), MEET_SECONDS):
             raise NodeError(f"not every node reaches every other within {MEET_SECONDS:g} s")
@@ -145,21 +149,20 @@ class Soak:
             "remake": self.remake,
         }
         acts[kind](name)
-        over = self.now()
-        resumed = self.wait_resumed(name)
+        moment = time.monotonic()
+        carried = self.wait_carried(self.ground, name, moment)
+        resumed = self.wait_carried(self.streams, name, moment)
+        # Over is a fault when the underlay carries what the kernel itself sends.
+        over = moment - self.began if carried is None else carried
         self.book.faults.append(Fault(kind, name, began, over, resumed))
         if resumed is None:
             raise NodeError(f"{name}: no traffic {GIVE_UP_SECONDS:g} s after: {kind}")
 
-    def wait_resumed(self, name: str) -> float | None:
-        """When every other node had heard this one once more, and it them."""
-        moment = time.monotonic()
-        mine = [
-            stream
-            for stream in self.streams
-            if stream.source == name or stream.address == self.access[name]
-        ]
-        deadline = moment + GIVE_UP_SECONDS
+    def wait_carried(self, streams: Sequence[Stream], name: str, moment: float) -> float | None:
+        """When every other node had heard this one once more after a moment, and it them."""
+        own = (self.access[name], self.hosts[name].address.partition("/")[0])
+        mine = [each for each in streams if each.source == name or each.address in own]
+        deadline = time.monotonic() + GIVE_UP_SECONDS
         next_look = self.now() + 1.0
         while time.monotonic() < deadline:
             found = [first_sent_after(stream, moment) for stream in mine]
@@ -211,7 +214,7 @@ class Soak:
         namespace, host = self.underlay.hosts[name], self.hosts[name]
         commands.run(namespace.ip("link", "delete", netns.UNDERLAY))
         time.sleep(self.random.random())
-        netns.plug_in(self.underlay.wire, namespace, host)
+        netns.plug_in(self.underlay.wire, namespace, host, commands.run)
         commands.run(namespace.ip("link", "set", netns.UNDERLAY, "up"))
 
     def write_pings(self) -> None:
@@ -222,6 +225,8 @@ class Soak:
             book.answered += [(at - self.began, took) for at, took in answers if at > self.began]
             lost, stream.lost_at = stream.lost_at, []
             book.lost += [at - self.began for at in lost if at > self.began]
+        for stream in self.ground:
+            stream.answers, stream.lost_at = [], []
 
 
 def first_sent_after(stream: Stream, moment: float) -> float | None:

@@ -8,13 +8,14 @@ from typing import Any
 
 from .figures import Figure, percentile
 
-# How soon traffic has to flow again after each fault, in seconds, from when it is over.
+# How soon traffic has to flow again after each fault, in seconds, from when it is over: when the
+# underlay carries what the kernel itself sends.
 RESUMED_SECONDS = {"flap": 1.0, "stop": 1.0, "detach": 3.0, "remake": 5.0}
 # A process may grow by so much an hour, and by so much once, as allocators round up.
 GROWTH_MIB_PER_HOUR = 1.0
 GROWTH_MIB = 2.0
-# p99.9 of the last third against the first: so many times, and this much more, which is one delay of
-# the scheduler.
+# p99.9 of the last third against the first: so many times, and this much more, which is one delay
+# of the scheduler.
 SLOWER = 1.2
 SLOWER_MS = 1.0
 # Of pings that no fault was near, so many in a hundred may be lost.

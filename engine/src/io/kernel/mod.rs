@@ -8,8 +8,8 @@
 //! All unsafe code of the engine is in here. Its one rule: a chunk of the UMEM has one owner, which
 //! is a ring (fill, receive, transmit, completion), the pool, or a [`KernelFrame`]; descriptors
 //! move between these and are never copied. Of these a frame alone is handed out, and it cannot be
-//! copied. A descriptor could be, by its type: that none was is looked at each second, by the sum of
-//! all chunks and by the pool, where none may be twice.
+//! copied. A descriptor could be, by its type: that none was is looked at each second, by the sum
+//! of all chunks and by the pool, where none may be twice.
 #![allow(unsafe_code)]
 
 mod chunks;
