@@ -7,11 +7,12 @@ Usage: detach.py PROGRAM, where PROGRAM is the kernel's number of it. Needs root
 from __future__ import annotations
 
 import ctypes
+import platform
 import struct
 import sys
 
-# Of the kernel's include/uapi/linux/bpf.h, and the system call on x86-64.
-SYS_BPF = 321
+# The system call's number, and those of the kernel's include/uapi/linux/bpf.h.
+SYS_BPF = {"x86_64": 321, "aarch64": 280}
 INFO_BY_FD, LINK_BY_ID, NEXT_ID, DETACH = 15, 30, 31, 34
 ATTRIBUTE_OCTETS = 128
 INFO_OCTETS = 64
@@ -23,7 +24,7 @@ def bpf(command: int, attributes: bytes) -> tuple[int, bytes]:
     octets = ctypes.create_string_buffer(
         (attributes + bytes(ATTRIBUTE_OCTETS))[:ATTRIBUTE_OCTETS], ATTRIBUTE_OCTETS
     )
-    return libc.syscall(SYS_BPF, command, octets, ATTRIBUTE_OCTETS), octets.raw
+    return libc.syscall(SYS_BPF[platform.machine()], command, octets, ATTRIBUTE_OCTETS), octets.raw
 
 
 def detach(program: int) -> int:

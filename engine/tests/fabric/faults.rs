@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use crate::support::lab::{Lab, Plan, Side};
 use crate::support::ledger::assert_memory_idle;
-use crate::support::meddle::{hold_thread, program_on, send_thread_in_a_circle, take_program_off};
+use crate::support::meddle::{hold_thread, program_on, take_program_off};
 use crate::support::netns::Namespace;
 use crate::support::node::{Node, NodeSpec};
 use crate::support::streams::Beat;
@@ -331,7 +331,7 @@ fn a_worker_that_runs_in_a_circle_ends_the_node() {
         lab.spec(Side::B).start(),
     );
     ping_all(&lab.a, inner_b(), "");
-    send_thread_in_a_circle(a.worker_thread());
+    crate::support::meddle::send_thread_in_a_circle(a.worker_thread());
     wait_until("it is noticed", seconds(4), || {
         a.log().contains("does not come round")
     });

@@ -22,6 +22,7 @@ libc.ptrace(GO_ON, thread, 0, 0)
 
 /// Has one thread run in a circle for good: a jump to itself is written where it is to go on. It
 /// sleeps in a system call, of which nobody else makes the same from the same place.
+#[cfg(target_arch = "x86_64")]
 const CIRCLE: &str = "
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -68,6 +69,7 @@ pub(crate) fn hold_thread(thread: u32, seconds: u32) {
 }
 
 /// Has a thread of another process that sleeps in `poll` run in a circle from then on.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn send_thread_in_a_circle(thread: u32) {
     python(&["-c", CIRCLE], &[thread.to_string()]);
 }
