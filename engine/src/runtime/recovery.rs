@@ -138,13 +138,13 @@ impl Node {
         Scheduled::of(thread)
     }
 
-    fn is_excused(&mut self, worker: usize) -> bool {
+    fn is_excused(&self, worker: usize) -> bool {
         let Some(scheduled) = self.scheduled(worker) else {
             return false;
         };
-        // From when it was noticed, or excused last.
-        let before = self.recovery.late.insert(worker, scheduled);
-        before.is_some_and(|before| scheduled.excuses(before))
+        // Since it was noticed: one that gets little time and uses it for nothing is given up later.
+        let before = self.recovery.late.get(&worker);
+        before.is_some_and(|before| scheduled.excuses(*before))
     }
 
     fn urge(&mut self, worker: usize) {
