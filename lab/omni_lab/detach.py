@@ -27,13 +27,15 @@ def bpf(command: int, attributes: bytes) -> tuple[int, bytes]:
     return libc.syscall(SYS_BPF[platform.machine()], command, octets, ATTRIBUTE_OCTETS), octets.raw
 
 
-def detach(program: int) -> int:
-    """Detaches all links of a program. Returns how many there were."""
-    link, detached = 0, 0
+def detach(program: int) -> bool:
+    """Detaches the link of a program, and says whether it had one. Who attaches it again at once
+    makes another one.
+    """
+    link = 0
     while True:
         done, out = bpf(NEXT_ID, struct.pack("I", link))
         if done < 0:
-            return detached
+            return False
         (link,) = struct.unpack_from("I", out, 4)
         descriptor, _ = bpf(LINK_BY_ID, struct.pack("I", link))
         # It may have gone meanwhile.
@@ -45,8 +47,8 @@ def detach(program: int) -> int:
             bpf(INFO_BY_FD, where)
             # The link's type, its number, and the program's.
             if struct.unpack_from("I", info.raw, 8) == (program,):
-                detached += bpf(DETACH, struct.pack("I", descriptor))[0] == 0
+                return bpf(DETACH, struct.pack("I", descriptor))[0] == 0
 
 
 if __name__ == "__main__":
-    sys.exit(0 if detach(int(sys.argv[1])) == 1 else 1)
+    sys.exit(0 if detach(int(sys.argv[1])) else 1)

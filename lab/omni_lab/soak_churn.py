@@ -206,7 +206,7 @@ class Soak:
         """Somebody takes the XDP program off the underlay."""
         shown = netns.link(self.underlay.hosts[name], netns.UNDERLAY)
         program = shown["xdp"]["prog"]["id"] if shown and "xdp" in shown else 0
-        if detach.detach(program) != 1:
+        if not detach.detach(program):
             raise NodeError(f"{name}: no XDP program to take off: {shown}")
 
     def remake(self, name: str) -> None:
