@@ -142,7 +142,7 @@ impl Node {
         let Some(scheduled) = self.scheduled(worker) else {
             return false;
         };
-        // Since it was noticed: one that gets little time and uses it for nothing is given up later.
+        // Since it was noticed: one that uses little time for nothing is given up in the end.
         let before = self.recovery.late.get(&worker);
         before.is_some_and(|before| scheduled.excuses(*before))
     }
