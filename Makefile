@@ -6,8 +6,8 @@ PYTHON ?= python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab lab-100 faults test count sim fuzz schedules sanitize supply sbom reproducible \
-    build build-perf check clean deps need-root need-cargo
+.PHONY: help demo lab lab-100 faults test count sim soak fuzz schedules sanitize supply sbom \
+    reproducible build build-perf check clean deps need-root need-cargo
 
 help:
 	@echo 'make demo    three nodes and a Nucleus on this machine: ping, TCP, UDP, the wire (root)'
@@ -17,6 +17,7 @@ help:
 	@echo 'make test    all tests; some load BPF programs and make network namespaces (root)'
 	@echo 'make count   instructions a frame against their budget, of an optimised build'
 	@echo 'make sim     whole fabrics in virtual time: SEEDS=100 FIRST=1 NODES=20 MINUTES=30'
+	@echo 'make soak    a small fabric under faults, must not wear out: MINUTES=30 (root)'
 	@echo 'make fuzz    parsers against libFuzzer: FUZZED=inner SECONDS=60'
 	@echo 'make schedules  threads by a million random schedules of each program: SCHEDULES=1000000'
 	@echo 'make sanitize   tests with address and thread sanitizers'
@@ -71,6 +72,12 @@ MINUTES ?= 30
 sim: need-cargo deps
 	$(CARGO) run --profile sim --locked -p omni-sim -- --seeds '$(SEEDS)' --first '$(FIRST)' \
 	    --nodes '$(NODES)' --minutes '$(MINUTES)'
+
+# MINUTES=480 is what a release has to stand. SOAK takes whatever `lab/soak.py --help` tells of.
+SOAK ?=
+
+soak: need-root build
+	$(PYTHON) lab/soak.py --minutes '$(MINUTES)' --programs '$(TARGET)/release' $(SOAK)
 
 # What `cargo fuzz` passes to the compiler for coverage, without the nightly that it asks for.
 COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

@@ -18,6 +18,7 @@ pub mod datapath;
 pub mod io;
 pub mod mailbox;
 pub mod privileges;
+pub mod pulse;
 pub mod runtime;
 pub mod show;
 pub mod stages;

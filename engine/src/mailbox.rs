@@ -15,6 +15,8 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 
 use crate::datapath::TableCommand;
+use crate::io::LetGo;
+use crate::io::kernel::Reopened;
 use crate::stats::WorkerReport;
 
 /// Orders that wait for one worker.
@@ -32,6 +34,12 @@ pub enum Order {
     Table(TableCommand),
     /// Say what was counted.
     Report(oneshot::Sender<WorkerReport>),
+    /// Do all that can move a queue on that does not move.
+    Urge,
+    /// Close the AF_XDP sockets, give the packet memory back, and say what became of them.
+    LetGo(oneshot::Sender<LetGo>),
+    /// Take these sockets and their packet memory.
+    TakeOver(Box<Reopened>),
     /// End, after giving everything back.
     Stop,
 }

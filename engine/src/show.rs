@@ -35,6 +35,9 @@ pub struct Show {
     pub drops: BTreeMap<String, u64>,
     /// Where the packet memory's frames are.
     pub umem: UmemView,
+    /// What did not go on, and what was done about it.
+    #[serde(default)]
+    pub recovery: RecoveryView,
 }
 
 /// Who a node is.
@@ -266,6 +269,9 @@ pub struct QueueView {
     pub rx_frames: u64,
     /// Frames sent.
     pub tx_frames: u64,
+    /// Times that it stood still. What a port did not receive counts on its first queue.
+    #[serde(default)]
+    pub stalls: u64,
     /// From the driver's stamp on this queue until the frame was sent. Taps and UDP sockets have no
     /// stamp: there it begins when the worker reads.
     pub latency_ns: Percentiles,
@@ -284,6 +290,21 @@ pub struct UmemView {
     pub frames_sending: u64,
     /// In the workers' hands, such as staged frames.
     pub frames_held: u64,
+}
+
+/// What did not go on, and what was done about it, since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct RecoveryView {
+    /// Times that a worker did not come round for two seconds.
+    pub worker_stalls: u64,
+    /// Times that a queue stood still for two seconds.
+    pub queue_stalls: u64,
+    /// Times that all sockets and the packet memory were made anew.
+    pub reopened: u64,
+    /// Times that an XDP program was attached again.
+    pub reattached: u64,
+    /// Times that frames of the packet memory did not add up: a defect.
+    pub unsound: u64,
 }
 
 /// What a reload of the configuration changed.

@@ -12,17 +12,19 @@
 //! The loop knows queues and time; what happens to frames is the data path's.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use omni_config::Poll;
 use omni_control::message::PortId;
 use omni_wire::{DropReason, Instant};
-use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::datapath::{BURST_MAX, Datapath, DatapathConfig, Output};
-use crate::io::{Frame, FrameIo, Pending, Port};
+use crate::io::kernel::Reopened;
+use crate::io::{Frame, FrameIo, LetGo, Pending, Port};
 use crate::mailbox::{Order, WorkerMailbox};
+use crate::pulse::{self, Pulse};
 use crate::stats::{Latency, QueueReport, WorkerReport};
 
 /// How long an adaptive worker looks again before it sleeps: what the other side takes to wake up
@@ -38,6 +40,8 @@ const SLEEP_IDLE: Duration = Duration::from_secs(1);
 const SLEEP_COMPLETIONS: Duration = Duration::from_millis(20);
 /// Sleep while frames wait for the device to take more, or upcalls for room.
 const SLEEP_STALLED: Duration = Duration::from_millis(1);
+/// How often a worker looks whether all of its frames are somewhere.
+const AUDIT: Duration = Duration::from_secs(1);
 /// Orders taken between two bursts.
 const ORDERS_MAX: usize = 64;
 
@@ -62,10 +66,17 @@ pub struct Worker<I: FrameIo> {
     waits: Vec<Option<Latency>>,
     /// By queue.
     through: Vec<Latency>,
+    /// Which queues those are, and what was measured on queues that are closed.
+    places: Vec<(Port, u32)>,
+    closed: Vec<((Port, u32), Option<Latency>, Latency)>,
     work: Latency,
     send: Latency,
-    /// Who wants a report, at the end of this turn, when it holds no frames.
-    asked: Vec<oneshot::Sender<WorkerReport>>,
+    /// Orders that are followed at the end of this turn, when it holds no frames.
+    deferred: Vec<Order>,
+    pulse: Arc<Pulse>,
+    /// When the next sign of life is due, and the next look at the frames.
+    beat_at: Instant,
+    audit_at: Instant,
     stopped: bool,
 }
 
@@ -102,18 +113,35 @@ impl<I: FrameIo> Worker<I> {
                 .map(|queue| queue.stamped.then(Latency::default))
                 .collect(),
             through: queues.iter().map(|_| Latency::default()).collect(),
+            places: queues.iter().map(|q| (q.port, q.queue)).collect(),
+            closed: Vec::new(),
             work: Latency::default(),
             send: Latency::default(),
-            asked: Vec::new(),
+            deferred: Vec::new(),
+            pulse: Arc::default(),
+            beat_at: Instant(0),
+            audit_at: Instant(0),
             stopped: false,
         }
+    }
+
+    /// Shows its signs of life there.
+    #[must_use]
+    pub fn watched(mut self, pulse: Arc<Pulse>) -> Self {
+        self.pulse = pulse;
+        self
     }
 
     /// Runs until it is ordered to stop.
     pub fn run(mut self) {
         let mut now = clock::instant();
         let mut spin = Spin::new(now);
+        let thread = rustix::thread::gettid();
+        self.pulse.begin(thread.as_raw_nonzero().get());
         while !self.stopped {
+            if now >= self.beat_at {
+                self.beat(now);
+            }
             let busy = self.poll_once(now);
             now = clock::instant();
             let pays = spin.pays(now, busy);
@@ -162,14 +190,40 @@ impl<I: FrameIo> Worker<I> {
                 .drain_upcalls(|upcall| self.mailbox.tell(upcall));
             self.mailbox.wake_control();
         }
-        if !self.asked.is_empty() {
-            let report = self.report();
-            for reply in self.asked.drain(..) {
-                // Who asked may have gone: then nobody wants the report.
-                drop(reply.send(report.clone()));
-            }
+        if !self.deferred.is_empty() {
+            self.follow_deferred();
         }
         busy
+    }
+
+    /// Follows the orders that are not for when it holds frames.
+    #[cold]
+    fn follow_deferred(&mut self) {
+        for order in std::mem::take(&mut self.deferred) {
+            match order {
+                // Who asked may have gone: then nobody wants the answer.
+                Order::Report(reply) => drop(reply.send(self.report())),
+                Order::Urge => self.io.urge(),
+                Order::LetGo(reply) => drop(reply.send(self.let_go())),
+                Order::TakeOver(reopened) => self.take_over(*reopened),
+                Order::Table(_) | Order::Stop => {}
+            }
+        }
+    }
+
+    /// Shows that it is alive.
+    fn beat(&mut self, now: Instant) {
+        self.beat_at = now + pulse::PAUSE;
+        let mut unsound = false;
+        if now >= self.audit_at {
+            self.audit_at = now + AUDIT;
+            unsound = !self.io.census().is_complete() || !self.io.is_sound();
+        }
+        let io = &self.io;
+        self.pulse.beat(|seen| {
+            seen.queues = io.queues();
+            seen.unsound += u64::from(unsound);
+        });
     }
 
     /// A burst from the access ports, all together. Says whether there was anything.
@@ -239,11 +293,53 @@ impl<I: FrameIo> Worker<I> {
                     self.datapath
                         .apply(now, command, &mut self.io, &mut self.out);
                 }
-                Order::Report(reply) => self.asked.push(reply),
+                order @ (Order::Report(_) | Order::Urge | Order::LetGo(_) | Order::TakeOver(_)) => {
+                    self.deferred.push(order);
+                }
                 Order::Stop => self.stopped = true,
             }
         }
         taken > 0
+    }
+
+    /// Closes the AF_XDP sockets. What waits for a session is given up with the memory it is in.
+    fn let_go(&mut self) -> LetGo {
+        self.datapath
+            .discard_staged(DropReason::Reopened, &mut self.out);
+        self.transmit();
+        self.stamps.clear();
+        self.io.flush();
+        let gone = self.io.let_go();
+        self.datapath.count_drops(DropReason::Reopened, gone.lost);
+        self.follow_queues();
+        gone
+    }
+
+    fn take_over(&mut self, reopened: Reopened) {
+        self.io.take_over(reopened);
+        self.follow_queues();
+    }
+
+    /// Goes on measuring by the queues that there are now.
+    fn follow_queues(&mut self) {
+        let measured = self.waits.drain(..).zip(self.through.drain(..));
+        let before = self.places.drain(..).zip(measured);
+        let before = before.map(|(place, (wait, through))| (place, wait, through));
+        self.closed.extend(before);
+        for queue in self.io.queues() {
+            let place = (queue.port, queue.queue);
+            let known = self.closed.iter().position(|(other, ..)| *other == place);
+            let (wait, through) = match known {
+                Some(at) => {
+                    let (_, wait, through) = self.closed.swap_remove(at);
+                    (wait, through)
+                }
+                None => (queue.stamped.then(Latency::default), Latency::default()),
+            };
+            self.waits.push(wait);
+            self.through.push(through);
+            self.places.push(place);
+        }
     }
 
     /// How long to sleep when nothing ends it.

@@ -90,6 +90,9 @@ class Stream:
     first_answer: float | None = None
     slowest_seconds: float = 0.0
     waiting: dict[int, float] = field(default_factory=dict)
+    # When each answered ping was sent and how long it took, for who makes a list here and empties
+    # it now and then.
+    answers: list[tuple[float, float]] | None = None
 
     def send(self, now: float) -> int:
         """Counts a ping. Returns its sequence number."""
@@ -106,6 +109,8 @@ class Stream:
             return False
         del self.waiting[sequence]
         self.answered += 1
+        if self.answers is not None:
+            self.answers.append((at, now - at))
         self.slowest_seconds = max(self.slowest_seconds, now - at)
         if self.first_answer is None:
             self.first_answer = now

@@ -390,6 +390,25 @@ impl Redirect {
         })
     }
 
+    /// Frames handed to a socket since the program was loaded, as in [`Counters::steered`].
+    ///
+    /// # Errors
+    ///
+    /// [`RedirectError::Map`] when the kernel refuses.
+    pub fn steered(&self) -> Result<u64, RedirectError> {
+        match self.maps.counters.get(&layout::STEERED, 0) {
+            Ok(per_cpu) => Ok(per_cpu.iter().sum()),
+            Err(refusal) => Err(RedirectError::map("the counters", &refusal)),
+        }
+    }
+
+    /// The kernel's number of the program, by which netlink tells whether it is on an interface.
+    /// `None` when the kernel does not say.
+    #[must_use]
+    pub fn program_id(&self) -> Option<u32> {
+        Some(self.xdp().ok()?.info().ok()?.id())
+    }
+
     /// Attaches the program to an interface of the calling thread's network namespace. An earlier
     /// attachment of this `Redirect` ends first.
     ///

@@ -46,6 +46,9 @@ mod ifla {
     pub(super) const NUM_TX_QUEUES: u16 = 31;
     pub(super) const NUM_RX_QUEUES: u16 = 32;
     pub(super) const LINK_NETNSID: u16 = 37;
+    pub(super) const XDP: u16 = 43;
+    /// Within XDP: programs by where they run; the first when there is one only.
+    pub(super) const XDP_PROGRAMS: core::ops::RangeInclusive<u16> = 4..=7;
     /// Within LINKINFO.
     pub(super) const INFO_KIND: u16 = 1;
     pub(super) const INFO_DATA: u16 = 2;
@@ -170,6 +173,7 @@ pub(super) fn link(body: &[u8]) -> Option<Link> {
             ifla::STATS64 => link.stats = stats(value),
             ifla::NUM_TX_QUEUES => link.tx_queues = u32_of(value).unwrap_or_default(),
             ifla::NUM_RX_QUEUES => link.rx_queues = u32_of(value).unwrap_or_default(),
+            ifla::XDP => link.xdp_programs = xdp_programs(value),
             _ => {}
         }
     }
@@ -206,6 +210,14 @@ fn link_info(link: &mut Link, octets: &[u8]) -> Option<u16> {
         }
     }
     id
+}
+
+/// The numbers of XDP programs: of the driver, the network stack or the card.
+fn xdp_programs(octets: &[u8]) -> Vec<u32> {
+    let programs = attributes(octets).filter(|(kind, _)| ifla::XDP_PROGRAMS.contains(kind));
+    let mut programs: Vec<u32> = programs.filter_map(|(_, value)| u32_of(value)).collect();
+    programs.retain(|&program| program != 0);
+    programs
 }
 
 /// # Layout

@@ -47,6 +47,8 @@ pub struct Link {
     pub alias: Option<String>,
     /// The bridge, bond or VRF that it is a port of.
     pub controller: Option<u32>,
+    /// The XDP programs on it, by the kernel's numbers.
+    pub xdp_programs: Vec<u32>,
     /// Counters, as of the query.
     pub stats: LinkStats,
 }

@@ -390,6 +390,12 @@ impl<F: Frame> Datapath<F> {
         }
     }
 
+    /// Gives all frames that wait for something back, as nobody may hold any.
+    pub fn discard_staged(&mut self, reason: DropReason, out: &mut Output<F>) {
+        let staged = self.peers.take_all_staged();
+        self.discard(staged, reason, out);
+    }
+
     fn discard(&mut self, staged: Vec<Leaving<F>>, reason: DropReason, out: &mut Output<F>) {
         self.drops.add(reason, staged.len() as u64);
         out.free

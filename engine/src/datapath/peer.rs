@@ -181,6 +181,12 @@ impl<F> PeerTable<F> {
         frames
     }
 
+    /// Everything staged for anybody.
+    pub(super) fn take_all_staged(&mut self) -> Vec<F> {
+        let ids = (0..self.peers.len()).map(|id| PeerId(id as u16));
+        ids.flat_map(|id| self.take_staged(id)).collect()
+    }
+
     pub(super) fn has_staged(&self, id: PeerId) -> bool {
         self.get(id).is_some_and(|peer| !peer.staged.is_empty())
     }

@@ -213,6 +213,7 @@ impl FrameIo for MemIo {
                 stamped: true,
                 rx_frames: carried.rx_frames,
                 tx_frames: carried.tx_frames,
+                tx_waiting: 0,
             })
             .collect()
     }

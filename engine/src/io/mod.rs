@@ -118,6 +118,32 @@ pub trait FrameIo: FramePool {
 
     /// Where the frames are.
     fn census(&self) -> Census;
+
+    /// Whether the empty frames are what they should be: each of this worker's, and there once.
+    /// Costs microseconds: for now and then.
+    fn is_sound(&self) -> bool {
+        true
+    }
+
+    /// Does all that can move a queue on that does not move, whether it seems to need it or not.
+    fn urge(&mut self) {}
+
+    /// Closes the AF_XDP sockets and gives the packet memory back. No frame may be handed out.
+    fn let_go(&mut self) -> LetGo {
+        LetGo::default()
+    }
+
+    /// Takes sockets and packet memory over, in place of those that it let go of.
+    fn take_over(&mut self, _reopened: kernel::Reopened) {}
+}
+
+/// What became of a driver that let go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LetGo {
+    /// Queues that it has still: taps and UDP sockets.
+    pub readers: usize,
+    /// Frames that the kernel was to send and perhaps has not.
+    pub lost: u64,
 }
 
 /// What keeps a driver from being left alone.
@@ -146,6 +172,8 @@ pub struct QueueCounters {
     pub rx_frames: u64,
     /// Frames sent.
     pub tx_frames: u64,
+    /// Buffers that wait for the kernel to take and send them; 0 where nothing ever waits.
+    pub tx_waiting: u64,
 }
 
 /// Where all frames of one worker are: the other four always add up to `total`.

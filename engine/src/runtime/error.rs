@@ -133,9 +133,15 @@ pub enum EngineError {
         /// Where.
         path: PathBuf,
     },
-    /// A worker takes no orders any more.
+    /// A worker takes no orders any more, or does not come round.
     #[error("worker {worker} does nothing any more: the engine cannot go on without it")]
     WorkerStuck {
+        /// Which.
+        worker: usize,
+    },
+    /// A worker's thread is over.
+    #[error("worker {worker} has ended by itself: the engine cannot go on without it")]
+    WorkerEnded {
         /// Which.
         worker: usize,
     },

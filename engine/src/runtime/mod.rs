@@ -15,6 +15,7 @@ mod filter;
 mod pace;
 mod paths;
 mod ports;
+mod recovery;
 mod reload;
 mod rendezvous;
 mod report;
@@ -23,6 +24,7 @@ mod state;
 mod switching;
 mod throttle;
 mod udp;
+mod watchdog;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -56,6 +58,7 @@ use crate::datapath::{DatapathConfig, TableCommand};
 use crate::io::kernel::{self, KernelIo};
 use crate::mailbox::{ControlMailbox, KEPT_MAX, Order, Told, WorkerMailbox, mailboxes};
 use crate::privileges;
+use crate::pulse::Pulse;
 use crate::random::SystemRandom;
 use crate::stats::WorkerReport;
 use crate::switch::{Audience, Bound, Switch};
@@ -64,6 +67,7 @@ use filter::Filter;
 use pace::Pace;
 use paths::Paths;
 use ports::Ports;
+use recovery::Recovery;
 use rendezvous::Rendezvous;
 use request::{ControlSocket, Request};
 use state::StateFile;
@@ -75,10 +79,14 @@ use udp::UdpSockets;
 const STAGED_MAX: usize = 2048;
 /// The loop looks after ageing, neighbours and retries this often.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// The same in looks at the workers.
+const HOUSEKEEPING_TICKS: u64 = (HOUSEKEEPING.as_millis() / watchdog::LOOK.as_millis()) as u64;
 /// How long the loop waits before it hands over what a worker's full mailbox refused.
 const MAILBOX_RETRY: Duration = Duration::from_millis(2);
 /// How long a worker is given to answer.
 const REPORT_PATIENCE: Duration = Duration::from_millis(500);
+/// How long workers are given to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// Upcalls handled before the loop looks at the rest again.
 const UPCALLS_MAX: usize = 1024;
 
@@ -127,8 +135,13 @@ struct Node {
     netlink: Netlink,
     udp: UdpSockets,
     mailbox: ControlMailbox,
+    /// The signs of life of every worker.
+    pulses: Vec<Arc<Pulse>>,
     told: Arc<Told>,
     workers: Vec<JoinHandle<()>>,
+    /// What the workers run on, in turn.
+    cores: Vec<usize>,
+    recovery: Recovery,
     control: ControlSocket,
     requests: mpsc::Receiver<Request>,
 }
@@ -162,6 +175,7 @@ impl Node {
             };
         let Started {
             mailbox,
+            pulses,
             workers,
             bound,
         } = started;
@@ -209,7 +223,10 @@ impl Node {
             udp,
             told: mailbox.told(),
             mailbox,
+            pulses,
             workers,
+            cores: cores.to_vec(),
+            recovery: Recovery::default(),
             control,
             requests,
             config,
@@ -254,7 +271,7 @@ impl Node {
         let realtime = cores::choose_priority(&config.workers)?;
         let engine_mac = ports::engine_mac(public_key);
         let policy = Arc::new(switching::switch_policy(config, engine_mac));
-        let mut workers = Vec::new();
+        let (mut workers, mut pulses) = (Vec::new(), Vec::new());
         for (index, (io, end)) in ios.into_iter().zip(ends).enumerate() {
             let datapath = DatapathConfig {
                 worker: index as u16,
@@ -264,16 +281,19 @@ impl Node {
                 spread_ports: config.underlay.source_ports == SourcePorts::PerLane,
                 policy: Arc::clone(&policy),
             };
+            let pulse = Arc::new(Pulse::default());
+            pulses.push(Arc::clone(&pulse));
             let how = HowToRun {
                 poll: config.workers.poll,
                 realtime,
                 core: cores[index],
                 seccomp,
             };
-            workers.push(spawn_worker(io, end, datapath, how)?);
+            workers.push(spawn_worker(io, (end, pulse), datapath, how)?);
         }
         Ok(Started {
             mailbox,
+            pulses,
             workers,
             bound,
         })
@@ -290,7 +310,8 @@ impl Node {
         let mut hang_up = signal(SignalKind::hangup()).map_err(system)?;
         let mut ready = false;
         let mut pace = Pace::new(clock::instant());
-        let mut housekeeping_at = clock::instant();
+        let mut tick_at = clock::instant();
+        let mut ticks = 0;
         let mut looked = false;
         loop {
             self.run_rendezvous();
@@ -302,7 +323,7 @@ impl Node {
                 notify::ready();
             }
             let timeout = self.next_timeout(&mut pace, looked, crowded);
-            let timeout = timeout.min(housekeeping_at.since(clock::instant()));
+            let timeout = timeout.min(tick_at.since(clock::instant()));
             tokio::select! {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
@@ -326,9 +347,13 @@ impl Node {
             if looked {
                 self.plane.handle_timeout(now);
             }
-            if now.instant >= housekeeping_at {
-                self.keep_house().await?;
-                housekeeping_at = pace.together(now.instant, now.instant + HOUSEKEEPING);
+            if now.instant >= tick_at {
+                self.watch().await?;
+                if ticks % HOUSEKEEPING_TICKS == 0 {
+                    self.keep_house().await?;
+                }
+                ticks += 1;
+                tick_at = pace.next_tick(clock::instant());
             }
         }
     }
@@ -500,6 +525,10 @@ impl Node {
         }
         self.throttle_offenders(now);
         self.look_after_members();
+        self.look_after_ports().await?;
+        if self.recovery.watchdog.is_content() {
+            notify::alive();
+        }
         Ok(())
     }
 
@@ -524,7 +553,7 @@ impl Node {
 
     async fn handle_kernel(&mut self, event: KernelEvent) -> Result<(), EngineError> {
         match &event {
-            KernelEvent::LinkGone { ifindex, .. } => self.ports.check_gone(*ifindex)?,
+            KernelEvent::LinkGone { ifindex, .. } => self.ports.note_gone(*ifindex)?,
             KernelEvent::LinkChanged {
                 ifindex,
                 name,
@@ -535,6 +564,9 @@ impl Node {
                 self.ports.follow_name(&self.netlink, *ifindex, name).await;
                 if self.ports.link_changed(*ifindex, *up, *mtu) {
                     self.fit_mtu().await;
+                }
+                if self.ports.waits_for(name) {
+                    self.look_after_ports().await?;
                 }
             }
             KernelEvent::AddressAdded { .. } => {
@@ -664,6 +696,7 @@ fn staged_max(config: &Config) -> usize {
 /// What starting the workers brings.
 struct Started {
     mailbox: ControlMailbox,
+    pulses: Vec<Arc<Pulse>>,
     workers: Vec<JoinHandle<()>>,
     bound: Vec<kernel::BoundQueue>,
 }
@@ -680,7 +713,7 @@ struct HowToRun {
 /// Starts a worker, and waits until it has given up what it need not be allowed.
 fn spawn_worker(
     io: KernelIo,
-    mailbox: WorkerMailbox,
+    (mailbox, pulse): (WorkerMailbox, Arc<Pulse>),
     config: DatapathConfig,
     how: HowToRun,
 ) -> Result<JoinHandle<()>, EngineError> {
@@ -702,7 +735,7 @@ fn spawn_worker(
             warn!(core, "cannot pin a worker to its core; it runs anywhere");
         }
         let core = pinned.then_some(core);
-        let worker = Worker::new(io, config, mailbox, poll, core);
+        let worker = Worker::new(io, config, mailbox, poll, core).watched(pulse);
         let restricted = privileges::work(seccomp);
         let run = restricted.is_ok();
         // Who started it waits for this.
@@ -727,11 +760,19 @@ fn join(mut mailbox: ControlMailbox, workers: Vec<JoinHandle<()>>) {
     for worker in 0..mailbox.workers() {
         mailbox.order(worker, Order::Stop);
     }
-    while mailbox.flush() {
+    let deadline = std::time::Instant::now() + STOP_PATIENCE;
+    let in_time = || std::time::Instant::now() < deadline;
+    while mailbox.flush() && in_time() {
         std::thread::sleep(MAILBOX_RETRY);
     }
     for worker in workers {
-        if worker.join().is_err() {
+        while !worker.is_finished() && in_time() {
+            std::thread::sleep(MAILBOX_RETRY);
+        }
+        if !worker.is_finished() {
+            // It ends with the process, which is about to.
+            error!("a worker does not end");
+        } else if worker.join().is_err() {
             error!("a worker had panicked");
         }
     }

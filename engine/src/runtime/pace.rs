@@ -23,7 +23,7 @@ const REST: Duration = Duration::from_millis(1);
 const SOON: Duration = Duration::from_millis(50);
 /// Others are met together, up to so much late. They count seconds: nothing they do is needed
 /// earlier, and a session that ends is ended by the workers' own clocks.
-const TOGETHER: Duration = Duration::from_millis(250);
+pub(super) const TOGETHER: Duration = Duration::from_millis(250);
 
 /// When the loop did what, and what it has to do next.
 #[derive(Debug)]
@@ -67,6 +67,18 @@ impl Pace {
     pub(super) fn looked(&mut self, now: Instant, due: Option<Instant>) {
         self.looked_at = now;
         self.due = due.map(|due| self.together(now, due));
+    }
+
+    /// When what is met together is met next.
+    pub(super) fn next_tick(&self, now: Instant) -> Instant {
+        self.tick_from(Instant(now.0 + 1))
+    }
+
+    /// The first of these times that is not before `at`.
+    fn tick_from(&self, at: Instant) -> Instant {
+        let late = at.since(self.began).as_nanos() % TOGETHER.as_nanos();
+        let late = Duration::from_nanos(u64::try_from(late).unwrap_or_default());
+        if late.is_zero() { at } else { at + (TOGETHER - late) }
     }
 
     /// When what is due at `due` is done.
@@ -141,6 +153,8 @@ mod tests {
         ] {
             assert_eq!(pace.together(ms(100), due), done, "{due:?}");
         }
+        assert_eq!(pace.next_tick(ms(252)), ms(253));
+        assert_eq!(pace.next_tick(ms(253)), ms(503));
         pace.looked(ms(100), Some(ms(400)));
         assert_eq!(pace.patience(ms(100), true), Some(ms(503).since(ms(100))));
         assert!(!pace.should_look(Instant(ms(100).0 + 1)));

@@ -210,6 +210,13 @@ impl Paths {
         }
     }
 
+    /// From now on, ways leave by the interface `underlay`, which took the place of another. The
+    /// peers whose way has to be asked for again.
+    pub(super) fn move_to(&mut self, underlay: u32) -> Vec<PeerId> {
+        self.underlay = underlay;
+        self.peers(|_| true)
+    }
+
     /// The peers whose way is still looked for.
     pub(super) fn unresolved(&self) -> Vec<PeerId> {
         self.peers(|wanted| !matches!(wanted.state, State::Ready(_)))

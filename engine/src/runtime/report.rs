@@ -12,7 +12,7 @@ use omni_wire::{DropCounters, Instant};
 use super::{Node, switching};
 use crate::clock;
 use crate::datapath::Counted;
-use crate::io::{Census, Port};
+use crate::io::{Census, Port, QueueCounters};
 use crate::show::{NodeView, PeerView, QueueView, Show, SwitchView, UmemView};
 use crate::stages::{Histogram, NodeStages, QueueStages, Side, WorkerStages};
 use crate::stats::WorkerReport;
@@ -56,6 +56,7 @@ pub(super) fn show(node: &Node, reports: &[WorkerReport], drops: &DropCounters) 
             .map(|(reason, count)| (reason.as_str().to_owned(), count))
             .collect(),
         umem: umem(reports),
+        recovery: node.recovery.counted,
     }
 }
 
@@ -233,6 +234,10 @@ fn queues(node: &Node, report: &WorkerReport) -> Vec<QueueView> {
             .to_owned(),
             rx_frames: queue.counters.rx_frames,
             tx_frames: queue.counters.tx_frames,
+            stalls: {
+                let QueueCounters { port, queue, .. } = queue.counters;
+                node.recovery.stalls_of(port, queue)
+            },
             latency_ns: queue.through.percentiles(),
         })
         .collect()

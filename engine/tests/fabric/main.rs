@@ -6,12 +6,14 @@
 //!  omni0 - engine - ua ------------ ra  bridge or router  rb ------------ ub - engine - omni0
 //! ```
 //!
-//! The tests need root, `ip`, `ping`, `arping`, `ndisc6`, `ethtool`, `iperf3` and `nft`. They run
-//! one after the other, for they measure processors and throughput, and leave nothing behind.
+//! The tests need root, `ip`, `ping`, `arping`, `ndisc6`, `ethtool`, `iperf3`, `nft` and
+//! `python3`. They run one after the other, for they measure processors and throughput, and leave
+//! nothing behind.
 #![deny(unsafe_code)]
 
 mod access;
 mod configuration;
+mod faults;
 mod handover;
 mod hostile;
 mod hostile_host;

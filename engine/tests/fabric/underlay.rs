@@ -108,28 +108,6 @@ fn a_link_that_went_down_carries_again_once_it_is_up() {
 }
 
 #[test]
-fn a_deleted_underlay_ends_the_node_and_is_named() {
-    let lab = Lab::new(Plan::default());
-    let (mut a, mut b) = lab.start();
-    a.established();
-    lab.a.ip("link del ua");
-    // Both ends of a veth pair go together.
-    for (node, namespace, name) in [(&mut a, &lab.a, "ua"), (&mut b, &lab.b, "ub")] {
-        assert_eq!(node.wait_exit(seconds(3)).code(), Some(1));
-        let log = node.log();
-        assert!(
-            log.contains(&format!("interface {name} was deleted")),
-            "{log}"
-        );
-        assert!(
-            namespace.link("omni0").is_none(),
-            "the access port stays behind"
-        );
-        assert!(!lab.folder().join(format!("{}.sock", &name[1..])).exists());
-    }
-}
-
-#[test]
 fn a_deleted_access_port_ends_the_node_and_is_named() {
     let lab = Lab::new(Plan::default());
     let (mut a, b) = lab.start();

@@ -150,6 +150,8 @@ drop_reasons! {
     PortRxDropped = "port_rx_dropped",
     /// Interface dropped frames that it was to send (counted by the kernel).
     PortTxDropped = "port_tx_dropped",
+    /// Frame was under way while sockets and packet memory were made anew.
+    Reopened = "reopened",
 
     // Handshake and other messages without a session.
     /// Message without a session has a wrong length or type.

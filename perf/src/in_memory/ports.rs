@@ -208,6 +208,7 @@ impl FrameIo for Ports {
             stamped: true,
             rx_frames: queue.rx_frames,
             tx_frames: queue.tx_frames,
+            tx_waiting: 0,
         };
         vec![
             carried(Port::Underlay, &queues.underlay),

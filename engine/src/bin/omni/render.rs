@@ -5,7 +5,9 @@ mod switching;
 use std::collections::HashMap;
 
 use clap::ValueEnum;
-use omni_engine::show::{NeighborView, NucleusView, PeerView, QueueView, Show, UmemView};
+use omni_engine::show::{
+    NeighborView, NucleusView, PeerView, QueueView, RecoveryView, Show, UmemView,
+};
 use omni_engine::stats::Percentiles;
 use omni_wire::DropReason;
 
@@ -186,9 +188,9 @@ impl Body {
             Section::Vlans => self.vlans(show),
             Section::Groups => self.groups(show),
             Section::Switch => self.switch(&show.switch),
-            Section::Queues => self.queues(&show.queues),
+            Section::Queues => self.queues(&show.queues) + &self.recovery(&show.recovery),
             Section::Drops => self.drops(show),
-            Section::Umem => self.umem(show.umem),
+            Section::Umem => self.umem(show.umem, show.recovery.unsound),
         }
     }
 
@@ -443,6 +445,24 @@ impl Body {
         })
     }
 
+    /// What did not go on; nothing when all did.
+    fn recovery(self, recovery: &RecoveryView) -> String {
+        let counts = [
+            (recovery.worker_stalls, "times a worker did not come round"),
+            (recovery.queue_stalls, "times a queue stood still"),
+            (recovery.reopened, "times sockets were made anew"),
+            (recovery.reattached, "programs attached again"),
+        ];
+        let counts = counts.iter().filter(|(times, _)| *times > 0);
+        let counts: Vec<String> = counts
+            .map(|(times, what)| format!("{} {what}", count(*times)))
+            .collect();
+        if counts.is_empty() {
+            return String::new();
+        }
+        self.line(Tone::Warning, &counts.join(", "))
+    }
+
     fn drops(self, show: &Show) -> String {
         const COLUMNS: &[Column] = &[
             Column::left("reason"),
@@ -460,7 +480,7 @@ impl Body {
     }
 
     /// A bar of where the frames are, and a line that says the same in numbers.
-    fn umem(self, umem: UmemView) -> String {
+    fn umem(self, umem: UmemView, unsound: u64) -> String {
         let pen = self.view.pen;
         let held = [
             ('#', Tone::Strong, umem.frames_held, "held"),
@@ -489,7 +509,12 @@ impl Body {
         }
         bar.push_str(&pen.paint(Tone::Dim, &".".repeat(left)));
         let bar = format!("[{bar}]  {} frames in all", umem.frames_total);
-        self.line(Tone::Plain, &bar) + &self.line(Tone::Plain, &legend.join("   "))
+        let lines = self.line(Tone::Plain, &bar) + &self.line(Tone::Plain, &legend.join("   "));
+        if unsound == 0 {
+            return lines;
+        }
+        let defect = format!("frames did not add up {unsound} times: a defect, report it");
+        lines + &self.line(Tone::Alarm, &defect)
     }
 }
 

@@ -8,7 +8,7 @@ use omni_xdp_redirect::Meta;
 use xsk_rs::FrameDesc;
 
 use super::frame::{JOINED_MAX, Joined, KernelFrame, PARTS_MAX, Parts, Store};
-use super::umem::{Area, CHUNK_FRAME_MAX};
+use super::umem::{Area, CHUNK, CHUNK_FRAME_MAX};
 use super::xsk::scatter;
 use crate::io::FramePool;
 
@@ -39,12 +39,10 @@ pub(super) struct Chunks {
 impl Chunks {
     /// Chunks of the UMEM.
     pub(super) fn new(area: Area, pool: Vec<FrameDesc>) -> Self {
-        Self {
-            area: Some(area),
-            total: pool.len(),
-            pool,
-            ..Self::ordinary(0)
-        }
+        let mut chunks = Self::ordinary(pool.len());
+        chunks.area = Some(area);
+        chunks.pool = pool;
+        chunks
     }
 
     /// So many ordinary buffers, which are made when they are first needed.
@@ -58,6 +56,29 @@ impl Chunks {
             joined: Vec::new(),
             joined_made: 0,
         }
+    }
+
+    /// Whether they are of the UMEM.
+    pub(super) fn are_shared(&self) -> bool {
+        self.area.is_some()
+    }
+
+    /// Whether each chunk of the pool is there once.
+    pub(super) fn is_sound(&self) -> bool {
+        let Some(area) = &self.area else {
+            return true;
+        };
+        let mut seen = vec![0u64; area.chunks().div_ceil(64)];
+        self.pool.iter().all(|desc| {
+            let chunk = desc.addr() / CHUNK;
+            let Some(word) = seen.get_mut(chunk / 64) else {
+                return false;
+            };
+            let bit = 1 << (chunk % 64);
+            let first = *word & bit == 0;
+            *word |= bit;
+            first
+        })
     }
 
     /// Those that are free.
@@ -208,6 +229,15 @@ impl Chunks {
                 self.joined.push(joined);
             }
             Store::Buffer(_) => self.put_back(frame),
+        }
+    }
+}
+
+impl Drop for Chunks {
+    fn drop(&mut self) {
+        // Frames are out: what they point to stays.
+        if let (Some(area), true) = (&self.area, self.held > 0) {
+            area.keep();
         }
     }
 }

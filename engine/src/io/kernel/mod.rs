@@ -7,7 +7,9 @@
 //!
 //! All unsafe code of the engine is in here. Its one rule: a chunk of the UMEM has one owner, which
 //! is a ring (fill, receive, transmit, completion), the pool, or a [`KernelFrame`]; descriptors
-//! move between these and are never copied.
+//! move between these and are never copied. Of these a frame alone is handed out, and it cannot be
+//! copied. A descriptor could be, by its type: that none was is looked at each second, by the sum
+//! of all chunks and by the pool, where none may be twice.
 #![allow(unsafe_code)]
 
 mod chunks;
@@ -17,10 +19,13 @@ mod error;
 mod ethtool;
 mod frame;
 mod lane;
+mod reopen;
 mod sys;
 mod tap;
 mod udp;
 mod umem;
+#[cfg(test)]
+mod wrap;
 mod xsk;
 
 use std::io;
@@ -40,21 +45,23 @@ pub use ethtool::{
     receive_queues,
 };
 pub use frame::{JOINED_MAX, KernelFrame};
+pub use reopen::{Reopened, reopen};
 #[cfg(test)]
 pub(crate) use sys::raw_call;
 pub use sys::{Promiscuous, afxdp_is_there};
 pub use udp::{UdpPair, unbound_socket};
 pub use umem::CHUNK_FRAME_MAX;
 
-use super::{Census, FrameIo, FramePool, Pending, Port, QueueCounters};
+use super::{Census, FrameIo, FramePool, LetGo, Pending, Port, QueueCounters};
 use crate::datapath::BURST_MAX;
 use chunks::Chunks;
 use lane::XskLane;
+use reopen::Past;
 use sys::PollSet;
 use tap::TapQueue;
 use udp::{UdpReceiver, UdpSender};
 use umem::Area;
-use xsk::{Binding, CHUNKS_PER_SOCKET, XskSocket};
+use xsk::{BIND_PATIENCE, Binding, CHUNKS_PER_SOCKET, XskSocket};
 
 /// Chunks a worker has beyond those its sockets can have under way, and its staged frames.
 const SPARE_CHUNKS: usize = 256;
@@ -96,6 +103,18 @@ pub struct BoundQueue {
     fd: RawFd,
 }
 
+impl BoundQueue {
+    fn new(port: Port, queue: u32, worker: usize, socket: &XskSocket) -> Self {
+        Self {
+            port,
+            queue,
+            worker,
+            zero_copy: socket.is_zero_copy(),
+            fd: socket.fd(),
+        }
+    }
+}
+
 impl AsRawFd for BoundQueue {
     fn as_raw_fd(&self) -> RawFd {
         self.fd
@@ -113,6 +132,8 @@ pub struct KernelIo {
     /// Sends to the underlay in place of its lane.
     sender: Option<UdpSender>,
     poll: PollSet,
+    /// What sockets counted that are closed.
+    past: Past,
 }
 
 /// Which lanes are a port's.
@@ -147,16 +168,24 @@ enum Source<'a> {
     Udp(UdpPair, u16),
 }
 
+impl XskPort {
+    /// Its queues, each to be bound within so long.
+    fn bindings(&self, patience: Duration) -> impl Iterator<Item = Binding<'_>> {
+        self.queues.iter().map(move |&queue| Binding {
+            patience,
+            interface: &self.interface,
+            queue,
+            zero_copy: self.zero_copy,
+        })
+    }
+}
+
 impl PortDriver {
     /// Its queues, with their numbers.
     fn sources(&mut self) -> Vec<(u32, Source<'_>)> {
         match self {
             Self::Xsk(port) => {
-                let bindings = port.queues.iter().map(|&queue| Binding {
-                    interface: &port.interface,
-                    queue,
-                    zero_copy: port.zero_copy,
-                });
+                let bindings = port.bindings(BIND_PATIENCE);
                 let sources = bindings.map(|binding| (binding.queue, Source::Binding(binding)));
                 sources.collect()
             }
@@ -227,28 +256,16 @@ pub fn open(
             Source::Binding(_) => {
                 let socket = sockets.next();
                 let socket = socket.ok_or_else(|| KernelIoError::setup("a queue has no socket"))?;
-                let (zero_copy, fd) = (socket.is_zero_copy(), socket.fd());
-                bound.push(BoundQueue {
-                    port,
-                    queue,
-                    worker,
-                    zero_copy,
-                    fd,
-                });
-                io.poll.add(fd);
+                bound.push(BoundQueue::new(port, queue, worker, &socket));
                 let driver = Driver::Xsk(Box::new(XskLane::new(socket)));
                 io.add(port, queue, driver);
             }
             Source::Tap(fd, udp) => {
-                io.poll.add(fd.as_raw_fd());
                 let tap = TapQueue::new(fd, udp, Arc::clone(room));
                 io.add(port, queue, Driver::Tap(tap));
             }
             Source::Udp(pair, udp_port) => {
                 let receiver = Box::new(UdpReceiver::new(pair, udp_port));
-                for socket in receiver.sockets() {
-                    io.poll.add(socket.as_raw_fd());
-                }
                 io.add(port, queue, Driver::Udp(receiver));
             }
         }
@@ -307,7 +324,6 @@ impl Bound {
             XskSocket::bind(&area, &binding)
         };
         let sockets = bindings.iter().map(bind).collect::<Result<_, _>>()?;
-        area.keep();
         let area = Some((area, descs));
         Ok(Self { area, sockets })
     }
@@ -321,6 +337,7 @@ impl KernelIo {
             ports: Vec::new(),
             sender: None,
             poll: PollSet::new(),
+            past: Past::default(),
         }
     }
 
@@ -334,6 +351,15 @@ impl KernelIo {
             });
         }
         self.ports[place].count += 1;
+        match &driver {
+            Driver::Xsk(lane) => self.poll.add(lane.socket.fd()),
+            Driver::Tap(tap) => self.poll.add(tap.fd()),
+            Driver::Udp(receiver) => {
+                for socket in receiver.sockets() {
+                    self.poll.add(socket.as_raw_fd());
+                }
+            }
+        }
         self.lanes.push(Lane {
             port,
             queue,
@@ -465,13 +491,14 @@ impl FrameIo for KernelIo {
         // What a sender sends is counted on the worker's first queue of the underlay.
         let first = self.lanes.first().map_or(0, |lane| lane.queue);
         let counters = |lane: &Lane| {
-            let (zero_copy, rx_frames, tx_frames) = match &lane.driver {
-                Driver::Xsk(lane) => {
-                    let socket = &lane.socket;
-                    (socket.is_zero_copy(), socket.rx_frames, socket.tx_frames)
-                }
-                Driver::Tap(tap) => (false, tap.rx_frames, tap.tx_frames),
-                Driver::Udp(udp) => (false, udp.rx_frames, 0),
+            let (rx_frames, tx_frames) = match &lane.driver {
+                Driver::Xsk(lane) => (lane.socket.rx_frames, lane.socket.tx_frames),
+                Driver::Tap(tap) => (tap.rx_frames, tap.tx_frames),
+                Driver::Udp(udp) => (udp.rx_frames, 0),
+            };
+            let (zero_copy, tx_waiting) = match &lane.driver {
+                Driver::Xsk(lane) => (lane.socket.is_zero_copy(), lane.socket.waiting),
+                Driver::Tap(_) | Driver::Udp(_) => (false, 0),
             };
             let sender = self.sender.as_ref();
             let sender = sender.filter(|_| lane.port == Port::Underlay && lane.queue == first);
@@ -483,13 +510,14 @@ impl FrameIo for KernelIo {
                 stamped: matches!(lane.driver, Driver::Xsk(_)),
                 rx_frames,
                 tx_frames,
+                tx_waiting: tx_waiting.into(),
             }
         };
         self.lanes.iter().map(counters).collect()
     }
 
     fn kernel_drops(&self) -> Vec<(DropReason, u64)> {
-        let mut sums = [0; 4];
+        let mut sums = self.past.drops;
         for lane in self.sockets() {
             for (sum, count) in sums.iter_mut().zip(lane.socket.kernel_drops()) {
                 *sum += count;
@@ -501,7 +529,7 @@ impl FrameIo for KernelIo {
             DropReason::RxKernel,
             DropReason::TxInvalid,
         ];
-        let unjoined = self.sockets().map(|lane| lane.unjoined).sum();
+        let unjoined = self.sockets().map(|lane| lane.unjoined).sum::<u64>() + self.past.unjoined;
         let refused = self.lanes.iter().map(|lane| match &lane.driver {
             Driver::Xsk(_) => 0,
             Driver::Tap(tap) => tap.refused,
@@ -530,6 +558,24 @@ impl FrameIo for KernelIo {
                 .sum::<usize>() as u64,
             held: self.chunks.held as u64,
         }
+    }
+
+    fn is_sound(&self) -> bool {
+        self.chunks.is_sound()
+    }
+
+    fn urge(&mut self) {
+        for socket in sockets_mut(&mut self.lanes) {
+            socket.urge(&mut self.chunks.pool);
+        }
+    }
+
+    fn let_go(&mut self) -> LetGo {
+        self.close_sockets()
+    }
+
+    fn take_over(&mut self, reopened: Reopened) {
+        self.take_sockets(reopened);
     }
 }
 

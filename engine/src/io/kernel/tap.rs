@@ -9,7 +9,7 @@
 //! read that cannot be kept, so the kernel's queue fills and its senders wait.
 
 use std::io::IoSlice;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -69,6 +69,11 @@ impl TapQueue {
             tx_frames: 0,
             refused: 0,
         }
+    }
+
+    /// What to wait on.
+    pub(super) fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 
     /// Adds up to `max` frames to `burst`, and says how many.

@@ -31,7 +31,8 @@ const CACHE_LINE: usize = 64;
 /// Entries of fill and completion rings: more than are ever used, so that neither can be full.
 const RING: u32 = 2048;
 
-/// The mapped area. It lives as long as the process: frames point into it without a lifetime.
+/// The mapped area. Frames point into it without a lifetime: whoever made them keeps it mapped for
+/// as long as there are any.
 #[derive(Clone, Debug)]
 pub(super) struct Area {
     umem: Umem,
@@ -67,10 +68,14 @@ impl Area {
         Ok((Self { umem, base, len }, descs))
     }
 
-    /// Keeps the area mapped for good: it must outlive every frame, and frames carry no lifetime.
-    /// Once per engine, when its sockets are bound; one that is given up lets go of its queues.
+    /// Keeps the area mapped for good, as frames are left that point into it.
     pub(super) fn keep(&self) {
         std::mem::forget(self.umem.clone());
+    }
+
+    /// How many chunks there are.
+    pub(super) fn chunks(&self) -> usize {
+        self.len / CHUNK
     }
 
     pub(super) fn umem(&self) -> &Umem {

@@ -24,7 +24,7 @@ const TX_BUDGET: u32 = 256;
 /// Kicks in a row while the ring does not empty; then the loop goes on and kicks again later.
 const KICKS_MAX: usize = 4;
 /// How long to try again while the queue is still bound by a process that just died.
-const BIND_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const BIND_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What of an interface a socket binds.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub(super) struct Binding<'a> {
     pub(super) interface: &'a str,
     pub(super) queue: u32,
     pub(super) zero_copy: ZeroCopy,
+    /// How long to try again while somebody else has the queue.
+    pub(super) patience: Duration,
 }
 
 /// A bound socket and the count of its chunks.
@@ -48,6 +50,8 @@ pub(super) struct XskSocket {
     pub(super) sending: usize,
     /// Frames were queued since the last kick, or the last kick left some.
     pub(super) kick: bool,
+    /// Chunks of the transmit ring that the kernel had not taken after the last kick.
+    pub(super) waiting: u32,
     /// Frames received, not chunks.
     pub(super) rx_frames: u64,
     /// Frames sent, not chunks.
@@ -69,7 +73,7 @@ impl XskSocket {
                 .iter()
                 .flat_map(|&copy| buffers.map(|buffers| copy | buffers))
         };
-        let deadline = Clock::now() + BIND_PATIENCE;
+        let deadline = Clock::now() + binding.patience;
         loop {
             let mut last = None;
             for mode in modes() {
@@ -120,6 +124,7 @@ impl XskSocket {
             receiving: 0,
             sending: 0,
             kick: false,
+            waiting: 0,
             rx_frames: 0,
             tx_frames: 0,
         })
@@ -172,9 +177,12 @@ impl XskSocket {
     pub(super) fn refill(&mut self, pool: &mut Vec<FrameDesc>) {
         let wanted = FILL_TARGET.saturating_sub(self.receiving);
         // A few at a time are not worth the ring's cache line, unless it runs dry.
-        if wanted < FILL_TARGET / 8 {
-            return;
+        if wanted >= FILL_TARGET / 8 {
+            self.fill_up(pool, wanted);
         }
+    }
+
+    fn fill_up(&mut self, pool: &mut Vec<FrameDesc>, wanted: usize) {
         let rest = pool.len() - wanted.min(pool.len());
         // SAFETY: the descriptors come out of the pool and leave it here.
         let count = unsafe { self.fill.produce(&pool[rest..]) };
@@ -196,15 +204,26 @@ impl XskSocket {
         for _ in 0..KICKS_MAX {
             // What the crate hides (link down, queue full, out of memory) is retried by the next
             // kick; a device that is gone is told by netlink.
-            if self.tx.needs_wakeup() && self.tx.wakeup().is_err() {
-                break;
-            }
-            if self.tx.nb_free_exact() == TX_RING {
+            let refused = self.tx.needs_wakeup() && self.tx.wakeup().is_err();
+            self.waiting = TX_RING - self.tx.nb_free_exact();
+            if self.waiting == 0 {
                 self.kick = false;
                 return false;
             }
+            if refused {
+                break;
+            }
         }
         true
+    }
+
+    /// Fills and kicks without asking whether the kernel wants it.
+    pub(super) fn urge(&mut self, pool: &mut Vec<FrameDesc>) {
+        self.fill_up(pool, FILL_TARGET.saturating_sub(self.receiving));
+        // As in `kick`, what goes wrong here is seen by what does not move.
+        let _ = self.tx.wakeup();
+        let _ = sys::poll_now(self.fd());
+        self.kick = true;
     }
 
     /// What the kernel counted: ring full, fill ring empty, other receive drops, bad descriptors.

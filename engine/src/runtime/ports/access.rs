@@ -94,7 +94,7 @@ impl<'a> Plan<'a> {
             }
             Some(link) => {
                 let borrowed = Borrowed::new(&link)?;
-                (link, Origin::Borrowed(borrowed), None)
+                (link, Origin::Borrowed(Some(borrowed)), None)
             }
             None if is_tap => {
                 let (link, tap) = make_tap(netlink, &wanted).await?;
@@ -126,8 +126,8 @@ enum Origin {
     MadeTap,
     /// Somebody else made it for the engine to be its other side.
     BorrowedTap,
-    /// It existed before.
-    Borrowed(#[expect(dead_code, reason = "dropped, it gives the interface back")] Borrowed),
+    /// It existed before. `None` while it is gone, and waited for.
+    Borrowed(Option<Borrowed>),
 }
 
 /// An access port.
@@ -152,6 +152,62 @@ impl AccessPort {
     /// Whether it is a tap.
     pub(super) fn is_tap(&self) -> bool {
         matches!(self.origin, Origin::MadeTap | Origin::BorrowedTap)
+    }
+
+    /// Whether somebody else made the interface, and can make it again.
+    pub(super) fn is_borrowed(&self) -> bool {
+        matches!(self.origin, Origin::Borrowed(_))
+    }
+
+    /// Whether the interface was deleted, and is waited for.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self.origin, Origin::Borrowed(None))
+    }
+
+    /// A borrowed interface was deleted.
+    pub(super) fn lose(&mut self) {
+        self.origin = Origin::Borrowed(None);
+        self.link.carrier = false;
+    }
+
+    /// A borrowed interface is there again, with so many queues.
+    pub(super) fn find(&mut self, link: Link, queues: u32) -> Result<(), EngineError> {
+        self.origin = Origin::Borrowed(Some(Borrowed::new(&link)?));
+        self.link = link;
+        self.queues = (0..queues).collect();
+        Ok(())
+    }
+
+    /// How many queues are served; `None` when they are the engine's own choice.
+    pub(super) fn queues_served(&self) -> Option<usize> {
+        (self.is_borrowed() && !self.is_gone()).then_some(self.queues.len())
+    }
+
+    /// From now on, so many queues are to be served.
+    pub(super) fn set_queues(&mut self, queues: u32) {
+        self.queues = (0..queues).collect();
+    }
+
+    /// Its queues, to be bound again. `None` for taps, and while it is gone.
+    pub(super) fn xsk_port(&self, zero_copy: ZeroCopy) -> Option<XskPort> {
+        if self.is_tap() || self.is_gone() {
+            return None;
+        }
+        Some(XskPort {
+            interface: self.engine_side().name.clone(),
+            queues: self.queues.clone(),
+            // No veth can do without copies, and asking costs a failed bind for each queue.
+            zero_copy: if self.is_made() {
+                ZeroCopy::Off
+            } else {
+                zero_copy
+            },
+        })
+    }
+
+    /// Its program, to change it.
+    pub(super) fn attached_mut(&mut self) -> Option<&mut Attached> {
+        self.attached.as_mut()
     }
 
     /// The interface that the engine receives from and sends to.
@@ -185,16 +241,12 @@ impl AccessPort {
         if let Some(tap) = self.tap.take() {
             return PortDriver::Tap(tap);
         }
-        PortDriver::Xsk(XskPort {
-            interface: self.engine_side().name.clone(),
-            queues: self.queues.clone(),
-            // No veth can do without copies, and asking costs a failed bind for each queue.
-            zero_copy: if self.is_made() {
-                ZeroCopy::Off
-            } else {
-                zero_copy
-            },
-        })
+        let queues = self.xsk_port(zero_copy);
+        PortDriver::Xsk(queues.unwrap_or_else(|| XskPort {
+            interface: self.link.name.clone(),
+            queues: Vec::new(),
+            zero_copy,
+        }))
     }
 
     /// Loads and attaches its program and gives it its sockets.

@@ -4,8 +4,9 @@
 mod access;
 mod mtu;
 mod program;
+mod revive;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,6 +37,12 @@ type Drivers = Vec<(Port, PortDriver)>;
 pub(super) struct Ports {
     underlay: Link,
     underlay_queues: Vec<u32>,
+    /// As configured.
+    wanted_queues: Queues,
+    /// The underlay was deleted, and is waited for.
+    underlay_gone: bool,
+    /// What keeps an interface from being served, as was logged: each trouble once.
+    troubles: BTreeMap<String, String>,
     ways: Ways,
     /// The fabric's UDP port.
     port: u16,
@@ -79,6 +86,9 @@ impl Ports {
             ways,
             underlay,
             underlay_queues,
+            wanted_queues: config.underlay.queues.clone(),
+            underlay_gone: false,
+            troubles: BTreeMap::new(),
             port: config.underlay.port,
             access: Vec::new(),
             ipv6,
@@ -184,7 +194,7 @@ impl Ports {
             let senders = senders.collect::<io::Result<_>>().map_err(failed)?;
             (PortDriver::Udp(pairs, port), senders)
         } else {
-            (self.underlay_queues(), pairs)
+            (PortDriver::Xsk(self.underlay_queues()), pairs)
         };
         let zero_copy = self.zero_copy;
         let access = self.access_ids().zip(&mut self.access);
@@ -193,12 +203,12 @@ impl Ports {
         Ok((drivers.collect(), senders))
     }
 
-    fn underlay_queues(&self) -> PortDriver {
-        PortDriver::Xsk(XskPort {
+    fn underlay_queues(&self) -> XskPort {
+        XskPort {
             interface: self.underlay.name.clone(),
             queues: self.underlay_queues.clone(),
             zero_copy: self.zero_copy,
-        })
+        }
     }
 
     /// Loads and attaches all programs and gives them their sockets and the sessions to let
@@ -298,26 +308,12 @@ impl Ports {
         [&mut self.underlay].into_iter().chain(access)
     }
 
-    /// Whether the engine can go on without the interface that was deleted.
-    pub(super) fn check_gone(&self, ifindex: u32) -> Result<(), EngineError> {
-        let of_port = |port: &&AccessPort| port.links().any(|link| link.index == ifindex);
-        // Both sides of a made port go together: it is called what hosts call it.
-        let access = self.access.iter().find(of_port).map(|port| &port.link);
-        let underlay = (self.underlay.index == ifindex).then_some(&self.underlay);
-        match underlay.or(access) {
-            Some(link) => Err(EngineError::InterfaceGone {
-                name: link.name.clone(),
-            }),
-            None => Ok(()),
-        }
-    }
-
     /// As after a loss of notifications: looks whether all interfaces are still there.
     pub(super) async fn recheck(&mut self, netlink: &Netlink) -> Result<(), EngineError> {
         let known: Vec<u32> = self.links().map(|link| link.index).collect();
         for index in known {
             match netlink.link_by_index(index).await? {
-                None => self.check_gone(index)?,
+                None => self.note_gone(index)?,
                 Some(link) => {
                     self.link_changed(index, link.is_running(), link.mtu);
                     self.rename(index, &link.name);

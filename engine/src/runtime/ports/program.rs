@@ -18,21 +18,14 @@ impl Attached {
         interface: &str,
         wanted: XdpMode,
     ) -> Result<Self, RedirectError> {
-        let mode = match wanted {
-            XdpMode::Native | XdpMode::Auto => Mode::Native,
-            XdpMode::Generic => Mode::Generic,
-        };
-        match (program.attach(interface, mode), wanted) {
-            (Ok(()), _) => Ok(Self { program, mode }),
-            (Err(refused @ RedirectError::Permission { .. }), _) => Err(refused),
-            (Err(refused), XdpMode::Auto) => {
-                let mode = Mode::Generic;
-                program.attach(interface, mode)?;
-                warn!(interface, %refused, "no native XDP here: generic mode is slower");
-                Ok(Self { program, mode })
-            }
-            (Err(refused), _) => Err(refused),
-        }
+        let mode = attach(&mut program, interface, wanted)?;
+        Ok(Self { program, mode })
+    }
+
+    /// Attaches the program to an interface in place of the one that it was on, or anew.
+    pub(super) fn again(&mut self, interface: &str, wanted: XdpMode) -> Result<(), RedirectError> {
+        self.mode = attach(&mut self.program, interface, wanted)?;
+        Ok(())
     }
 
     /// What the program dropped.
@@ -57,5 +50,24 @@ impl Attached {
             Some(Mode::Generic) => "generic",
             None => "detached",
         }
+    }
+}
+
+/// Attaches a program; says how it runs.
+fn attach(program: &mut Redirect, interface: &str, wanted: XdpMode) -> Result<Mode, RedirectError> {
+    let mode = match wanted {
+        XdpMode::Native | XdpMode::Auto => Mode::Native,
+        XdpMode::Generic => Mode::Generic,
+    };
+    match (program.attach(interface, mode), wanted) {
+        (Ok(()), _) => Ok(mode),
+        (Err(refused @ RedirectError::Permission { .. }), _) => Err(refused),
+        (Err(refused), XdpMode::Auto) => {
+            let mode = Mode::Generic;
+            program.attach(interface, mode)?;
+            warn!(interface, %refused, "no native XDP here: generic mode is slower");
+            Ok(mode)
+        }
+        (Err(refused), _) => Err(refused),
     }
 }

@@ -127,9 +127,7 @@ pub(crate) struct Lab {
     pub(crate) b: Namespace,
     /// What is between them, with interfaces `ra` and `rb`.
     pub(crate) middle: Option<Namespace>,
-    wire: Wire,
-    /// Of access ports and of the underlay.
-    drivers: (&'static str, &'static str),
+    plan: Plan,
     folder: TempDir,
     // The last field: everything else is gone before.
     _turn: Turn,
@@ -163,8 +161,7 @@ impl Lab {
             a,
             b,
             middle,
-            wire: plan.wire,
-            drivers: (plan.access, plan.underlay),
+            plan,
             folder,
             _turn: turn,
         };
@@ -184,6 +181,13 @@ impl Lab {
         lab
     }
 
+    /// Lays the cable between the nodes once more, after it was deleted.
+    pub(crate) fn lay_again(&self) {
+        assert_eq!(self.plan.wire, Wire::Direct, "the rest is still there");
+        cable((&self.a, "ua"), (&self.b, "ub"), self.plan);
+        self.address();
+    }
+
     fn address(&self) {
         for side in [Side::A, Side::B] {
             let (namespace, interface) = (self.namespace(side), format!("u{}", side.name()));
@@ -192,7 +196,7 @@ impl Lab {
             namespace.ip(&format!("addr add {v6}/64 dev {interface}"));
         }
         let Some(middle) = &self.middle else { return };
-        match self.wire {
+        match self.plan.wire {
             Wire::Bridged => {
                 middle.ip("link add br0 type bridge mcast_snooping 0");
                 middle.ip("link set br0 up");
@@ -236,7 +240,7 @@ impl Lab {
     /// A node's addresses on the underlay.
     pub(crate) fn outer(&self, side: Side) -> (Ipv4Addr, Ipv6Addr) {
         let host = side.number();
-        let net = match (self.wire, side) {
+        let net = match (self.plan.wire, side) {
             (Wire::Routed, Side::B) => 0xb,
             _ => 0xa,
         };
@@ -270,7 +274,7 @@ impl Lab {
             peer: (other.name().to_owned(), public_key(other)),
             endpoint: SocketAddr::from((self.outer(other).0, PORT)),
             access: "omni0".to_owned(),
-            drivers: self.drivers,
+            drivers: (self.plan.access, self.plan.underlay),
             addresses: vec![
                 format!("{}/24", side.inner_v4()),
                 format!("{}/64", side.inner_v6()),

@@ -6,6 +6,7 @@ pub(crate) mod hosts;
 pub(crate) mod lab;
 pub(crate) mod ledger;
 pub(crate) mod liar;
+pub(crate) mod meddle;
 pub(crate) mod netns;
 pub(crate) mod node;
 pub(crate) mod nucleus;

@@ -133,6 +133,27 @@ impl NodeSpec {
         self.run_under(&before, &[], &self.write())
     }
 
+    /// The same with a limit, as `prlimit` names it, and without a capability that is above it.
+    pub(crate) fn spawn_with_limit(&self, limit: &str, capability: &str) -> Node {
+        let before = [
+            "prlimit".to_owned(),
+            format!("--{limit}"),
+            "setpriv".to_owned(),
+            format!("--bounding-set=-{capability}"),
+        ];
+        self.run_under(&before, &[], &self.write())
+    }
+
+    /// The same under a service manager that hears from it at a socket.
+    pub(crate) fn spawn_notifying(&self, socket: &Path) -> Node {
+        let before = [
+            "env".to_owned(),
+            format!("NOTIFY_SOCKET={}", socket.display()),
+            "WATCHDOG_USEC=30000000".to_owned(),
+        ];
+        self.run_under(&before, &[], &self.write())
+    }
+
     fn run(&self, config: &Path) -> Node {
         self.run_under(&[], &[], config)
     }
@@ -210,6 +231,21 @@ impl Node {
         self
     }
 
+    /// What `omni show --json` would print. Whenever it is asked, every frame has to be somewhere.
+    pub(crate) fn show(&self) -> Show {
+        let show = self.ask();
+        let umem = show.umem;
+        let places = [
+            umem.frames_free,
+            umem.frames_receiving,
+            umem.frames_sending,
+            umem.frames_held,
+        ];
+        assert_eq!(places.iter().sum::<u64>(), umem.frames_total, "{umem:?}");
+        assert_eq!(show.recovery.unsound, 0, "looked at each second");
+        show
+    }
+
     /// What it answers on its control socket.
     pub(crate) fn answer(&self, command: &str) -> String {
         let asked = (|| {
@@ -223,8 +259,7 @@ impl Node {
         asked.unwrap_or_else(|error| panic!("control socket of {}: {error}", self.name))
     }
 
-    /// What `omni show --json` would print.
-    pub(crate) fn show(&self) -> Show {
+    fn ask(&self) -> Show {
         let line = self.answer("show");
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("show: {error}: {line:?}"))
     }
@@ -273,6 +308,27 @@ impl Node {
     /// Whether it still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_none()
+    }
+
+    /// The number of the thread of its first worker.
+    pub(crate) fn worker_thread(&self) -> u32 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let is_worker = |task: &fs::DirEntry| {
+            let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+            name.trim_end() == "omni-worker-0"
+        };
+        let worker = tasks.flatten().find(is_worker).expect("a worker");
+        let number = worker.file_name();
+        number
+            .to_str()
+            .and_then(|n| n.parse().ok())
+            .expect("a number")
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        open.expect("it runs").count()
     }
 
     /// Processor time of all its threads so far, by the scheduler's own clock.

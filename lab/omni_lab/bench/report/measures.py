@@ -52,6 +52,7 @@ EITHER_SIDE = frozenset(
         "no_socket",
         "xdp_no_headroom",
         "port_tx_dropped",
+        "reopened",
     }
 )
 

@@ -66,6 +66,7 @@ fn sample() -> Show {
             frames_sending: 12,
             frames_held: 32,
         },
+        recovery: RecoveryView::default(),
     }
 }
 
@@ -183,6 +184,7 @@ fn queues() -> Vec<QueueView> {
         copy: "zero_copy".to_owned(),
         rx_frames: 81_240,
         tx_frames: 1_234_570,
+        stalls: 0,
         latency_ns: Percentiles {
             count: 81_234,
             p50: 812,
@@ -528,6 +530,27 @@ fn names_from_the_engine_cannot_move_the_cursor() {
 }
 
 #[test]
+fn what_did_not_go_on_is_told_below_the_queues_and_a_defect_below_the_bar() {
+    let trouble = Show {
+        recovery: RecoveryView {
+            worker_stalls: 0,
+            queue_stalls: 2,
+            reopened: 1,
+            reattached: 0,
+            unsound: 3,
+        },
+        ..sample()
+    };
+    let text = screen(&trouble, PLAIN);
+    let stalls = "2 times a queue stood still, 1 times sockets were made anew\n";
+    assert!(text.contains(stalls), "{text}");
+    assert!(
+        text.ends_with("frames did not add up 3 times: a defect, report it\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn every_drop_reason_is_explained() {
     for reason in DropReason::ALL {
         assert!(
@@ -559,7 +582,7 @@ fn the_bar_is_as_long_whatever_the_numbers() {
             indent: 0,
             rows_max: 0,
         }
-        .umem(umem);
+        .umem(umem, 0);
         assert_eq!(text.find(']'), Some(BAR + 1), "{text}");
     }
     assert_eq!(
