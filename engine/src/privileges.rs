@@ -6,7 +6,7 @@
 //!  NET_RAW NET_ADMIN BPF SYS_NICE IPC_LOCK NET_BIND_SERVICE SETPCAP
 //!    | interfaces, sockets, memory, programs
 //!    +--> each worker:     no capability, a list of allowed system calls
-//!    +--> control thread:  NET_RAW NET_ADMIN BPF, a list of denied system calls
+//!    +--> control thread:  NET_RAW NET_ADMIN BPF IPC_LOCK, a list of denied system calls
 //! ```
 //!
 //! The kernel keeps both thread by thread. Threads share their memory, so a worker that somebody
@@ -40,10 +40,12 @@ const TO_START: CapabilitySet = CapabilitySet::NET_RAW
     .union(CapabilitySet::SETPCAP);
 
 /// What the control thread does later: MTU and other settings of interfaces, interfaces that it
-/// made removed, maps of the programs changed, programs and promiscuous mode set up anew.
+/// made removed, maps of the programs changed, programs, promiscuous mode, sockets and packet memory
+/// set up anew.
 const TO_SERVE: CapabilitySet = CapabilitySet::NET_RAW
     .union(CapabilitySet::NET_ADMIN)
-    .union(CapabilitySet::BPF);
+    .union(CapabilitySet::BPF)
+    .union(CapabilitySet::IPC_LOCK);
 
 /// Why privileges cannot be given up.
 #[derive(Debug, thiserror::Error)]

@@ -17,6 +17,7 @@ use crate::support::{seconds, wait_until};
 /// Capabilities by their numbers in `capabilities(7)`.
 const NET_ADMIN: u64 = 1 << 12;
 const NET_RAW: u64 = 1 << 13;
+const IPC_LOCK: u64 = 1 << 14;
 const BPF: u64 = 1 << 39;
 /// A user that there is everywhere.
 const NOBODY: &str = "nobody";
@@ -53,7 +54,7 @@ fn threads(node: &Node) -> Vec<Thread> {
 
 /// Asserts that a serving engine may do what it needs and no more.
 fn assert_little_is_left(node: &Node) {
-    let serving = NET_ADMIN | NET_RAW | BPF;
+    let serving = NET_ADMIN | NET_RAW | IPC_LOCK | BPF;
     let threads = threads(node);
     let workers = threads
         .iter()
@@ -79,7 +80,7 @@ fn assert_little_is_left(node: &Node) {
 
 /// A command of a user who has the capabilities of an engine that serves, as another engine has.
 fn as_another_engine(user: u32) -> Command {
-    const HELD: &str = "-all,+net_admin,+net_raw,+bpf";
+    const HELD: &str = "-all,+net_admin,+net_raw,+ipc_lock,+bpf";
     let mut command = Command::new("setpriv");
     command.arg(format!("--reuid={user}")).arg("--clear-groups");
     for set in ["bounding-set", "inh-caps", "ambient-caps"] {
