@@ -18,7 +18,7 @@ mod ports;
 mod reload;
 mod rendezvous;
 mod report;
-mod request;
+pub mod request;
 mod state;
 mod switching;
 mod throttle;

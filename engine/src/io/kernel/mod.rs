@@ -13,6 +13,8 @@
 mod chunks;
 mod datagrams;
 mod device;
+#[cfg(feature = "fuzzing")]
+pub mod driven;
 mod error;
 mod ethtool;
 mod frame;
