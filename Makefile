@@ -16,7 +16,7 @@ help:
 	@echo 'make test    all tests; some load BPF programs and make network namespaces (root)'
 	@echo 'make count   instructions a frame against their budget, of an optimised build'
 	@echo 'make sim     whole fabrics in virtual time: SEEDS=100 FIRST=1 NODES=20 MINUTES=30'
-	@echo 'make fuzz    parsers against libFuzzer: FUZZED=inner SECONDS=60'
+	@echo 'make fuzz    targets against libFuzzer: FUZZED=inner SECONDS=60 CORES=1 TIMEOUT=1'
 	@echo 'make build   omni-engine, omni and omni-nucleus, optimised, in $(TARGET)/release'
 	@echo 'make check   formatting and lints'
 	@echo 'make clean   remove all that was built'
@@ -59,23 +59,25 @@ sim: need-cargo deps
 	$(CARGO) run --profile sim --locked -p omni-sim -- --seeds '$(SEEDS)' --first '$(FIRST)' \
 	    --nodes '$(NODES)' --minutes '$(MINUTES)'
 
-# What `cargo fuzz` passes to the compiler for coverage, without the nightly that it asks for.
+# What `cargo fuzz` passes to the compiler, without the nightly that it asks for: coverage, and
+# AddressSanitizer, of which stable has the runtime and lacks the permission. SANITIZER= does without.
 COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
-    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
-    -Ccodegen-units=1
-FUZZED ?= inner record membership nucleus
+    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+SANITIZER ?= address
+FUZZED ?= $(notdir $(wildcard fuzz/seeds/*))
 SECONDS ?= 60
+CORES ?= 1
+TIMEOUT ?= 1
 
 # With a target named, build scripts are left alone.
 fuzz: need-cargo deps
 	host=$$($(CARGO) -vV | sed -n 's/^host: //p'); \
-	RUSTFLAGS='$(COVERAGE)' $(CARGO) build --release --locked --manifest-path fuzz/Cargo.toml \
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS='$(COVERAGE) $(addprefix -Zsanitizer=,$(SANITIZER)) --cfg=fuzzing' $(CARGO) build \
+	    --profile fuzz --locked -p omni-fuzz --features libfuzzer $(addprefix --bin ,$(FUZZED)) \
 	    --target "$$host" --target-dir '$(TARGET)/fuzz' && \
-	for name in $(FUZZED); do mkdir -p '$(TARGET)/fuzz/corpus/'$$name && \
-	    '$(TARGET)/fuzz/'$$host/release/$$name -max_total_time='$(SECONDS)' -max_len=1600 \
-	        -artifact_prefix='$(TARGET)/fuzz/' '$(TARGET)/fuzz/corpus/'$$name \
-	        fuzz/seeds/$$name || exit 1; done
+	$(PYTHON) fuzz/campaign.py --programs "$(TARGET)/fuzz/$$host/fuzz" --work '$(TARGET)/fuzz' \
+	    --seconds '$(SECONDS)' --cores '$(CORES)' --timeout '$(TIMEOUT)' $(FUZZED)
 
 build: need-cargo deps
 	$(CARGO) build --release --locked -p omni-engine -p omni-nucleus

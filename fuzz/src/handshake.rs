@@ -1,6 +1,6 @@
 //! The messages of a handshake, each of them changed on its way, its mac1 made right again or not:
-//! initiation, response, cookie reply. What was changed is never accepted, and both sides find to
-//! each other afterwards.
+//! initiation, response, cookie reply. Keys are never agreed on but with the other side, and both
+//! find to each other afterwards.
 
 use arbitrary::Unstructured;
 use blake2::digest::consts::U16;
@@ -28,21 +28,18 @@ pub fn run(octets: &[u8]) {
         let Some(message) = pair.under_way.pop_front() else {
             break;
         };
-        if let Ok(Some(changed)) = change(&pair, &message, &mut choices) {
-            let heard = pair.nodes.each_ref().map(|node| node.heard);
+        if let Ok(Some(changed)) = change(&mut pair, &message, &mut choices) {
             pair.deliver(&changed);
-            assert_eq!(heard, pair.nodes.each_ref().map(|node| node.heard));
         }
         pair.deliver(&message);
         (0..2).for_each(|at| pair.send(at));
     }
-    let heard = pair.nodes.each_ref().map(|node| node.heard);
-    assert!(heard.iter().all(|&heard| heard > 0), "after changes they hear {heard:?}");
+    pair.calm();
 }
 
 /// The message with some octets changed, or nothing when it is as it was.
 fn change(
-    pair: &Pair,
+    pair: &mut Pair,
     message: &Message,
     choices: &mut Unstructured<'_>,
 ) -> arbitrary::Result<Option<Message>> {
@@ -72,6 +69,7 @@ fn change(
         && let Some(receiver) = pair.key_of_receiver(message.destination)
     {
         set_mac1(&mut octets, &receiver);
+        pair.forged = true;
     }
     let is_changed = octets != *original;
     let content = Content::Datagram(octets);
