@@ -33,7 +33,9 @@ pub fn run(octets: &[u8]) {
         messages.push(message);
     }
     let keys = [[1; 32], [0xff; 32], [0x80; 32]].map(|octets| Key::new(&octets));
-    let backends = Backend::NAMES.iter().filter_map(|name| Backend::by_name(name));
+    let backends = Backend::NAMES
+        .iter()
+        .filter_map(|name| Backend::by_name(name));
     let mut reference = None;
     for backend in backends {
         let sealed = seal(backend, &keys, &messages);

@@ -29,7 +29,10 @@ pub fn run(octets: &[u8]) {
             assert!(answer::arp(&mut frame, &ethernet, &request, MAC));
             let reply = Arp::parse(&frame[14..]).expect("an answer is ARP");
             assert_eq!(reply.operation, Operation::Reply);
-            assert_eq!((reply.sender_mac, reply.sender_ip), (MAC, request.target_ip));
+            assert_eq!(
+                (reply.sender_mac, reply.sender_ip),
+                (MAC, request.target_ip)
+            );
             assert_eq!(frame.len(), 14 + octets.len());
         }
         other => assert_eq!((other, arp), (Inspected::Malformed, None)),

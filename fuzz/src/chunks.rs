@@ -3,8 +3,8 @@
 
 use arbitrary::Unstructured;
 use omni_engine::io::Frame;
-use omni_engine::io::kernel::driven::Stand;
 use omni_engine::io::kernel::JOINED_MAX;
+use omni_engine::io::kernel::driven::Stand;
 
 /// Chunks that there are. Few, so that they run out.
 const CHUNKS: usize = 12;
@@ -120,7 +120,10 @@ impl World {
         assert!(census.is_complete(), "{census:?}");
         assert_eq!(self.stand.frames().len(), self.held.len());
         for (frame, octets) in self.stand.frames().iter().zip(&self.held) {
-            assert!(frame.bytes() == octets, "another frame was written over this one");
+            assert!(
+                frame.bytes() == octets,
+                "another frame was written over this one"
+            );
             assert!(frame.bytes().len() <= frame.capacity());
         }
     }

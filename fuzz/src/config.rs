@@ -32,7 +32,10 @@ pub(crate) fn repeated(octets: &[u8]) -> Option<Vec<u8>> {
 /// An error is one line: the file, a line of the file, a key, what is wrong.
 pub(crate) fn judge(file: &str, text: &[u8], error: &ConfigError) {
     let shown = error.to_string();
-    assert!(!shown.chars().any(char::is_control) && shown.len() < 8000, "{shown}");
+    assert!(
+        !shown.chars().any(char::is_control) && shown.len() < 8000,
+        "{shown}"
+    );
     if text.len() as u64 > MAX_FILE_OCTETS {
         assert!(shown.starts_with(&format!("{file}: ")), "{shown}");
         return;

@@ -62,7 +62,10 @@ fn owner(choices: &mut Unstructured<'_>) -> arbitrary::Result<Owner> {
 
 impl World {
     fn held(&self, owner: Owner) -> usize {
-        self.known.values().filter(|known| known.owner == owner).count()
+        self.known
+            .values()
+            .filter(|known| known.owner == owner)
+            .count()
     }
 
     fn step(&mut self, choices: &mut Unstructured<'_>) -> arbitrary::Result<()> {
@@ -133,7 +136,10 @@ impl World {
                 self.known.insert(key, Known { owner, report_at });
             }
             None if got == Err(DropReason::LearnRate) => {
-                assert!(self.limits.contains_key(&owner), "so few are never too many");
+                assert!(
+                    self.limits.contains_key(&owner),
+                    "so few are never too many"
+                );
             }
             None => {
                 assert_eq!(got, Ok(Admission::Report));
@@ -146,7 +152,10 @@ impl World {
 
     /// An owner that has as many as it may loses one of its own: which is the table's choice.
     fn make_room(&mut self, owner: Owner) {
-        let is_full = self.limits.get(&owner).is_some_and(|&limit| self.held(owner) >= limit);
+        let is_full = self
+            .limits
+            .get(&owner)
+            .is_some_and(|&limit| self.held(owner) >= limit);
         if !is_full {
             return;
         }

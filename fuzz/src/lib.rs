@@ -52,5 +52,24 @@ macro_rules! targets {
 }
 
 targets!(
-    aead, arp, certificate, chunks, config, fdb, handshake, inner, membership, memory, nd, nucleus, nucleus_config, offload, outer, record, replay, request, sessions, switch
+    aead,
+    arp,
+    certificate,
+    chunks,
+    config,
+    fdb,
+    handshake,
+    inner,
+    membership,
+    memory,
+    nd,
+    nucleus,
+    nucleus_config,
+    offload,
+    outer,
+    record,
+    replay,
+    request,
+    sessions,
+    switch
 );

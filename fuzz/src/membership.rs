@@ -13,21 +13,29 @@ pub fn run(octets: &[u8]) {
     // The octets as they are, and as a body with a signature of zeros.
     for record in [octets.to_vec(), signed(octets)] {
         if let Ok(value) = Certificate::unverified(&record) {
-            let again = value.sign(&fabric, &authority).expect("what reads can be signed");
+            let again = value
+                .sign(&fabric, &authority)
+                .expect("what reads can be signed");
             assert_eq!(again.into_value(), value);
         }
         if let Ok(value) = Revocation::unverified(&record) {
-            let again = value.sign(&fabric, &authority).expect("what reads can be signed");
+            let again = value
+                .sign(&fabric, &authority)
+                .expect("what reads can be signed");
             assert_eq!(again.into_value(), value);
         }
         if let Ok(mut value) = Registration::unverified(&record) {
             value.public_key = PublicKey::from_private(&private);
-            let again = value.sign(&fabric, &private).expect("what reads can be signed");
+            let again = value
+                .sign(&fabric, &private)
+                .expect("what reads can be signed");
             assert_eq!(again.into_value(), value);
         }
         if let Ok(mut value) = Binding::unverified(&record) {
             value.public_key = PublicKey::from_private(&private);
-            let again = value.sign(&fabric, &private).expect("what reads can be signed");
+            let again = value
+                .sign(&fabric, &private)
+                .expect("what reads can be signed");
             assert_eq!(again.into_value(), value);
         }
     }

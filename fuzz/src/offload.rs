@@ -66,5 +66,8 @@ fn coalesce(octets: &[u8]) {
     coalescer.flush(&mut out);
     assert!(payload <= octets.len());
     numbers.sort_unstable();
-    assert!(numbers.iter().copied().eq(0..frames.len() as u32), "each comes out once");
+    assert!(
+        numbers.iter().copied().eq(0..frames.len() as u32),
+        "each comes out once"
+    );
 }

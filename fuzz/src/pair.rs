@@ -207,7 +207,10 @@ impl Pair {
             preshared_key: node.preshared_key.clone(),
             endpoint: knows_where.then_some(there),
         };
-        node.peer = node.ganglion.add_peer(now, config).expect("another node's key");
+        node.peer = node
+            .ganglion
+            .add_peer(now, config)
+            .expect("another node's key");
         self.drain(at);
     }
 
@@ -222,7 +225,11 @@ impl Pair {
         self.now = self.now.advanced(span);
         for at in 0..2 {
             let now = self.now(at);
-            if self.nodes[at].ganglion.poll_timeout().is_some_and(|due| due <= now.instant) {
+            if self.nodes[at]
+                .ganglion
+                .poll_timeout()
+                .is_some_and(|due| due <= now.instant)
+            {
                 self.nodes[at].ganglion.handle_timeout(now);
                 self.drain(at);
             }
@@ -231,13 +238,20 @@ impl Pair {
 
     /// The earliest time at which either wants to be called, from now on.
     pub(crate) fn until_due(&self) -> Duration {
-        let due = self.nodes.iter().filter_map(|node| node.ganglion.poll_timeout()).min();
+        let due = self
+            .nodes
+            .iter()
+            .filter_map(|node| node.ganglion.poll_timeout())
+            .min();
         due.map_or(Duration::from_secs(1), |due| due.since(self.now.instant))
     }
 
     /// A message arrives, or is lost where nobody is.
     pub(crate) fn deliver(&mut self, message: &Message) {
-        let found = self.nodes.iter().position(|node| node.address == message.destination);
+        let found = self
+            .nodes
+            .iter()
+            .position(|node| node.address == message.destination);
         let Some(at) = found else {
             return;
         };
@@ -246,7 +260,8 @@ impl Pair {
         match &message.content {
             Content::Datagram(octets) => {
                 let local = Some(node.address.ip());
-                node.ganglion.handle_datagram(now, message.source, local, octets);
+                node.ganglion
+                    .handle_datagram(now, message.source, local, octets);
             }
             Content::Data(session_id, key) => {
                 let opens = |session: &&InstallSession| session.receive_key == *key;
@@ -259,7 +274,9 @@ impl Pair {
                     traffic.last_rx.store(now.instant.0, Ordering::Relaxed);
                     traffic.last_rx_data.store(now.instant.0, Ordering::Relaxed);
                 }
-                let confirmed = Upcall::Confirmed { session_id: *session_id };
+                let confirmed = Upcall::Confirmed {
+                    session_id: *session_id,
+                };
                 node.ganglion.handle_upcall(now, &confirmed);
                 if node.path.is_none_or(|path| path.endpoint != message.source) {
                     let moved = Upcall::Moved {
@@ -290,7 +307,8 @@ impl Pair {
             }
             None => {
                 let peer = node.peer;
-                node.ganglion.handle_upcall(now, &Upcall::NeedSession { peer });
+                node.ganglion
+                    .handle_upcall(now, &Upcall::NeedSession { peer });
             }
         }
         self.drain(at);
@@ -380,7 +398,8 @@ impl Pair {
                 self.follow(at, command);
             }
             let node = &mut self.nodes[at];
-            let Some(GanglionEvent::ResolvePath { peer, endpoint, .. }) = node.ganglion.poll_event()
+            let Some(GanglionEvent::ResolvePath { peer, endpoint, .. }) =
+                node.ganglion.poll_event()
             else {
                 break;
             };
@@ -422,7 +441,10 @@ impl Pair {
             Command::InstallSession(session) => self.install(at, *session),
             Command::ConfirmSession { session_id } => {
                 let node = &mut self.nodes[at];
-                assert!(node.sessions.contains_key(&session_id), "confirmed, and unknown");
+                assert!(
+                    node.sessions.contains_key(&session_id),
+                    "confirmed, and unknown"
+                );
                 node.current = Some(session_id);
             }
             Command::EraseSession { session_id } => {
@@ -443,8 +465,7 @@ impl Pair {
         match session.role {
             Role::Initiator => {
                 let agrees = |agreed: &&InstallSession| {
-                    agreed.send_key == session.receive_key
-                        && agreed.receive_key == session.send_key
+                    agreed.send_key == session.receive_key && agreed.receive_key == session.send_key
                 };
                 let agreed = other.installed.values().find(agrees);
                 let agreed = agreed.expect("the responder installed it before it answered");
@@ -454,7 +475,10 @@ impl Pair {
             }
             Role::Responder => {
                 let offered = session.remote_session_id;
-                assert!(self.forged || other.offered.contains(&offered), "nobody asked for it");
+                assert!(
+                    self.forged || other.offered.contains(&offered),
+                    "nobody asked for it"
+                );
                 let is_new = self.nodes[at].answered.insert(offered);
                 assert!(self.forged || is_new, "an initiation was accepted twice");
             }

@@ -96,7 +96,9 @@ fn step(pair: &mut Pair, choices: &mut Unstructured<'_>) -> arbitrary::Result<()
         },
         _ => {
             let there = pair.nodes[1 - at].address;
-            let secret = choices.arbitrary::<bool>()?.then_some(SymmetricKey([9; 32]));
+            let secret = choices
+                .arbitrary::<bool>()?
+                .then_some(SymmetricKey([9; 32]));
             pair.reload(at, there, secret);
         }
     }

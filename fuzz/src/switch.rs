@@ -9,11 +9,10 @@ use arbitrary::Unstructured;
 use omni_control::PublicKey;
 use omni_control::message::{Command, FdbKey, Owner, PeerId, PortId};
 use omni_engine::switch::{
-    Bound, GroupReport, Neighbor, PeerLimits, Send, Source, Switch, SwitchConfig, SwitchLimits, Told,
+    Bound, GroupReport, Neighbor, PeerLimits, Send, Source, Switch, SwitchConfig, SwitchLimits,
+    Told,
 };
-use omni_wire::record::{
-    Announcement, Claim, Entry, GroupChange, Release, Withdrawal, Writer,
-};
+use omni_wire::record::{Announcement, Claim, Entry, GroupChange, Release, Withdrawal, Writer};
 use omni_wire::{Instant, MacAddr};
 
 const PORTS: u8 = 2;
@@ -55,7 +54,10 @@ pub fn run(octets: &[u8]) {
     }
     let learned = world.view().0;
     let fixed = |key: &FdbKey| world.fixed.contains_key(key);
-    assert!(learned.keys().all(fixed), "it should have aged out: {learned:?}");
+    assert!(
+        learned.keys().all(fixed),
+        "it should have aged out: {learned:?}"
+    );
 }
 
 struct World {
@@ -119,7 +121,9 @@ impl World {
             fixed: BTreeMap::new(),
         };
         for n in 0..PEERS {
-            world.switch.add_peer(world.now, PeerId(n), peer_key(n), LIMITS);
+            world
+                .switch
+                .add_peer(world.now, PeerId(n), peer_key(n), LIMITS);
         }
         world.take();
         world
@@ -128,15 +132,27 @@ impl World {
     fn view(&self) -> View {
         let owners = self.switch.iter().map(|(&key, entry)| (key, entry.owner));
         let bound = |neighbor: Neighbor| {
-            let Bound { vlan, ip, mac, owner } = neighbor.bound;
+            let Bound {
+                vlan,
+                ip,
+                mac,
+                owner,
+            } = neighbor.bound;
             ((vlan, ip), (mac, owner))
         };
-        (owners.collect(), self.switch.neighbors().map(bound).collect())
+        (
+            owners.collect(),
+            self.switch.neighbors().map(bound).collect(),
+        )
     }
 
     /// What is due is done, whenever the switch asked for it.
     fn wake(&mut self) {
-        if self.switch.poll_timeout().is_some_and(|due| due <= self.now) {
+        if self
+            .switch
+            .poll_timeout()
+            .is_some_and(|due| due <= self.now)
+        {
             self.switch.handle_timeout(self.now);
         }
     }
@@ -154,7 +170,15 @@ impl World {
                 self.speak(key, owner);
                 if self.switch.owner(key) == Some(owner) {
                     let FdbKey { vlan, mac } = key;
-                    self.switch.bound(now, Bound { vlan, ip, mac, owner });
+                    self.switch.bound(
+                        now,
+                        Bound {
+                            vlan,
+                            ip,
+                            mac,
+                            owner,
+                        },
+                    );
                 }
             }
             3 => self.switch.contested(now, key(choices)?, owner(choices)?),
@@ -166,7 +190,9 @@ impl World {
             7 => {
                 let from = peer(choices)?;
                 let len = choices.int_in_range(0..=60)?;
-                let record = choices.bytes(usize::from(len as u8).min(choices.len()))?.to_vec();
+                let record = choices
+                    .bytes(usize::from(len as u8).min(choices.len()))?
+                    .to_vec();
                 self.say(from, &record);
             }
             8 => {
@@ -198,7 +224,10 @@ impl World {
             12 => {
                 let told = Told {
                     key: key(choices)?,
-                    ip: choices.arbitrary::<bool>()?.then(|| ip(choices)).transpose()?,
+                    ip: choices
+                        .arbitrary::<bool>()?
+                        .then(|| ip(choices))
+                        .transpose()?,
                     peer: peer(choices)?,
                     sequence: choices.arbitrary::<u8>()?.into(),
                 };
@@ -210,7 +239,10 @@ impl World {
             }
             13 => {
                 let FdbKey { vlan, mac } = key(choices)?;
-                let ip = choices.arbitrary::<bool>()?.then(|| ip(choices)).transpose()?;
+                let ip = choices
+                    .arbitrary::<bool>()?
+                    .then(|| ip(choices))
+                    .transpose()?;
                 self.switch.granted(now, vlan, ip, mac);
                 let _ = self.switch.take_local_change();
                 let _ = self.switch.local_bindings().count();
@@ -222,7 +254,8 @@ impl World {
                     self.switch.insert_static(now, key, owner);
                     self.fixed.insert(key, owner);
                 } else {
-                    self.switch.querier(now, 0, PortId(choices.int_in_range(0..=PORTS)?));
+                    self.switch
+                        .querier(now, 0, PortId(choices.int_in_range(0..=PORTS)?));
                 }
             }
             _ => {
@@ -263,19 +296,31 @@ impl World {
             .collect();
         for (key, owner) in &before.0 {
             let now = after.0.get(key);
-            assert!(now == Some(owner) || *owner == sender, "{sender:?} of {key:?}: {owner:?}, now {now:?}");
+            assert!(
+                now == Some(owner) || *owner == sender,
+                "{sender:?} of {key:?}: {owner:?}, now {now:?}"
+            );
         }
         for (key, owner) in &after.0 {
-            assert!(before.0.contains_key(key), "{key:?} {owner:?} out of a record");
+            assert!(
+                before.0.contains_key(key),
+                "{key:?} {owner:?} out of a record"
+            );
         }
         for (key, held) in &before.1 {
             let now = after.1.get(key);
             let may = held.1 == sender || told.contains(key);
-            assert!(now == Some(held) || may, "{sender:?} of {key:?}: {held:?}, now {now:?}");
+            assert!(
+                now == Some(held) || may,
+                "{sender:?} of {key:?}: {held:?}, now {now:?}"
+            );
         }
         for (key, held) in &after.1 {
             let then = before.1.get(key);
-            assert!(then.is_some() || held.1 == sender, "{key:?} {held:?} out of a record");
+            assert!(
+                then.is_some() || held.1 == sender,
+                "{key:?} {held:?} out of a record"
+            );
         }
     }
 
@@ -301,7 +346,12 @@ impl World {
             Command::FdbRemove { key } => {
                 self.copy.0.remove(&key);
             }
-            Command::Bind { vlan, ip, mac, owner } => {
+            Command::Bind {
+                vlan,
+                ip,
+                mac,
+                owner,
+            } => {
                 self.copy.1.insert((vlan, ip), (mac, owner));
             }
             Command::Unbind { vlan, ip } => {
@@ -318,15 +368,17 @@ impl World {
         for ((vlan, ip), (mac, owner)) in &view.1 {
             let (vlan, mac) = (*vlan, *mac);
             let held = view.0.get(&FdbKey { vlan, mac });
-            assert!(held.is_none_or(|held| held == owner), "{ip} is not {owner:?}'s");
+            assert!(
+                held.is_none_or(|held| held == owner),
+                "{ip} is not {owner:?}'s"
+            );
         }
         for (key, owner) in &self.fixed {
             assert_eq!(view.0.get(key), Some(owner), "what the operator set stays");
         }
         let learned = |owner: Owner| {
-            let its = |(key, held): &(&FdbKey, &Owner)| {
-                **held == owner && !self.fixed.contains_key(*key)
-            };
+            let its =
+                |(key, held): &(&FdbKey, &Owner)| **held == owner && !self.fixed.contains_key(*key);
             view.0.iter().filter(its).count()
         };
         // One that was given away is on the giver's account until the new owner speaks.
@@ -335,11 +387,18 @@ impl World {
         for n in 0..PEERS {
             let owner = Owner::Peer(PeerId(n));
             let bound = view.1.values().filter(|(_, held)| *held == owner).count();
-            assert!(bound <= LIMITS.addresses_max, "{owner:?} has too many bound");
+            assert!(
+                bound <= LIMITS.addresses_max,
+                "{owner:?} has too many bound"
+            );
         }
         let local = (0..PORTS).map(|n| learned(Owner::Local(PortId(n))));
         assert!(local.sum::<usize>() <= LOCAL_MAX);
-        assert!(self.switch.groups().all(|(_, _, members)| !members.is_empty()));
+        assert!(
+            self.switch
+                .groups()
+                .all(|(_, _, members)| !members.is_empty())
+        );
     }
 }
 
@@ -366,7 +425,11 @@ fn record(choices: &mut Unstructured<'_>) -> arbitrary::Result<Vec<u8>> {
         2 => record_of(choices, &[], |choices| {
             let FdbKey { vlan, mac } = key(choices)?;
             let sequence = choices.arbitrary::<i8>()? as u32;
-            Ok(Claim { vlan, mac, sequence })
+            Ok(Claim {
+                vlan,
+                mac,
+                sequence,
+            })
         })?,
         3 => record_of(choices, &[], |choices| {
             let FdbKey { vlan, mac } = key(choices)?;

@@ -46,7 +46,9 @@ fn folder() -> PathBuf {
 fn seeds(target: &Target) -> Vec<Vec<u8>> {
     let at = folder().join("seeds").join(target.name);
     let listed = fs::read_dir(&at).unwrap_or_else(|error| panic!("{}: {error}", at.display()));
-    let mut paths: Vec<PathBuf> = listed.map(|entry| entry.expect("an entry").path()).collect();
+    let mut paths: Vec<PathBuf> = listed
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     // The order of a folder differs from machine to machine.
     paths.sort();
     let read = |path: &PathBuf| fs::read(path).expect("a seed can be read");
@@ -55,7 +57,9 @@ fn seeds(target: &Target) -> Vec<Vec<u8>> {
 
 /// The words of a target's dictionary, if it has one.
 fn words(target: &Target) -> Vec<Vec<u8>> {
-    let path = folder().join("dictionaries").join(format!("{}.dict", target.name));
+    let path = folder()
+        .join("dictionaries")
+        .join(format!("{}.dict", target.name));
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().filter_map(word).collect()
 }
@@ -64,7 +68,9 @@ fn words(target: &Target) -> Vec<Vec<u8>> {
 fn word(line: &str) -> Option<Vec<u8>> {
     let line = line.trim();
     let (_, rest) = line.split_once('"').filter(|_| !line.starts_with('#'))?;
-    let inside = rest.strip_suffix('"').unwrap_or_else(|| panic!("no end: {line}"));
+    let inside = rest
+        .strip_suffix('"')
+        .unwrap_or_else(|| panic!("no end: {line}"));
     let mut octets = Vec::new();
     let mut rest = inside.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
@@ -86,19 +92,35 @@ fn word(line: &str) -> Option<Vec<u8>> {
 fn try_one(target: &Target, octets: &[u8], what: &dyn Fn() -> String) {
     let start = Instant::now();
     let run = catch_unwind(AssertUnwindSafe(|| (target.run)(octets)));
-    assert!(run.is_ok(), "{} fails with {}: {octets:02x?}", target.name, what());
+    assert!(
+        run.is_ok(),
+        "{} fails with {}: {octets:02x?}",
+        target.name,
+        what()
+    );
     let took = start.elapsed();
-    assert!(took < PATIENCE, "{} took {took:?} with {}: {octets:02x?}", target.name, what());
+    assert!(
+        took < PATIENCE,
+        "{} took {took:?} with {}: {octets:02x?}",
+        target.name,
+        what()
+    );
 }
 
 fn smoke(name: &str) {
-    let target = TARGETS.iter().find(|target| target.name == name).expect("a target");
+    let target = TARGETS
+        .iter()
+        .find(|target| target.name == name)
+        .expect("a target");
     let (seeds, words) = (seeds(target), words(target));
     assert!(!seeds.is_empty(), "{name} has no seeds");
     for (at, seed) in seeds.iter().enumerate() {
         try_one(target, seed, &|| format!("seed {at}"));
     }
-    let (_, count) = CHANGED.iter().find(|(known, _)| *known == name).expect("a number");
+    let (_, count) = CHANGED
+        .iter()
+        .find(|(known, _)| *known == name)
+        .expect("a number");
     let times = std::env::var("OMNI_FUZZ_TIMES").ok();
     let times: u64 = times.and_then(|times| times.parse().ok()).unwrap_or(1);
     for number in 0..count * times {
@@ -125,6 +147,24 @@ macro_rules! smoke {
 }
 
 smoke!(
-    aead, arp, certificate, chunks, config, fdb, handshake, inner, membership, memory, nd, nucleus,
-    nucleus_config, offload, outer, record, replay, request, sessions, switch
+    aead,
+    arp,
+    certificate,
+    chunks,
+    config,
+    fdb,
+    handshake,
+    inner,
+    membership,
+    memory,
+    nd,
+    nucleus,
+    nucleus_config,
+    offload,
+    outer,
+    record,
+    replay,
+    request,
+    sessions,
+    switch
 );
