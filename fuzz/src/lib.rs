@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod aead;
+pub mod agent;
 pub mod arp;
 pub mod certificate;
 pub mod chunks;
@@ -53,6 +54,7 @@ macro_rules! targets {
 
 targets!(
     aead,
+    agent,
     arp,
     certificate,
     chunks,

@@ -14,29 +14,30 @@ use omni_fuzz::{TARGETS, Target};
 /// How long any input may take, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many changed inputs each target gets: as many as it takes for about half a second.
+/// How many changed inputs each target gets: as many as take a few tenths of a second.
 /// OMNI_FUZZ_TIMES multiplies it.
-const CHANGED: [(&str, u64); 20] = [
-    ("aead", 300),
-    ("arp", 20_000),
-    ("certificate", 300),
-    ("chunks", 500),
-    ("config", 2_000),
-    ("fdb", 2_000),
-    ("handshake", 60),
-    ("inner", 20_000),
-    ("membership", 500),
-    ("memory", 20_000),
-    ("nd", 20_000),
-    ("nucleus", 10_000),
-    ("nucleus_config", 2_000),
-    ("offload", 10_000),
-    ("outer", 20_000),
-    ("record", 20_000),
-    ("replay", 5_000),
-    ("request", 5_000),
-    ("sessions", 60),
-    ("switch", 500),
+const CHANGED: [(&str, u64); 21] = [
+    ("aead", 1_200),
+    ("agent", 400),
+    ("arp", 80_000),
+    ("certificate", 1_200),
+    ("chunks", 2_000),
+    ("config", 8_000),
+    ("fdb", 8_000),
+    ("handshake", 240),
+    ("inner", 80_000),
+    ("membership", 2_000),
+    ("memory", 80_000),
+    ("nd", 80_000),
+    ("nucleus", 40_000),
+    ("nucleus_config", 8_000),
+    ("offload", 40_000),
+    ("outer", 80_000),
+    ("record", 80_000),
+    ("replay", 20_000),
+    ("request", 20_000),
+    ("sessions", 240),
+    ("switch", 2_000),
 ];
 
 fn folder() -> PathBuf {
@@ -148,6 +149,7 @@ macro_rules! smoke {
 
 smoke!(
     aead,
+    agent,
     arp,
     certificate,
     chunks,
