@@ -59,7 +59,7 @@ fn coalesce(octets: &[u8]) {
             }
         }
     };
-    let mut coalescer = Coalescer::new(octets.len() % 2 == 0);
+    let mut coalescer = Coalescer::new(octets.len().is_multiple_of(2));
     for (number, frame) in (0..).zip(&frames) {
         coalescer.push(number, frame, &mut out);
     }
