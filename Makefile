@@ -60,7 +60,8 @@ sim: need-cargo deps
 	    --nodes '$(NODES)' --minutes '$(MINUTES)'
 
 # What `cargo fuzz` passes to the compiler, without the nightly that it asks for: coverage, and
-# AddressSanitizer, of which stable has the runtime and lacks the permission. SANITIZER= does without.
+# AddressSanitizer, of which stable has the runtime and lacks the permission. SANITIZER= does
+# without.
 COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
@@ -69,12 +70,13 @@ FUZZED ?= $(notdir $(wildcard fuzz/seeds/*))
 SECONDS ?= 60
 CORES ?= 1
 TIMEOUT ?= 1
+INSTRUMENTED = $(COVERAGE) $(addprefix -Zsanitizer=,$(SANITIZER)) --cfg=fuzzing
 
 # With a target named, build scripts are left alone.
 fuzz: need-cargo deps
 	host=$$($(CARGO) -vV | sed -n 's/^host: //p'); \
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS='$(COVERAGE) $(addprefix -Zsanitizer=,$(SANITIZER)) --cfg=fuzzing' $(CARGO) build \
-	    --profile fuzz --locked -p omni-fuzz --features libfuzzer $(addprefix --bin ,$(FUZZED)) \
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS='$(INSTRUMENTED)' $(CARGO) build --profile fuzz --locked \
+	    -p omni-fuzz --features libfuzzer $(addprefix --bin ,$(FUZZED)) \
 	    --target "$$host" --target-dir '$(TARGET)/fuzz' && \
 	$(PYTHON) fuzz/campaign.py --programs "$(TARGET)/fuzz/$$host/fuzz" --work '$(TARGET)/fuzz' \
 	    --seconds '$(SECONDS)' --cores '$(CORES)' --timeout '$(TIMEOUT)' $(FUZZED)

@@ -1,5 +1,5 @@
-//! Fuzz targets: what arrives from outside, and sequences of operations, against everything that has
-//! to bear them.
+//! Fuzz targets: what arrives from outside, and sequences of operations, against everything that
+//! has to bear them.
 //!
 //! ```text
 //!  src/bin/NAME.rs   libFuzzer: as long as one likes, led by coverage     make fuzz

@@ -25,8 +25,8 @@ campaign = load()
 
 ALONE = """INFO: seed corpus: files: 9 min: 1b max: 40b total: 200b rss: 30Mb
 #10\tINITED cov: 100 ft: 200 corp: 9/200b exec/s: 0 rss: 31Mb
-#64\tNEW    cov: 102 ft: 205 corp: 10/210b lim: 40 exec/s: 0 rss: 31Mb L: 10/40 MS: 1 EraseBytes-
-#99\tREDUCE cov: 102 ft: 205 corp: 10/209b lim: 40 exec/s: 0 rss: 31Mb L: 9/40 MS: 1 EraseBytes-
+#64\tNEW    cov: 102 ft: 205 corp: 10/210b lim: 40 exec/s: 0 rss: 31Mb
+#99\tREDUCE cov: 102 ft: 205 corp: 10/209b lim: 40 exec/s: 0 rss: 31Mb
 #4096\tpulse  cov: 102 ft: 205 corp: 10/209b lim: 40 exec/s: 2048 rss: 31Mb
 stat::number_of_executed_units: 5000
 """
