@@ -30,9 +30,9 @@ ALONE = """INFO: seed corpus: files: 9 min: 1b max: 40b total: 200b rss: 30Mb
 #4096\tpulse  cov: 102 ft: 205 corp: 10/209b lim: 40 exec/s: 2048 rss: 31Mb
 stat::number_of_executed_units: 5000
 """
-FORKED = """#12: cov: 50 ft: 60 corp: 3 exec/s 12 oom/timeout/crash: 0/0/0 time: 1s job: 1 dft_time: 0
-#90: cov: 55 ft: 66 corp: 4 exec/s 40 oom/timeout/crash: 0/0/0 time: 2s job: 2 dft_time: 0
-#99: cov: 55 ft: 67 corp: 5 exec/s 40 oom/timeout/crash: 0/0/0 time: 3s job: 3 dft_time: 0
+FORKED = """#12: cov: 50 ft: 60 corp: 3 exec/s 12 oom/timeout/crash: 0/0/0 time: 1s job: 1
+#90: cov: 55 ft: 66 corp: 4 exec/s 40 oom/timeout/crash: 0/0/0 time: 2s job: 2
+#99: cov: 55 ft: 67 corp: 5 exec/s 40 oom/timeout/crash: 0/0/0 time: 3s job: 3
 """
 
 
