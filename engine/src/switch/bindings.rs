@@ -530,8 +530,8 @@ impl Switch {
         self.order(Audience::All, bind_order(key, word));
     }
 
-    /// The same owner has it at another MAC address, or another port of ours has it, or somebody was
-    /// heard with what only a rendezvous told.
+    /// The same owner has it at another MAC address, or another port of ours has it, or somebody
+    /// was heard with what only a rendezvous told.
     fn rebind(&mut self, now: Instant, key: BindKey, word: Word) {
         if self.accounts.may_change(now, word.owner) {
             self.close_dispute(key);
