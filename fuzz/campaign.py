@@ -128,6 +128,9 @@ def run(name: str, options: argparse.Namespace) -> Outcome:
             outcome.status = done.returncode
         except subprocess.TimeoutExpired:
             outcome.status = 124
+        except OSError as error:
+            print(error, file=out)
+            outcome.status = 127
     outcome.seconds = time.monotonic() - started
     with log.open(encoding="utf-8", errors="replace") as lines:
         read(outcome, lines)

@@ -51,12 +51,19 @@ fn message(octets: &[u8]) {
     }
     match classify(octets) {
         Ok(MessageType::Initiation) => {
-            let read = Initiation::parse(octets).expect("its type and length are right");
-            assert_eq!(read.before_mac2().len() + read.mac2().len(), octets.len());
+            let read = Initiation::parse(octets);
+            // Its type and length are right: only an index of 0 is not one.
+            assert_eq!(read.is_err(), octets[8..12] == [0; 4]);
+            if let Ok(read) = read {
+                assert_eq!(read.before_mac2().len() + read.mac2().len(), octets.len());
+            }
         }
         Ok(MessageType::Response) => {
-            let read = Response::parse(octets).expect("its type and length are right");
-            assert_eq!(read.before_mac2().len() + read.mac2().len(), octets.len());
+            let read = Response::parse(octets);
+            assert_eq!(read.is_err(), octets[8..12] == [0; 4]);
+            if let Ok(read) = read {
+                assert_eq!(read.before_mac2().len() + read.mac2().len(), octets.len());
+            }
         }
         Ok(MessageType::CookieReply) => {
             CookieReply::parse(octets).expect("its type and length are right");
