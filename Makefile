@@ -18,7 +18,7 @@ help:
 	@echo 'make count   instructions a frame against their budget, of an optimised build'
 	@echo 'make sim     whole fabrics in virtual time: SEEDS=100 FIRST=1 NODES=20 MINUTES=30'
 	@echo 'make soak    a small fabric under faults, must not wear out: MINUTES=30 (root)'
-	@echo 'make fuzz    parsers against libFuzzer: FUZZED=inner SECONDS=60'
+	@echo 'make fuzz    targets against libFuzzer: FUZZED=inner SECONDS=60 CORES=1 TIMEOUT=1'
 	@echo 'make schedules  threads by a million random schedules of each program: SCHEDULES=1000000'
 	@echo 'make sanitize   tests with address and thread sanitizers'
 	@echo 'make supply  dependencies: advisories, licences, sources (cargo-deny)'
@@ -79,23 +79,27 @@ SOAK ?=
 soak: need-root build
 	$(PYTHON) lab/soak.py --minutes '$(MINUTES)' --programs '$(TARGET)/release' $(SOAK)
 
-# What `cargo fuzz` passes to the compiler for coverage, without the nightly that it asks for.
+# What `cargo fuzz` passes to the compiler, without the nightly that it asks for: coverage, and
+# AddressSanitizer, of which stable has the runtime and lacks the permission. SANITIZER= does
+# without.
 COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
-    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
-    -Ccodegen-units=1
-FUZZED ?= inner record membership nucleus
+    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+SANITIZER ?= address
+FUZZED ?= $(notdir $(wildcard fuzz/seeds/*))
 SECONDS ?= 60
+CORES ?= 1
+TIMEOUT ?= 1
+INSTRUMENTED = $(COVERAGE) $(addprefix -Zsanitizer=,$(SANITIZER)) --cfg=fuzzing
 
 # With a target named, build scripts are left alone.
 fuzz: need-cargo deps
 	host=$$($(CARGO) -vV | sed -n 's/^host: //p'); \
-	RUSTFLAGS='$(COVERAGE)' $(CARGO) build --release --locked --manifest-path fuzz/Cargo.toml \
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS='$(INSTRUMENTED)' $(CARGO) build --profile fuzz --locked \
+	    -p omni-fuzz --features libfuzzer $(addprefix --bin ,$(FUZZED)) \
 	    --target "$$host" --target-dir '$(TARGET)/fuzz' && \
-	for name in $(FUZZED); do mkdir -p '$(TARGET)/fuzz/corpus/'$$name && \
-	    '$(TARGET)/fuzz/'$$host/release/$$name -max_total_time='$(SECONDS)' -max_len=1600 \
-	        -artifact_prefix='$(TARGET)/fuzz/' '$(TARGET)/fuzz/corpus/'$$name \
-	        fuzz/seeds/$$name || exit 1; done
+	$(PYTHON) fuzz/campaign.py --programs "$(TARGET)/fuzz/$$host/fuzz" --work '$(TARGET)/fuzz' \
+	    --seconds '$(SECONDS)' --cores '$(CORES)' --timeout '$(TIMEOUT)' $(FUZZED)
 
 SCHEDULES ?= 1000000
 

@@ -44,7 +44,9 @@ pub use crate::checked::{
 };
 pub use crate::error::ConfigError;
 pub use crate::file::MAX_FILE_OCTETS;
-pub use crate::nucleus::{EtcdStore, NucleusConfig, NucleusLimits, NucleusStore, load_nucleus};
+pub use crate::nucleus::{
+    EtcdStore, NucleusConfig, NucleusLimits, NucleusStore, load_nucleus, load_nucleus_octets,
+};
 pub use crate::secret::SecretBytes32;
 pub use crate::vlan_set::VlanSet;
 

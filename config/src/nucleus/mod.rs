@@ -89,8 +89,24 @@ pub fn load_nucleus(
     is_authority: &dyn Fn(&[u8; 32]) -> Result<(), String>,
 ) -> Result<NucleusConfig, ConfigError> {
     let text = file::read_config(path).map_err(|what| ConfigError::about_file(path, &what))?;
+    load_nucleus_octets(path, &text, is_authority)
+}
+
+/// Checks a configuration that is in memory already. `path` is its name in errors and the file that
+/// others are relative to; those are read from disk.
+///
+/// # Errors
+/// As [`load_nucleus`].
+pub fn load_nucleus_octets(
+    path: &Path,
+    text: &[u8],
+    is_authority: &dyn Fn(&[u8; 32]) -> Result<(), String>,
+) -> Result<NucleusConfig, ConfigError> {
+    if text.len() as u64 > file::MAX_FILE_OCTETS {
+        return Err(ConfigError::about_file(path, &file::too_big()));
+    }
     let folder = path.parent().unwrap_or(Path::new(""));
-    raw::read(&text)
+    raw::read(text)
         .and_then(|root| check::config(&root, folder, is_authority))
         .map_err(|problem| ConfigError::in_file(path, problem))
 }

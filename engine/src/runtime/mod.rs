@@ -19,7 +19,7 @@ mod recovery;
 mod reload;
 mod rendezvous;
 mod report;
-mod request;
+pub mod request;
 mod state;
 mod switching;
 mod throttle;

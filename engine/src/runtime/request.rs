@@ -27,10 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Requests that wait for the control thread.
 const REQUESTS: usize = 16;
 
-/// What can be asked.
+/// What can be asked, as one line of JSON such as `{"command":"show"}`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum Command {
+pub enum Command {
     /// The node's state.
     Show,
     /// How long frames take, stage by stage.

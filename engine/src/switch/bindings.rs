@@ -505,19 +505,24 @@ impl Switch {
             self.counters.records_limited += 1;
             return;
         }
+        self.make_binding_room(now, word.owner);
+        self.insert_binding(now, key, word);
+    }
+
+    /// Takes one from an owner that has as many as it may, or from who has the most.
+    fn make_binding_room(&mut self, now: Instant, owner: Owner) {
         let limits = &self.config.limits;
-        let (own_max, side_max) = match word.owner {
+        let (own_max, side_max) = match owner {
             Owner::Local(_) => (limits.local_addresses, limits.local_addresses),
             Owner::Peer(peer) => {
                 let own_max = self.peers.limits(peer).addresses_max;
                 (own_max, limits.peer_addresses)
             }
         };
-        if let Room::After(oldest) = self.bindings.ledger.room(word.owner, own_max, side_max) {
+        if let Room::After(oldest) = self.bindings.ledger.room(owner, own_max, side_max) {
             self.counters.evicted += 1;
             self.unbind(now, oldest, false);
         }
-        self.insert_binding(now, key, word);
     }
 
     fn insert_binding(&mut self, now: Instant, key: BindKey, word: Word) {
@@ -525,11 +530,14 @@ impl Switch {
         self.order(Audience::All, bind_order(key, word));
     }
 
-    /// The same owner has it at another MAC address, or another port of ours has it.
+    /// The same owner has it at another MAC address, or another port of ours has it, or somebody
+    /// was heard with what only a rendezvous told.
     fn rebind(&mut self, now: Instant, key: BindKey, word: Word) {
         if self.accounts.may_change(now, word.owner) {
             self.close_dispute(key);
             self.bindings.remove(now, key);
+            // The owner may be another one, that has as many as it may.
+            self.make_binding_room(now, word.owner);
             self.insert_binding(now, key, word);
         } else {
             self.counters.records_limited += 1;

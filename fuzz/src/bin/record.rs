@@ -1,17 +1,4 @@
-//! Any octets as a control record.
+//! See [`omni_fuzz::record`].
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use omni_wire::record::Record;
-
-fuzz_target!(|octets: &[u8]| {
-    let entries = match Record::parse(octets) {
-        Some(Record::Announce(entries)) => entries.count(),
-        Some(Record::Withdraw(entries)) => entries.count(),
-        Some(Record::Claim(entries)) => entries.count(),
-        Some(Record::Release(entries)) => entries.count(),
-        Some(Record::Groups { changes, .. }) => changes.count(),
-        _ => 0,
-    };
-    assert!(entries <= octets.len());
-});
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| omni_fuzz::record::run(octets));

@@ -7,7 +7,7 @@ use omni_wire::Instant;
 use omni_xdp_redirect::Meta;
 use xsk_rs::FrameDesc;
 
-use super::frame::{JOINED_MAX, Joined, KernelFrame, PARTS_MAX, Parts, Store};
+use super::frame::{JOINED_MAX, Joined, KernelFrame, Parts, Store};
 use super::umem::{Area, CHUNK, CHUNK_FRAME_MAX};
 use super::xsk::scatter;
 use crate::io::FramePool;
@@ -261,7 +261,8 @@ impl FramePool for Chunks {
             return self.whole(desc, len);
         }
         let count = len.div_ceil(CHUNK_FRAME_MAX);
-        if count > PARTS_MAX || self.pool.len() < count {
+        // The chunks may hold more than the buffer in which they are joined.
+        if len > JOINED_MAX || self.pool.len() < count {
             return None;
         }
         let area = area.clone();

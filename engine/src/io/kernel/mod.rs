@@ -15,6 +15,8 @@
 mod chunks;
 mod datagrams;
 mod device;
+#[cfg(feature = "fuzzing")]
+pub mod driven;
 mod error;
 mod ethtool;
 mod frame;

@@ -355,3 +355,24 @@ fn a_peer_announces_only_what_its_certificate_grants() {
     bench.hear(A, &[announcement(3, 3, 5)]);
     assert_eq!(bench.binding(3), Some((mac(3), ALPHA)));
 }
+
+#[test]
+fn who_announces_what_was_told_of_others_stays_within_its_own_limit() {
+    let limits = PeerLimits {
+        macs_max: 3,
+        addresses_max: 3,
+    };
+    let mut bench = Bench::with(SwitchConfig::new(2, OWN_KEY), limits);
+    for n in 1..=3 {
+        bench.told(n, n, BETA);
+        bench.told(10 + n, 10 + n, GAMMA);
+    }
+    for n in [1, 2, 3, 11, 12] {
+        bench.hear(A, &[announcement(n, n, 1)]);
+        bench.wait(MS);
+    }
+    let held = bench.switch.neighbors();
+    let held = held.filter(|known| known.bound.owner == ALPHA);
+    let held: Vec<IpAddr> = held.map(|known| known.bound.ip).collect();
+    assert_eq!(held, [ip(3), ip(11), ip(12)]);
+}
