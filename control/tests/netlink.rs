@@ -9,7 +9,7 @@ mod sources;
 #[path = "netlink/world.rs"]
 mod world;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use omni_control::netlink::{KernelEvent, Link, Netlink, NetlinkError};
 use omni_wire::MacAddr;
@@ -316,6 +316,31 @@ fn lost_notifications_end_in_one_resync() {
             _ => None,
         });
         assert!(gone.await);
+    });
+}
+
+#[test]
+fn neighbours_are_told_of_while_they_are_wanted() {
+    in_namespace("neighbours_are_told_of_while_they_are_wanted", || async {
+        let _peer = Peer::on_the_underlay();
+        let mut netlink = connect();
+        let neighbor_or_route = |event: &KernelEvent| match event {
+            KernelEvent::NeighborChanged { address, .. } => Some(*address),
+            KernelEvent::RoutesChanged => Some(Ipv4Addr::UNSPECIFIED.into()),
+            _ => None,
+        };
+        for (tell, number) in [(true, 77), (false, 78), (true, 79)] {
+            drain(&netlink).await;
+            netlink.tell_neighbors(tell);
+            ip(&format!(
+                "neigh replace 192.0.2.{number} lladdr 02:00:00:00:01:01 dev underlay"
+            ));
+            // What comes after it is heard in any case.
+            ip(&format!("route add 203.0.113.{number}/32 dev underlay"));
+            let told = event(&netlink, neighbor_or_route).await;
+            let is_told = told == IpAddr::V4(Ipv4Addr::new(192, 0, 2, number));
+            assert_eq!(is_told, tell, "{number}: {told}");
+        }
     });
 }
 

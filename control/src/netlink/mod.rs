@@ -40,6 +40,7 @@ pub use watch::KernelEvent;
 pub struct Netlink {
     notifications: TokioSocket,
     pending: Mutex<watch::Pending>,
+    tells_neighbors: bool,
 }
 
 impl Netlink {
@@ -55,7 +56,21 @@ impl Netlink {
         Ok(Self {
             notifications: socket::subscribe()?,
             pending: Mutex::default(),
+            tells_neighbors: true,
         })
+    }
+
+    /// Sets whether changes of neighbours are told from now on, as they are at first. The kernel
+    /// looks at each of many now and then, and tells of it: who does not want to know should not be
+    /// woken. When they are wanted again, what changed meanwhile was missed.
+    pub fn tell_neighbors(&mut self, tell: bool) {
+        if tell == self.tells_neighbors {
+            return;
+        }
+        match socket::tell_neighbors(&mut self.notifications, tell) {
+            Ok(()) => self.tells_neighbors = tell,
+            Err(error) => tracing::debug!(%error, tell, "the netlink socket keeps its groups"),
+        }
     }
 }
 

@@ -173,6 +173,16 @@ pub(super) fn subscribe() -> Result<TokioSocket, NetlinkError> {
     Ok(socket)
 }
 
+/// Changes of neighbours are told on the socket, or not.
+pub(super) fn tell_neighbors(socket: &mut TokioSocket, tell: bool) -> std::io::Result<()> {
+    let (socket, group) = (socket.socket_mut(), MulticastGroup::Neigh as u32);
+    if tell {
+        socket.add_membership(group)
+    } else {
+        socket.drop_membership(group)
+    }
+}
+
 /// The notifications in one datagram.
 pub(super) fn notifications(datagram: &[u8]) -> impl Iterator<Item = Reply> {
     items(datagram).filter_map(|(_, _, item)| match item {

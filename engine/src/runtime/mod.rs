@@ -496,6 +496,8 @@ impl Node {
 
     /// Asks the kernel for the way to a peer and tells the Ganglion.
     async fn resolve(&mut self, peer: PeerId) {
+        // Before the question, so that the answer is not missed.
+        self.netlink.tell_neighbors(true);
         let name = self.peer_names.get(&peer).map_or("?", String::as_str);
         let Some((endpoint, path)) = self.paths.resolve(&self.netlink, peer, name).await else {
             return;
@@ -520,7 +522,11 @@ impl Node {
         if !self.ports.sends_by_kernel() {
             self.paths.refresh(&self.netlink, now).await;
         }
-        for peer in self.paths.unresolved() {
+        let unresolved = self.paths.unresolved();
+        if self.ports.sends_by_kernel() && unresolved.is_empty() {
+            self.netlink.tell_neighbors(false);
+        }
+        for peer in unresolved {
             self.resolve(peer).await;
         }
         self.throttle_offenders(now);

@@ -20,7 +20,7 @@ const MANY: usize = 32;
 const REST: Duration = Duration::from_millis(1);
 
 /// Timers that are due sooner than this are met to the millisecond.
-const SOON: Duration = Duration::from_millis(50);
+const SOON: Duration = Duration::from_millis(20);
 /// Others are met together, up to so much late. They count seconds: nothing they do is needed
 /// earlier, and a session that ends is ended by the workers' own clocks.
 pub(super) const TOGETHER: Duration = Duration::from_millis(250);
@@ -78,7 +78,11 @@ impl Pace {
     fn tick_from(&self, at: Instant) -> Instant {
         let late = at.since(self.began).as_nanos() % TOGETHER.as_nanos();
         let late = Duration::from_nanos(u64::try_from(late).unwrap_or_default());
-        if late.is_zero() { at } else { at + (TOGETHER - late) }
+        if late.is_zero() {
+            at
+        } else {
+            at + (TOGETHER - late)
+        }
     }
 
     /// When what is due at `due` is done.
@@ -145,8 +149,8 @@ mod tests {
         let mut pace = Pace::new(ms(3));
         for (due, done) in [
             (ms(100), ms(100)),
-            (ms(149), ms(149)),
-            (ms(150), ms(253)),
+            (ms(119), ms(119)),
+            (ms(120), ms(253)),
             (ms(253), ms(253)),
             (ms(254), ms(503)),
             (ms(9_999_999), ms(10_000_003)),
