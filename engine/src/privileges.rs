@@ -40,8 +40,8 @@ const TO_START: CapabilitySet = CapabilitySet::NET_RAW
     .union(CapabilitySet::SETPCAP);
 
 /// What the control thread does later: MTU and other settings of interfaces, interfaces that it
-/// made removed, maps of the programs changed, programs, promiscuous mode, sockets and packet memory
-/// set up anew.
+/// made removed, maps of the programs changed; programs, promiscuous mode, sockets and packet
+/// memory set up anew.
 const TO_SERVE: CapabilitySet = CapabilitySet::NET_RAW
     .union(CapabilitySet::NET_ADMIN)
     .union(CapabilitySet::BPF)

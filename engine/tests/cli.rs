@@ -31,7 +31,9 @@ const ANSWER: &str = concat!(
     r#""evicted":0,"bindings_refused":0,"groups_refused":0,"records_limited":0,"#,
     r#""records_malformed":0,"sends_left_out":0},"queues":[],"drops":{"bad_tag":3},"#,
     r#""umem":{"frames_total":8192,"frames_free":6144,"frames_receiving":2048,"#,
-    r#""frames_sending":0,"frames_held":0},"later":1}"#,
+    r#""frames_sending":0,"frames_held":0},"#,
+    r#""recovery":{"worker_stalls":0,"queue_stalls":0,"reopened":0,"reattached":0,"unsound":0},"#,
+    r#""later":1}"#,
 );
 
 /// A control socket that serves one connection.

@@ -1,8 +1,8 @@
 //! The peers, and when each of them is to be looked at.
 //!
-//! What is due with a peer follows from what is known of it: nothing is armed. To look at a thousand
-//! peers at every turn because one of them said something would cost more than what they say, so
-//! the answer is kept for as long as nobody had a peer in hand to change it.
+//! What is due with a peer follows from what is known of it: nothing is armed. To look at a
+//! thousand peers at every turn because one of them said something would cost more than what they
+//! say, so the answer is kept for as long as nobody had a peer in hand to change it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -33,6 +33,8 @@ const VOLLEY: usize = 50;
 const PAUSE: Duration = Duration::from_millis(1);
 /// No frame comes for this long: all are here.
 const QUIET: Duration = Duration::from_millis(200);
+/// Nothing comes for this long: what was to be told twice was.
+const SETTLED: Duration = Duration::from_millis(1500);
 /// The neighbour that strangers are behind.
 const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xfe]);
 
@@ -74,7 +76,14 @@ impl Scene {
         lab.a.sysctl("ipv6/conf/omni0/disable_ipv6", "1");
         ping_all(&lab.a, Side::B.inner_v4().into(), "");
         assert!(b.terminate().success());
-        let frames = [wire.drain(QUIET), from_b.drain(QUIET)].concat();
+        let mut frames = [wire.drain(QUIET), from_b.drain(QUIET)].concat();
+        // What changed is told again after a second, also to a peer that is gone.
+        wait_until("a has said all", seconds(10), || {
+            let said = wire.drain(SETTLED);
+            let is_silent = said.iter().all(|frame| is_neighbourly(frame));
+            frames.extend(said);
+            is_silent
+        });
         let messages = frames.iter().filter_map(|frame| message_of(frame));
         let (handshakes, data): (Vec<_>, Vec<_>) = messages
             .map(<[u8]>::to_vec)
