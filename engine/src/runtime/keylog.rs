@@ -4,7 +4,7 @@
 //! One line for each session and direction, of fields with one space between them:
 //!
 //! ```text
-//! omni1 in  5c31f0a2 <key, 64 hex digits> <peer's public key, base64>
+//! omni1 in 5c31f0a2 <key, 64 hex digits> <peer's public key, base64>
 //! omni1 out 0b9d77e4 <key, 64 hex digits> <peer's public key, base64>
 //! ```
 //!
