@@ -126,8 +126,10 @@ local function carried(h)
     end
 end
 
+local cipher = {}
+
 -- `message` is a whole number of blocks, as it always is in the AEAD.
-local function poly1305(key, message)
+function cipher.poly1305(key, message)
     local r0, r1, r2, r3, r4, r5 = limbs_of(clamped(key:sub(1, 16)), 1, 0)
     local s1, s2, s3, s4, s5 = 20 * r1, 20 * r2, 20 * r3, 20 * r4, 20 * r5
     local h0, h1, h2, h3, h4, h5 = 0, 0, 0, 0, 0, 0
@@ -195,13 +197,11 @@ local function length_of(octets)
     return octets_of({ #octets, 0 }, 2)
 end
 
-local cipher = {}
-
 -- The tag of sealed octets, of 16 octets.
 function cipher.tag(key, nonce, associated, sealed)
     local one_time = octets_of(block(state_of(key, nonce)), 8)
     local lengths = length_of(associated) .. length_of(sealed)
-    return poly1305(one_time, padded(associated) .. padded(sealed) .. lengths)
+    return cipher.poly1305(one_time, padded(associated) .. padded(sealed) .. lengths)
 end
 
 -- What was sealed, or nil where the tag does not verify.
@@ -210,8 +210,5 @@ function cipher.open(key, nonce, associated, sealed, tag)
         return chacha20(key, nonce, sealed)
     end
 end
-
--- Sealing is the same the other way round; the tag is that of what comes out.
-cipher.crypt = chacha20
 
 return cipher

@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import tempfile
+import time
 import unittest
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from dissect import World, pcapng, record
 from omni_lab.node import Programs
-from reference.chacha20poly1305 import seal
+from reference.chacha20poly1305 import poly1305, seal
 
 from .dissector_messages import (
     CONTROL,
@@ -250,6 +251,37 @@ class KeyLogs(Dissected):
         self.assertEqual(said, [["the key log cannot be read"]])
 
 
+    def test_keys_that_come_later_are_read(self) -> None:
+        """As in a live capture: frames come by a pipe, keys meanwhile, and once in a new file."""
+        command = ["tshark", "-n", "-l", "-r", "-", "-X", f"lua_script:{LUA}"]
+        command += ["-o", f"omni.key_log:{self.keys}", "-T", "fields", "-e", "omni.tag.verified"]
+        frames = [datagram(sealed(DATA, b"", nonce, session=nonce + 1)) for nonce in range(3)]
+        self.keys.write_text(key_log(session=99) * 3)
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as running:
+            assert running.stdin is not None and running.stdout is not None
+            said = []
+            whole = pcapng([(0, frame) for frame in frames])
+            head = len(pcapng([]))
+            size = (len(whole) - head) // len(frames)
+            running.stdin.write(whole[:head])
+            for at in range(len(frames)):
+                # It looks once a second.
+                time.sleep(1.1)
+                if at == 1:
+                    with self.keys.open("a") as keys:
+                        keys.write(key_log(session=at + 1))
+                elif at == 2:
+                    self.keys.write_text(key_log(session=at + 1))
+                running.stdin.write(whole[head + at * size :][:size])
+                running.stdin.flush()
+                said.append(bit(running.stdout.readline().decode().strip()))
+            running.stdin.close()
+            self.assertEqual(running.wait(TSHARK_SECONDS), 0)
+        self.assertEqual(said, ["", "1", "1"])
+
+
 class Noise(Dissected):
     def mutate(self, dice: random.Random, octets: bytes) -> bytes:
         """Octets changed, left out, added or cut off."""
@@ -330,6 +362,14 @@ class Live(Dissected):
         self.assertTrue(all(row[5:] == [[], []] for row in rows))
 
 
+def versions_of_lua(test: unittest.TestCase) -> list[str]:
+    """Those that are installed."""
+    found = [name for name in ("lua5.1", "lua5.2", "lua5.3", "lua5.4") if shutil.which(name)]
+    if not found:
+        test.skipTest("no Lua is installed: make dissector-test")
+    return found
+
+
 class Cipher(unittest.TestCase):
     """The cipher in Lua by itself, in whatever versions of Lua there are."""
 
@@ -344,9 +384,6 @@ class Cipher(unittest.TestCase):
         return cases
 
     def test_it_is_that_of_the_reference_node(self) -> None:
-        found = [name for name in ("lua5.1", "lua5.2", "lua5.3", "lua5.4") if shutil.which(name)]
-        if not found:
-            self.skipTest("no Lua is installed: make dissector-test")
         cases = self.cases()
         closed = [seal(*case) for case in cases]
         lines = [
@@ -354,12 +391,31 @@ class Cipher(unittest.TestCase):
             for case, octets in zip(cases, closed, strict=True)
         ]
         wanted = [case[3].hex() for case in cases]
-        for lua in found:
+        for lua in versions_of_lua(self):
             got = self.run_lua(lua, lines)
             self.assertEqual(got, wanted, lua)
             # Any bit of the tag changed: nothing is opened.
             forged = [f"{line[:-1]}{int(line[-1], 16) ^ 1:x}" for line in lines]
             self.assertEqual(self.run_lua(lua, forged), ["none"] * len(lines), lua)
+
+    def test_sums_around_the_prime_are_reduced(self) -> None:
+        full, one, two = b"\xff" * 16, b"\x01" + bytes(15), b"\x02" + bytes(15)
+        below, near = b"\xfb" + b"\xfe" * 15, b"\xf0" + b"\xff" * 15
+        # RFC 8439 A.3, vectors 7 to 9 and 5: r, s, the message, the tag.
+        vectors = [
+            (one, bytes(16), full + near + b"\x11" + bytes(15), b"\x05" + bytes(15)),
+            (one, bytes(16), full + below + b"\x01" * 16, bytes(16)),
+            (two, bytes(16), b"\xfd" + b"\xff" * 15, b"\xfa" + b"\xff" * 15),
+            (two, bytes(16), full, b"\x03" + bytes(15)),
+            (two, full, two, b"\x03" + bytes(15)),
+        ]
+        # With r of 1 the sum is that of the blocks: from just below the prime to just above it.
+        for low in range(0xF0, 0x100):
+            message = bytes([low]) + b"\xff" * 15 + full + full
+            vectors.append((one, bytes(16), message, poly1305(one + bytes(16), message)))
+        lines = [" ".join(part.hex() for part in vector[:3]) for vector in vectors]
+        for lua in versions_of_lua(self):
+            self.assertEqual(self.run_lua(lua, lines), [tag.hex() for *_, tag in vectors], lua)
 
     def run_lua(self, lua: str, lines: list[str]) -> list[str]:
         done = subprocess.run(
@@ -374,7 +430,8 @@ class Cipher(unittest.TestCase):
         return done.stdout.splitlines()
 
 
-# Opens what each argument holds in hex: key, nonce, associated data, sealed text, tag.
+# Opens what each argument holds in hex: key, nonce, associated data, sealed text, tag. Of three,
+# which are r, s and a message, it gives the tag.
 DRIVER = """
 local cipher = dofile(arg[1])
 local function raw(hex)
@@ -383,7 +440,12 @@ end
 for i = 2, #arg do
     local parts = {}
     for part in (arg[i] .. " "):gmatch("(%x*) ") do parts[#parts + 1] = raw(part) end
-    local plain = cipher.open((unpack or table.unpack)(parts))
+    local plain
+    if #parts == 3 then
+        plain = cipher.poly1305(parts[1] .. parts[2], parts[3])
+    else
+        plain = cipher.open((unpack or table.unpack)(parts))
+    end
     print(plain and plain:gsub(".", function(c) return ("%02x"):format(c:byte()) end) or "none")
 end
 """
