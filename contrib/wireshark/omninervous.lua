@@ -173,10 +173,11 @@ local function forget()
     -- By session id: a list of keys. Ids are random, and those of other nodes may be the same.
     keys = {}
     key_log = { offset = 0 }
-    -- The newest message of each sort: initiations and responses by their sender's index, sessions
-    -- by id, probes by token, messages by session, lane and nonce.
-    seen = { initiation = {}, response = {}, session = {}, reflection = {}, probe = {}, nonce = {},
-        newest = {} }
+    -- The newest of each sort: initiations and responses by their sender's index, sessions by id,
+    -- probes by token, the newest nonce by session and lane. Of sealed messages all, by session,
+    -- lane, nonce and tag.
+    seen = { initiation = {}, response = {}, session = {}, reflection = {}, probe = {}, newest = {},
+        sealed = {} }
     -- By message: what belongs together.
     linked = {}
     -- By message: plain text.
@@ -592,18 +593,21 @@ local handlers = { [INITIATION] = initiation, [RESPONSE] = response, [COOKIE] = 
 
 -- Whose session it is, and whether the message was there before or is late.
 local function session_links(found, session, lane, message, pinfo)
-    local direction = seen.session[session]
-    found.made, found.direction = direction and direction.made, direction and direction.direction
+    found.session = seen.session[session]
+    local made = found.session and found.session.made
+    local stream = ("%d %d "):format(session, lane)
+    -- Nonce and tag. This is kept for every message, so it is no table.
+    local id = stream .. message:sub(9, 32)
+    found.same_as = seen.sealed[id]
+    if found.same_as then return end
+    seen.sealed[id] = pinfo.number
     local high, low = Struct.unpack(">I4I4", message:sub(9, 16))
-    local nonce, stream = high * TWO_32 + low, ("%d %d"):format(session, lane)
-    local id = stream .. " " .. message:sub(9, 16)
-    if remember(found, "nonce", id, pinfo, { octets = message:sub(17, 32) }) then return end
-    local newest = seen.newest[stream]
+    local nonce, newest = high * TWO_32 + low, seen.newest[stream]
     -- An index that is used again counts from 0 once more.
-    if newest and newest.made == found.made and nonce < newest.nonce then
-        found.newest = newest
+    if newest and newest.made == made and nonce < newest.nonce then
+        found.overtaken_by = newest.frame
     else
-        seen.newest[stream] = { nonce = nonce, frame = pinfo.number, made = found.made }
+        seen.newest[stream] = { nonce = nonce, frame = pinfo.number, made = made }
     end
 end
 
@@ -626,15 +630,14 @@ local function sealed(tvb, pinfo, tree, root, key)
         session_links(found, session, lane, message, pinfo)
     end)
     again(tree, found)
-    if found.newest then
-        local newest = found.newest
-        complain(nonce_item, e.overtaken, ("overtaken by frame %d"):format(newest.frame))
+    if found.overtaken_by then
+        complain(nonce_item, e.overtaken, "overtaken by frame " .. found.overtaken_by)
     end
-    if found.made then
-        local made = found.made
+    if found.session then
+        local made = found.session.made
         if made.initiation then generated(tree, f.initiation_in, made.initiation.frame) end
         generated(tree, f.response_in, made.frame)
-        generated(tree, f.direction, found.direction)
+        generated(tree, f.direction, found.session.direction)
         generated(tree, f.session_age, time_between(made.time, pinfo.rel_ts))
     end
     local about = ("lane %d, nonce %s"):format(lane, tostring(tvb(8, 8):uint64()))
