@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab lab-100 faults test count sim soak fuzz schedules sanitize supply sbom \
-    reproducible build build-perf check clean deps need-root need-cargo
+    reproducible dissector-test build build-perf check clean deps need-root need-cargo
 
 help:
 	@echo 'make demo    three nodes and a Nucleus on this machine: ping, TCP, UDP, the wire (root)'
@@ -24,6 +24,7 @@ help:
 	@echo 'make supply  dependencies: advisories, licences, sources (cargo-deny)'
 	@echo 'make sbom    a bill of materials, CycloneDX, in $(TARGET)/sbom.json'
 	@echo 'make reproducible  two release builds in two folders, compared octet by octet'
+	@echo 'make dissector-test  the dissector for Wireshark in tshark, which is installed (root)'
 	@echo 'make build   omni-engine, omni and omni-nucleus, optimised, in $(TARGET)/release'
 	@echo 'make check   formatting and lints'
 	@echo 'make clean   remove all that was built'
@@ -124,6 +125,17 @@ sbom: need-cargo
 
 reproducible: need-cargo deps
 	scripts/reproducible.sh
+
+# tshark takes 120 MB, so `make test` does without where it is not there.
+DISSECTED ?= 3000
+
+dissector-test: need-root need-cargo deps
+	command -v tshark >/dev/null && command -v lua5.4 >/dev/null || \
+	    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+	        tshark lua5.2 lua5.4
+	$(CARGO) build --locked -p omni-engine
+	cd lab && OMNI_PROGRAMS='$(abspath $(TARGET))/debug' DISSECTED='$(DISSECTED)' \
+	    $(PYTHON) -m unittest tests.test_keylog tests.test_dissector
 
 build: need-cargo deps
 	$(CARGO) build --release --locked -p omni-engine -p omni-nucleus

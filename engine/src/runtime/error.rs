@@ -133,6 +133,14 @@ pub enum EngineError {
         /// Where.
         path: PathBuf,
     },
+    /// The key log that the environment asks for cannot be written, or not without giving it away.
+    #[error("OMNI_KEYLOG: {} {why}", path.display())]
+    KeyLog {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong, and the remedy.
+        why: String,
+    },
     /// A worker takes no orders any more, or does not come round.
     #[error("worker {worker} does nothing any more: the engine cannot go on without it")]
     WorkerStuck {

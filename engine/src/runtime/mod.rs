@@ -12,6 +12,7 @@
 
 mod error;
 mod filter;
+mod keylog;
 mod pace;
 mod paths;
 mod ports;
@@ -64,6 +65,7 @@ use crate::stats::WorkerReport;
 use crate::switch::{Audience, Bound, Switch};
 use crate::worker::Worker;
 use filter::Filter;
+use keylog::KeyLog;
 use pace::Pace;
 use paths::Paths;
 use ports::Ports;
@@ -127,6 +129,7 @@ struct Node {
     policies: Vec<(PeerId, Arc<PeerPolicy>)>,
     plane: ControlPlane,
     state: StateFile,
+    key_log: Option<KeyLog>,
     filter: Filter,
     throttle: Throttle,
     rendezvous: Option<Rendezvous>,
@@ -153,6 +156,7 @@ impl Node {
         seccomp: Seccomp,
     ) -> Result<Self, EngineError> {
         reload::check_peers(&config, &config.peers)?;
+        let key_log = KeyLog::from_environment()?;
         let private_key = PrivateKey(*config.node.private_key.expose());
         let public_key = PublicKey::from_private(&private_key);
         let netlink = Netlink::connect()?;
@@ -214,6 +218,7 @@ impl Node {
                 ports::engine_mac(&public_key),
             ),
             state,
+            key_log,
             filter: Filter::new(config.underlay.filter),
             throttle: Throttle::default(),
             rendezvous,
@@ -453,6 +458,12 @@ impl Node {
         loop {
             while let Some((audience, command)) = self.plane.poll_order(clock::instant()) {
                 self.filter.follow(&command, self.ports.underlay_program());
+                if let (Some(log), Command::InstallSession(install)) = (&mut self.key_log, &command)
+                {
+                    let mut peers = self.plane.ganglion.peers();
+                    let peer = peers.find(|peer| peer.id == install.peer);
+                    log.record(install, peer.map(|peer| peer.public_key));
+                }
                 let command = match command {
                     // Keys are expanded once, for all workers.
                     Command::InstallSession(install) => {

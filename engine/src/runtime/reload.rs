@@ -59,6 +59,9 @@ impl Node {
     pub(super) async fn reload(&mut self) -> Result<Reloaded, String> {
         let outcome = self.try_reload().await;
         wipe_stack();
+        if let Some(log) = &self.key_log {
+            log.warn();
+        }
         match &outcome {
             Ok(Reloaded { changes }) if changes.is_empty() => info!("reload: nothing changed"),
             Ok(Reloaded { changes }) => {
