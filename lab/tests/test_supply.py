@@ -9,7 +9,7 @@ from typing import Any
 from omni_lab import supply
 from omni_lab.supply import Package, SupplyError
 
-LOCKS = ("Cargo.lock", "fuzz/Cargo.lock")
+LOCKS = ("Cargo.lock",)
 
 
 def locked(name: str = LOCKS[0]) -> list[Package]:
