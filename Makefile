@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab lab-100 faults test count sim soak fuzz schedules sanitize supply sbom \
-    reproducible build build-perf check clean deps need-root need-cargo
+    reproducible build build-perf deb package-test check clean deps need-root need-cargo
 
 help:
 	@echo 'make demo    three nodes and a Nucleus on this machine: ping, TCP, UDP, the wire (root)'
@@ -25,6 +25,8 @@ help:
 	@echo 'make sbom    a bill of materials, CycloneDX, in $(TARGET)/sbom.json'
 	@echo 'make reproducible  two release builds in two folders, compared octet by octet'
 	@echo 'make build   omni-engine, omni and omni-nucleus, optimised, in $(TARGET)/release'
+	@echo 'make deb     a Debian package of these, in $(TARGET)/debian'
+	@echo 'make package-test  that package and the quick start on two clean systems (root)'
 	@echo 'make check   formatting and lints'
 	@echo 'make clean   remove all that was built'
 	@echo
@@ -123,6 +125,13 @@ reproducible: need-cargo deps
 
 build: need-cargo deps
 	$(CARGO) build --release --locked -p omni-engine -p omni-nucleus
+
+deb: build
+	scripts/deb.sh
+
+# Needs mmdebstrap and dpkg-dev, and a mirror of Debian the first time.
+package-test: need-root build
+	$(PYTHON) lab/package.py --programs '$(TARGET)/release'
 
 check: need-cargo
 	$(CARGO) fmt --all --check

@@ -1,0 +1,292 @@
+#!/usr/bin/env python3
+"""The Debian package on two clean systems, by docs/quick-start.md as it stands.
+
+Makes a minimal Debian with mmdebstrap (once: it is kept in target/package), builds the package out
+of the built programs, and boots two hosts of it with systemd in namespaces, behind a firewall that
+lets nothing in. There it carries out every command of the quick start, and says how long it took to
+the first ping. Then it restarts an engine and upgrades the package while the other host pings every
+10 ms, removes the package, installs it again, purges it by the page's last section, and looks for
+what is left behind.
+
+Needs root, mmdebstrap, dpkg-dev, and a mirror of Debian the first time. All it made is removed, but
+for the archive of the system.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from omni_lab import booted, commands, netns, quick_start
+from omni_lab.booted import Booted
+from omni_lab.commands import CommandError
+from omni_lab.interrupt import Interrupted, catch_signals, ignore_signals
+from omni_lab.quick_start import Block, QuickStartError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PAGE = REPOSITORY / "docs" / "quick-start.md"
+ADDRESSES = {"alpha": "192.0.2.1/24", "beta": "192.0.2.2/24"}
+HOSTS = tuple(ADDRESSES)
+LAST_SECTION = "Take it off again"
+# Answers come back in; nothing else does but what tells of the network itself.
+FIREWALL = """nft -f - <<'END'
+table inet filter {
+    chain input {
+        type filter hook input priority filter; policy drop;
+        iifname { "lo", "omni0" } accept
+        ct state established,related accept
+        meta l4proto { icmp, icmpv6 } accept
+    }
+}
+END"""
+# Where even root may not lift limits, as in some containers, units cannot either.
+DROP_IN = """mkdir -p /etc/systemd/system/omni-engine@.service.d
+cat > /etc/systemd/system/omni-engine@.service.d/lab.conf <<'END'
+[Service]
+CapabilityBoundingSet=CAP_IPC_LOCK
+AmbientCapabilities=CAP_IPC_LOCK
+END
+systemctl daemon-reload"""
+# Pings of a measurement: every 10 ms, so that a gap is known within that.
+PINGS = 800
+INTERVAL_SECONDS = 0.01
+# By when pings are answered before something is done.
+LEAD_SECONDS = 1.0
+# Without traffic for so long at most, when an engine restarts, by command or by an upgrade.
+GAP_MAX_SECONDS = 1.0
+FIRST_PING_MAX_SECONDS = 60.0
+
+
+class Verdict:
+    """What was found: figures, and what missed its target."""
+
+    def __init__(self) -> None:
+        self.missed: list[str] = []
+
+    def check(self, good: bool, text: str) -> None:
+        """Prints what was looked at, and keeps it if it is not as it should be."""
+        print(f"  {'ok    ' if good else 'MISSED'}  {text}", flush=True)
+        if not good:
+            self.missed.append(text)
+
+
+class Reader:
+    """Who carries the page out, and knows what it printed."""
+
+    def __init__(self, hosts: dict[str, Booted]) -> None:
+        self.hosts = hosts
+        self.keys: dict[str, str] = {}
+
+    def carry_out(self, block: Block) -> None:
+        """Does on hosts what a block says."""
+        for name in block.hosts(HOSTS):
+            host = self.hosts[name]
+            if block.path is not None:
+                text = quick_start.fill(block.text, self.keys)
+                print(f"{name}: writes {block.path}", flush=True)
+                host.shell(f"cat > {block.path} <<'END'\n{text}END")
+                continue
+            for line in block.text.splitlines():
+                print(f"{name}# {line}", flush=True)
+            try:
+                printed = host.shell(block.text).strip()
+            except CommandError as error:
+                journal = host.shell("journalctl -q --no-pager -n 20 -o cat")
+                raise CommandError(f"{error}\n{journal}") from error
+            if "omni pubkey" in block.text:
+                self.keys[name] = printed.splitlines()[-1]
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    option = parser.add_argument
+    option(
+        "--programs",
+        type=Path,
+        default=REPOSITORY / "target" / "release",
+        metavar="FOLDER",
+        help="where omni-engine, omni and omni-nucleus are (target/release)",
+    )
+    option("--suite", default="bookworm", help="Debian's release (bookworm)")
+    option(
+        "--system",
+        type=Path,
+        metavar="FILE",
+        help="the archive of the minimal system (target/package/SUITE.tar)",
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Exit status 0 when all went as it should."""
+    options = parse_arguments()
+    reason = booted.obstacle()
+    if reason is not None:
+        print(f"package: {reason}", file=sys.stderr)
+        return 1
+    catch_signals()
+    verdict = Verdict()
+    try:
+        with ExitStack() as stack:
+            try:
+                run(stack, options, verdict)
+            finally:
+                ignore_signals()
+    except (CommandError, QuickStartError) as error:
+        print(f"package: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as error:
+        print(f"package: ended by {error}", file=sys.stderr)
+        return 1
+    for text in verdict.missed:
+        print(f"missed: {text}")
+    print("All as it should be." if not verdict.missed else "Not all is as it should be.")
+    return 1 if verdict.missed else 0
+
+
+def run(stack: ExitStack, options: argparse.Namespace, verdict: Verdict) -> None:
+    """Everything, in order."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="omni-package-")))
+    package, newer = (build(options.programs, folder / "built", name) for name in ("", "+next"))
+    print(f"package: {package.name}, {package.stat().st_size / 1e6:.1f} MB", flush=True)
+    archive = options.system or REPOSITORY / "target" / "package" / f"{options.suite}.tar"
+    booted.make_system(archive, options.suite)
+    system = booted.unpack(archive, folder / "system")
+    on_wire = [netns.Host(name, address) for name, address in ADDRESSES.items()]
+    underlay = netns.build(stack, "omni-package", on_wire)
+    underlay.connect()
+    hosts = {
+        name: booted.boot(stack, system, folder / "hosts", name, namespace)
+        for name, namespace in underlay.hosts.items()
+    }
+    before = {}
+    limited = not may_lock_memory()
+    if limited:
+        print("limits cannot be lifted here: engines get CAP_IPC_LOCK beyond their unit")
+    for name, host in hosts.items():
+        host.shell(FIREWALL)
+        if limited:
+            host.shell(DROP_IN)
+        before[name] = host.files()
+        copy(package, host)
+    reader = Reader(hosts)
+    page = quick_start.blocks(PAGE.read_text())
+    begun = time.monotonic()
+    for block in page:
+        if block.section == LAST_SECTION:
+            break
+        reader.carry_out(block)
+        if "ping" in block.text:
+            seconds = time.monotonic() - begun
+            text = f"from the first command to the first ping and omni show: {seconds:.1f} s"
+            verdict.check(seconds <= FIRST_PING_MAX_SECONDS, text)
+    check_installed(hosts, verdict)
+    measure(hosts, newer, verdict)
+    take_off(reader, package, [each for each in page if each.section == LAST_SECTION], verdict)
+    for name, host in hosts.items():
+        left = sorted(host.files() - before[name])
+        verdict.check(not left, f"{name}: left behind by purge: {', '.join(left) or 'nothing'}")
+        users = host.shell("grep -l omni /etc/passwd /etc/group /etc/shadow || true").split()
+        verdict.check(not users, f"{name}: users and groups of the package are gone: {not users}")
+
+
+def may_lock_memory() -> bool:
+    """Whether this machine lets root lift the limit of locked memory, as units of systemd do."""
+    lift = ["sh", "-c", "ulimit -l unlimited"]
+    return subprocess.run(lift, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def build(programs: Path, output: Path, suffix: str) -> Path:
+    """The package of the programs; with a suffix, one of a later version."""
+    script = str(REPOSITORY / "scripts" / "deb.sh")
+    command = [script, "--programs", str(programs.resolve()), "--output", str(output)]
+    if suffix:
+        text = (REPOSITORY / "Cargo.toml").read_text()
+        version = text.split("[workspace.package]")[1].split('version = "')[1].split('"')[0]
+        command += ["--version", version + suffix]
+    return Path(commands.run(command, timeout=300).strip())
+
+
+def copy(package: Path, host: Booted) -> None:
+    """Copies a package to a host, where its quick start begins: root's home."""
+    # Through the host's own view: the folder where it is joined is in no other's.
+    with package.open("rb") as source:
+        subprocess.run(
+            host.inside("sh", "-c", f"rm -f /root/*.deb; cat > /root/{package.name}"),
+            stdin=source,
+            check=True,
+            timeout=60,
+        )
+
+
+def check_installed(hosts: dict[str, Booted], verdict: Verdict) -> None:
+    """What the package made, and how its programs run."""
+    for name, host in hosts.items():
+        modes = host.shell("stat -c '%a %U %G' /etc/omni").strip()
+        verdict.check(modes == "750 root omni", f"{name}: /etc/omni is {modes}")
+        show = f"systemctl show -P MainPID omni-engine@{name}"
+        ids = host.shell(f"grep ^Uid: /proc/$({show})/status").split()
+        own = host.shell("id -u omni").strip()
+        verdict.check(set(ids[1:]) == {own}, f"{name}: the engine runs as omni")
+        enabled = host.shell("systemctl is-enabled omni-nucleus || true").strip()
+        verdict.check(enabled == "disabled", f"{name}: the Nucleus is {enabled}")
+        failed = host.shell("systemctl --failed --plain --no-legend").strip()
+        verdict.check(not failed, f"{name}: units that failed: {failed or 'none'}")
+
+
+def measure(hosts: dict[str, Booted], newer: Path, verdict: Verdict) -> None:
+    """How long traffic stands still while beta's engine restarts."""
+    beta = hosts["beta"]
+    copy(newer, beta)
+    install = f"apt-get install -y ./{newer.name}"
+    for what, command in (
+        ("systemctl restart", "systemctl restart omni-engine@beta"),
+        ("an upgrade", install),
+    ):
+        started = "systemctl show -P ActiveEnterTimestampMonotonic omni-engine@beta"
+        before = beta.shell(started)
+        gap, lost = cut(hosts["alpha"], lambda command=command: beta.shell(command))
+        text = f"{what}: traffic stood still for {gap * 1e3:.0f} ms, {lost} of {PINGS} pings lost"
+        verdict.check(gap <= GAP_MAX_SECONDS, text)
+        verdict.check(beta.shell(started) != before, f"{what}: the engine was started anew")
+    installed = beta.shell("dpkg-query -W -f '${Version}' omninervous")
+    verdict.check(installed.endswith("+next"), f"beta: version {installed} is installed")
+
+
+def cut(host: Booted, act: Callable[[], object]) -> tuple[float, int]:
+    """Pings while something is done. Returns the longest gap in seconds, and how many got lost."""
+    ping = ["ping", "-D", "-i", str(INTERVAL_SECONDS), "-c", str(PINGS), "-W", "1", "10.7.0.2"]
+    with subprocess.Popen(host.inside(*ping), stdout=subprocess.PIPE, text=True) as process:
+        time.sleep(LEAD_SECONDS)
+        act()
+        replies = process.communicate(timeout=PINGS * INTERVAL_SECONDS + 60)[0]
+    answered = len(quick_start.REPLY_TIME.findall(replies))
+    return quick_start.longest_gap(replies), PINGS - answered
+
+
+def take_off(reader: Reader, package: Path, page: list[Block], verdict: Verdict) -> None:
+    """Removes the package, which leaves what is the operator's; and purges it by the page."""
+    beta = reader.hosts["beta"]
+    beta.shell("apt-get remove -y omninervous")
+    kept = beta.shell("ls /etc/omni").split()
+    verdict.check(kept == ["beta.key", "beta.yaml"], f"beta: remove leaves {' '.join(kept)}")
+    link = beta.shell("ip -o link show omni0 2>/dev/null || true")
+    verdict.check(not link, "beta: remove stops the engine, and omni0 is gone")
+    copy(package, beta)
+    beta.shell("apt-get install -y --allow-downgrades ./*.deb")
+    active = beta.shell("systemctl is-active omni-engine@beta || true").strip()
+    verdict.check(active != "active", f"beta: a new installation starts nothing ({active})")
+    for block in page:
+        reader.carry_out(block)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
