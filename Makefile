@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab lab-100 faults test count sim soak fuzz schedules sanitize supply sbom \
-    reproducible build build-perf deb package-test check clean deps need-root need-cargo
+    reproducible build build-perf deb package-test recipes check clean deps need-root need-cargo
 
 help:
 	@echo 'make demo    three nodes and a Nucleus on this machine: ping, TCP, UDP, the wire (root)'
@@ -27,6 +27,7 @@ help:
 	@echo 'make build   omni-engine, omni and omni-nucleus, optimised, in $(TARGET)/release'
 	@echo 'make deb     a Debian package of these, in $(TARGET)/debian'
 	@echo 'make package-test  that package and the quick start on two clean systems (root)'
+	@echo 'make recipes   docs/recipes.md on such systems: RECIPES=netplan chooses (root)'
 	@echo 'make check   formatting and lints'
 	@echo 'make clean   remove all that was built'
 	@echo
@@ -132,6 +133,11 @@ deb: build
 # Needs mmdebstrap and dpkg-dev, and a mirror of Debian the first time.
 package-test: need-root build
 	$(PYTHON) lab/package.py --programs '$(TARGET)/release'
+
+RECIPES ?=
+
+recipes: need-root build
+	$(PYTHON) lab/package.py --programs '$(TARGET)/release' --recipes '$(RECIPES)'
 
 check: need-cargo
 	$(CARGO) fmt --all --check

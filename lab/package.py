@@ -8,6 +8,9 @@ the first ping. Then it restarts an engine and upgrades the package while the ot
 10 ms, removes the package, installs it again, purges it by the page's last section, and looks for
 what is left behind.
 
+With --recipes it carries out docs/recipes.md instead: for each recipe two new hosts, the quick start,
+and then the recipe's commands, of which the last is a ping.
+
 Needs root, mmdebstrap, dpkg-dev, and a mirror of Debian the first time. All it made is removed, but
 for the archive of the system.
 """
@@ -33,6 +36,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PAGE = REPOSITORY / "docs" / "quick-start.md"
 ADDRESSES = {"alpha": "192.0.2.1/24", "beta": "192.0.2.2/24"}
 HOSTS = tuple(ADDRESSES)
+RECIPES = REPOSITORY / "docs" / "recipes.md"
+# What recipes are about, which the quick start's system has not.
+RECIPE_PACKAGES = ("ifupdown", "netplan.io")
+# Minimal systems, which take a minute to make.
+KEPT = REPOSITORY / "target" / "package"
 LAST_SECTION = "Take it off again"
 # Answers come back in; nothing else does but what tells of the network itself.
 FIREWALL = """nft -f - <<'END'
@@ -79,9 +87,15 @@ class Verdict:
 class Reader:
     """Who carries the page out, and knows what it printed."""
 
-    def __init__(self, hosts: dict[str, Booted]) -> None:
+    def __init__(self, hosts: dict[str, Booted], quiet: bool = False) -> None:
         self.hosts = hosts
+        self.quiet = quiet
         self.keys: dict[str, str] = {}
+
+    def say(self, text: str) -> None:
+        """Shows what is done, unless it is only the way to what is looked at."""
+        if not self.quiet:
+            print(text, flush=True)
 
     def carry_out(self, block: Block) -> None:
         """Does on hosts what a block says."""
@@ -89,11 +103,11 @@ class Reader:
             host = self.hosts[name]
             if block.path is not None:
                 text = quick_start.fill(block.text, self.keys)
-                print(f"{name}: writes {block.path}", flush=True)
-                host.shell(f"cat > {block.path} <<'END'\n{text}END")
+                self.say(f"{name}: writes {block.path}")
+                host.shell(f"mkdir -p $(dirname {block.path})\ncat > {block.path} <<'END'\n{text}END")
                 continue
             for line in block.text.splitlines():
-                print(f"{name}# {line}", flush=True)
+                self.say(f"{name}# {line}")
             try:
                 printed = host.shell(block.text).strip()
             except CommandError as error:
@@ -117,10 +131,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     option("--suite", default="bookworm", help="Debian's release (bookworm)")
     option(
-        "--system",
-        type=Path,
-        metavar="FILE",
-        help="the archive of the minimal system (target/package/SUITE.tar)",
+        "--recipes",
+        nargs="?",
+        const="",
+        metavar="WORDS",
+        help="carry out the recipes with these words in their headings, or all",
     )
     return parser.parse_args()
 
@@ -137,7 +152,10 @@ def main() -> int:
     try:
         with ExitStack() as stack:
             try:
-                run(stack, options, verdict)
+                if options.recipes is None:
+                    carry_out_quick_start(stack, options, verdict)
+                else:
+                    carry_out_recipes(stack, options, verdict)
             finally:
                 ignore_signals()
     except (CommandError, QuickStartError) as error:
@@ -152,32 +170,17 @@ def main() -> int:
     return 1 if verdict.missed else 0
 
 
-def run(stack: ExitStack, options: argparse.Namespace, verdict: Verdict) -> None:
-    """Everything, in order."""
+def carry_out_quick_start(
+    stack: ExitStack, options: argparse.Namespace, verdict: Verdict
+) -> None:
+    """The package from its installation until nothing is left of it."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="omni-package-")))
     package, newer = (build(options.programs, folder / "built", name) for name in ("", "+next"))
     print(f"package: {package.name}, {package.stat().st_size / 1e6:.1f} MB", flush=True)
-    archive = options.system or REPOSITORY / "target" / "package" / f"{options.suite}.tar"
-    booted.make_system(archive, options.suite)
-    system = booted.unpack(archive, folder / "system")
-    on_wire = [netns.Host(name, address) for name, address in ADDRESSES.items()]
-    underlay = netns.build(stack, "omni-package", on_wire)
-    underlay.connect()
-    hosts = {
-        name: booted.boot(stack, system, folder / "hosts", name, namespace)
-        for name, namespace in underlay.hosts.items()
-    }
-    before = {}
-    limited = not may_lock_memory()
-    if limited:
-        print("limits cannot be lifted here: engines get CAP_IPC_LOCK beyond their unit")
-    for name, host in hosts.items():
-        host.shell(FIREWALL)
-        if limited:
-            host.shell(DROP_IN)
-        before[name] = host.files()
-        copy(package, host)
-    reader = Reader(hosts)
+    system = make_system(folder, options.suite)
+    reader = Reader(boot(stack, system, folder, package))
+    hosts = reader.hosts
+    before = {name: host.files() for name, host in hosts.items()}
     page = quick_start.blocks(PAGE.read_text())
     begun = time.monotonic()
     for block in page:
@@ -196,6 +199,59 @@ def run(stack: ExitStack, options: argparse.Namespace, verdict: Verdict) -> None
         verdict.check(not left, f"{name}: left behind by purge: {', '.join(left) or 'nothing'}")
         users = host.shell("grep -l omni /etc/passwd /etc/group /etc/shadow || true").split()
         verdict.check(not users, f"{name}: users and groups of the package are gone: {not users}")
+
+
+def carry_out_recipes(stack: ExitStack, options: argparse.Namespace, verdict: Verdict) -> None:
+    """Each recipe, on two hosts of its own."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="omni-package-")))
+    package = build(options.programs, folder / "built", "")
+    system = make_system(folder, options.suite, RECIPE_PACKAGES)
+    page = quick_start.blocks(RECIPES.read_text())
+    start = [each for each in quick_start.blocks(PAGE.read_text()) if each.section != LAST_SECTION]
+    chosen = dict.fromkeys(each.section for each in page if options.recipes in each.section)
+    if not chosen:
+        raise QuickStartError(f"no recipe has {options.recipes!r} in its heading")
+    for number, section in enumerate(chosen):
+        print(f"== {section}", flush=True)
+        with ExitStack() as recipe:
+            reader = Reader(boot(recipe, system, folder / str(number), package), quiet=True)
+            try:
+                for block in start:
+                    reader.carry_out(block)
+                reader.quiet = False
+                for block in page:
+                    if block.section == section:
+                        reader.carry_out(block)
+            except CommandError as error:
+                print(error, flush=True)
+                verdict.check(False, section)
+            else:
+                verdict.check(True, section)
+
+
+def make_system(folder: Path, suite: str, more: tuple[str, ...] = ()) -> Path:
+    """A minimal Debian in a folder, out of the archive that is kept."""
+    archive = KEPT / f"{'-'.join((suite, *more))}.tar"
+    booted.make_system(archive, suite, more)
+    return booted.unpack(archive, folder / "system")
+
+
+def boot(stack: ExitStack, system: Path, folder: Path, package: Path) -> dict[str, Booted]:
+    """Two hosts on one wire, behind firewalls, each with the package's file in root's home."""
+    on_wire = [netns.Host(name, address) for name, address in ADDRESSES.items()]
+    underlay = netns.build(stack, "omni-package", on_wire)
+    underlay.connect()
+    limited = not may_lock_memory()
+    if limited:
+        print("limits cannot be lifted here: engines get CAP_IPC_LOCK beyond their unit")
+    hosts = {}
+    for name, namespace in underlay.hosts.items():
+        host = hosts[name] = booted.boot(stack, system, folder / "hosts", name, namespace)
+        host.shell(FIREWALL)
+        if limited:
+            host.shell(DROP_IN)
+        copy(package, host)
+    return hosts
 
 
 def may_lock_memory() -> bool:

@@ -46,8 +46,8 @@ mkdir -p "$root/DEBIAN" "$root/usr/bin" "$root/usr/lib/systemd/system" \
 
 for program in omni-engine omni omni-nucleus; do
     install -m 0755 "$programs/$program" "$root/usr/bin/$program"
-    # Lines of source for panics go with the debugging information, names of functions stay.
-    strip --strip-debug --remove-section=.comment "$root/usr/bin/$program"
+    # Where a panic was is in its text, not in symbols.
+    strip --strip-unneeded --remove-section=.comment "$root/usr/bin/$program"
 done
 
 for unit in packaging/systemd/*.service; do

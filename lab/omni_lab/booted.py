@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,9 @@ BOOT = Path(__file__).resolve().parents[2] / "scripts" / "package-test" / "boot.
 BOOT_SECONDS = 60.0
 COMMAND_SECONDS = 180.0
 CGROUPS = Path("/sys/fs/cgroup")
-# Packages beyond the least, and what the system has no use for without a terminal.
-PACKAGES = "systemd,systemd-sysv,iproute2,iputils-ping,nftables"
+# Packages beyond the least that every system has.
+PACKAGES = ("systemd", "systemd-sysv", "iproute2", "iputils-ping", "nftables")
+# What a host has no use for without a terminal, and what would wait for a network in vain.
 MASKED = ("console-getty.service", "systemd-networkd-wait-online.service")
 # Changes by itself on a system that runs: not what a package leaves behind.
 CHURN = (
@@ -70,15 +72,16 @@ class Booted:
         return {path for path in text.splitlines() if not path.startswith(CHURN)}
 
 
-def make_system(archive: Path, suite: str) -> None:
-    """Makes a minimal Debian in an archive, unless it is there from before."""
+def make_system(archive: Path, suite: str, more: Sequence[str] = ()) -> None:
+    """Makes a minimal Debian in an archive, with more packages, unless it is there from before."""
     if archive.exists():
         return
     archive.parent.mkdir(parents=True, exist_ok=True)
     part = archive.with_suffix(".part.tar")
+    packages = ",".join((*PACKAGES, *more))
     try:
         commands.run(
-            ["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(part)],
+            ["mmdebstrap", "--variant=minbase", f"--include={packages}", suite, str(part)],
             timeout=900,
         )
         part.rename(archive)

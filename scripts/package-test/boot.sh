@@ -38,6 +38,9 @@ else
     mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup/unified"
 fi
 
+# Its own network, and no udev: systemd takes interfaces as they are where /sys cannot be written to.
+mount -o remount,bind,ro "$root/sys"
+
 hostname "$name"
 exec chroot "$root" /usr/bin/env -i container=lab PATH=/usr/sbin:/usr/bin \
     /sbin/init --log-level=warning
