@@ -8,8 +8,8 @@ the first ping. Then it restarts an engine and upgrades the package while the ot
 10 ms, removes the package, installs it again, purges it by the page's last section, and looks for
 what is left behind.
 
-With --recipes it carries out docs/recipes.md instead: for each recipe two new hosts, the quick start,
-and then the recipe's commands, of which the last is a ping.
+With --recipes it carries out docs/recipes.md instead: for each recipe two new hosts, the quick
+start, and then the recipe's commands, of which the last is a ping.
 
 Needs root, mmdebstrap, dpkg-dev, and a mirror of Debian the first time. All it made is removed, but
 for the archive of the system.
@@ -104,7 +104,8 @@ class Reader:
             if block.path is not None:
                 text = quick_start.fill(block.text, self.keys)
                 self.say(f"{name}: writes {block.path}")
-                host.shell(f"mkdir -p $(dirname {block.path})\ncat > {block.path} <<'END'\n{text}END")
+                folder = Path(block.path).parent
+                host.shell(f"mkdir -p {folder}\ncat > {block.path} <<'END'\n{text}END")
                 continue
             for line in block.text.splitlines():
                 self.say(f"{name}# {line}")

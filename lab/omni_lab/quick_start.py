@@ -75,7 +75,7 @@ def fill(text: str, keys: Mapping[str, str]) -> str:
 
 
 def longest_gap(replies: str) -> float:
-    """Seconds between the two replies, of all in what `ping -D` printed, that are furthest apart."""
+    """The longest time between two replies in what `ping -D` printed, in seconds."""
     times = [float(each) for each in REPLY_TIME.findall(replies)]
     if len(times) < 2:
         raise QuickStartError(f"{len(times)} replies: there is nothing to measure between")
