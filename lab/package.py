@@ -61,6 +61,11 @@ CapabilityBoundingSet=CAP_IPC_LOCK
 AmbientCapabilities=CAP_IPC_LOCK
 END
 systemctl daemon-reload"""
+# What an upgrade does at its end, where the operator does not want restarts.
+FORBIDDEN = """printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
+chmod +x /usr/sbin/policy-rc.d
+/var/lib/dpkg/info/omninervous.postinst configure 0.1.0
+rm /usr/sbin/policy-rc.d"""
 # Pings of a measurement: every 10 ms, so that a gap is known within that.
 PINGS = 800
 INTERVAL_SECONDS = 0.01
@@ -304,16 +309,20 @@ def measure(hosts: dict[str, Booted], newer: Path, verdict: Verdict) -> None:
     beta = hosts["beta"]
     copy(newer, beta)
     install = f"apt-get install -y ./{newer.name}"
+    started = "systemctl show -P ActiveEnterTimestampMonotonic omni-engine@beta"
     for what, command in (
         ("systemctl restart", "systemctl restart omni-engine@beta"),
         ("an upgrade", install),
     ):
-        started = "systemctl show -P ActiveEnterTimestampMonotonic omni-engine@beta"
         before = beta.shell(started)
         gap, lost = cut(hosts["alpha"], lambda command=command: beta.shell(command))
         text = f"{what}: traffic stood still for {gap * 1e3:.0f} ms, {lost} of {PINGS} pings lost"
         verdict.check(gap <= GAP_MAX_SECONDS, text)
         verdict.check(beta.shell(started) != before, f"{what}: the engine was started anew")
+    before = beta.shell(started)
+    beta.shell(FORBIDDEN)
+    text = "policy-rc.d forbids restarts: an upgrade leaves the engine running"
+    verdict.check(beta.shell(started) == before, text)
     installed = beta.shell("dpkg-query -W -f '${Version}' omninervous")
     verdict.check(installed.endswith("+next"), f"beta: version {installed} is installed")
 
