@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -315,7 +314,7 @@ def measure(hosts: dict[str, Booted], newer: Path, verdict: Verdict) -> None:
         ("an upgrade", install),
     ):
         before = beta.shell(started)
-        gap, lost = cut(hosts["alpha"], lambda command=command: beta.shell(command))
+        gap, lost = cut(hosts["alpha"], beta, command)
         text = f"{what}: traffic stood still for {gap * 1e3:.0f} ms, {lost} of {PINGS} pings lost"
         verdict.check(gap <= GAP_MAX_SECONDS, text)
         verdict.check(beta.shell(started) != before, f"{what}: the engine was started anew")
@@ -327,12 +326,14 @@ def measure(hosts: dict[str, Booted], newer: Path, verdict: Verdict) -> None:
     verdict.check(installed.endswith("+next"), f"beta: version {installed} is installed")
 
 
-def cut(host: Booted, act: Callable[[], object]) -> tuple[float, int]:
-    """Pings while something is done. Returns the longest gap in seconds, and how many got lost."""
+def cut(host: Booted, other: Booted, command: str) -> tuple[float, int]:
+    """Pings while the other host runs a command. Returns the longest gap in seconds, and how many
+    pings got lost.
+    """
     ping = ["ping", "-D", "-i", str(INTERVAL_SECONDS), "-c", str(PINGS), "-W", "1", "10.7.0.2"]
     with subprocess.Popen(host.inside(*ping), stdout=subprocess.PIPE, text=True) as process:
         time.sleep(LEAD_SECONDS)
-        act()
+        other.shell(command)
         replies = process.communicate(timeout=PINGS * INTERVAL_SECONDS + 60)[0]
     answered = len(quick_start.REPLY_TIME.findall(replies))
     return quick_start.longest_gap(replies), PINGS - answered
