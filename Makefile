@@ -7,7 +7,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab lab-100 faults test count sim soak fuzz schedules sanitize supply sbom \
-    reproducible dissector-test build build-perf check clean deps need-root need-cargo
+    reproducible dissector-test build build-perf deb package-test recipes check clean deps need-root \
+    need-cargo
 
 help:
 	@echo 'make demo    three nodes and a Nucleus on this machine: ping, TCP, UDP, the wire (root)'
@@ -26,6 +27,9 @@ help:
 	@echo 'make reproducible  two release builds in two folders, compared octet by octet'
 	@echo 'make dissector-test  the dissector for Wireshark in tshark, which is installed (root)'
 	@echo 'make build   omni-engine, omni and omni-nucleus, optimised, in $(TARGET)/release'
+	@echo 'make deb     a Debian package of these, in $(TARGET)/debian'
+	@echo 'make package-test  that package and the quick start on two clean systems (root)'
+	@echo 'make recipes   docs/recipes.md on such systems: RECIPES=netplan chooses (root)'
 	@echo 'make check   formatting and lints'
 	@echo 'make clean   remove all that was built'
 	@echo
@@ -139,6 +143,18 @@ dissector-test: need-root need-cargo deps
 
 build: need-cargo deps
 	$(CARGO) build --release --locked -p omni-engine -p omni-nucleus
+
+deb: build
+	scripts/deb.sh
+
+# Needs mmdebstrap and dpkg-dev, and a mirror of Debian the first time.
+package-test: need-root build
+	$(PYTHON) lab/package.py --programs '$(TARGET)/release'
+
+RECIPES ?=
+
+recipes: need-root build
+	$(PYTHON) lab/package.py --programs '$(TARGET)/release' --recipes '$(RECIPES)'
 
 check: need-cargo
 	$(CARGO) fmt --all --check
