@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -97,24 +96,12 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def obstacles(programs: Programs) -> list[str]:
-    """What keeps it from running at all."""
-    found = []
-    if os.geteuid() != 0:
-        found.append("it makes network namespaces and loads XDP programs: run it as root")
-    nucleus = programs.engine.with_name("omni-nucleus")
-    for program in (programs.engine, programs.omni, nucleus):
-        if not os.access(program, os.X_OK):
-            found.append(f"{program} is not built: `make build` builds it")
-    return found
-
-
 def main() -> int:
     """Runs the trials. Exit status 0 when all targets are met."""
     options = parse_arguments()
     folder = options.programs.resolve()
     programs = Programs(folder / "omni-engine", folder / "omni")
-    for obstacle in (found := obstacles(programs)):
+    for obstacle in (found := programs.obstacles()):
         print(f"faults: {obstacle}", file=sys.stderr)
     if found:
         return 1

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 from contextlib import ExitStack
@@ -111,13 +110,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def obstacles(programs: Programs, trial: str) -> list[str]:
     """What keeps it from running at all."""
-    found = []
-    if os.geteuid() != 0:
-        found.append("it makes network namespaces and loads XDP programs: run it as root")
-    nucleus = programs.engine.with_name("omni-nucleus")
-    for program in (programs.engine, programs.omni, nucleus):
-        if not os.access(program, os.X_OK):
-            found.append(f"{program} is not built: `make build` builds it")
+    found = programs.obstacles()
     tool = TOOLS.get(trial)
     if tool is not None and shutil.which(tool) is None:
         found.append(f"{tool} is not installed: scripts/install-deps.sh installs it")

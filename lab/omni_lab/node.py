@@ -36,6 +36,16 @@ class Programs:
     engine: Path
     omni: Path
 
+    def obstacles(self) -> list[str]:
+        """What keeps them, and the Nucleus beside them, from running at all."""
+        found = []
+        if os.geteuid() != 0:
+            found.append("it makes network namespaces and loads XDP programs: run it as root")
+        for program in (self.engine, self.omni, self.engine.with_name("omni-nucleus")):
+            if not os.access(program, os.X_OK):
+                found.append(f"{program} is not built: `make build` builds it")
+        return found
+
 
 @dataclass(frozen=True)
 class Identity:

@@ -22,20 +22,12 @@ from omni_lab.node import ACCESS, PORT, START_SECONDS, Identity, Node, Programs,
 from reference.noise import make_private_key
 from reference.x25519 import public_key
 
+from .built import PROGRAMS
+
 LAB = Path(__file__).resolve().parents[1]
-PROGRAMS = Path(os.environ.get("OMNI_PROGRAMS", LAB.parent / "target" / "release"))
 REFERENCE = LAB / "reference" / "node.py"
 FABRIC = "interop"
 POLL_SECONDS = 0.02
-
-
-def obstacle() -> str | None:
-    """Why it cannot be tried here."""
-    if os.geteuid() != 0:
-        return "needs root"
-    names = ("omni-engine", "omni", "omni-nucleus")
-    missing = [name for name in names if not os.access(PROGRAMS / name, os.X_OK)]
-    return f"{missing[0]} is not built" if missing else None
 
 
 class World:

@@ -2,28 +2,19 @@
 may be missing. `make faults` is the long one.
 """
 
-import os
 import signal
 import subprocess
 import time
 import unittest
 from pathlib import Path
 
+from .built import PROGRAMS, obstacle
+
 FAULTS = Path(__file__).resolve().parents[1] / "faults.py"
-PROGRAMS = Path(os.environ.get("OMNI_PROGRAMS", FAULTS.parents[1] / "target" / "release"))
-NAMES = ("omni-engine", "omni", "omni-nucleus")
 CYCLES = "10"
 # Each driver of the underlay, and each of an access port.
 KILLED, RESTARTED = "afxdp/xdp", "udp/tap"
 LONGEST_SECONDS = 120
-
-
-def obstacle() -> str | None:
-    """Why it cannot be tried here."""
-    if os.geteuid() != 0:
-        return "needs root"
-    missing = [name for name in NAMES if not os.access(PROGRAMS / name, os.X_OK)]
-    return f"{missing[0]} is not built" if missing else None
 
 
 @unittest.skipIf(obstacle() is not None, obstacle() or "")

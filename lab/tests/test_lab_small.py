@@ -9,19 +9,11 @@ import time
 import unittest
 from pathlib import Path
 
+from .built import PROGRAMS, obstacle
+
 LAB = Path(__file__).resolve().parents[1] / "lab"
-PROGRAMS = Path(os.environ.get("OMNI_PROGRAMS", LAB.parents[1] / "target" / "release"))
-NAMES = ("omni-engine", "omni", "omni-nucleus")
 NODES = 4
 PATIENCE_SECONDS = 15
-
-
-def obstacle() -> str | None:
-    """Why it cannot be tried here."""
-    if os.geteuid() != 0:
-        return "needs root"
-    missing = [name for name in NAMES if not os.access(PROGRAMS / name, os.X_OK)]
-    return f"{missing[0]} is not built" if missing else None
 
 
 @unittest.skipIf(obstacle() is not None, obstacle() or "")

@@ -20,7 +20,8 @@ from functools import partial
 from omni_lab import commands, netns
 from omni_lab.node import ACCESS, Node
 
-from .reference_world import Reference, World, obstacle
+from .built import obstacle
+from .reference_world import Reference, World
 
 VLAN = 20
 FRAME_MTU = 1426

@@ -13,7 +13,8 @@ from reference.protobuf import DecodeError, Message, field
 from reference.rendezvous import ranges, reflected, reflection_probe
 from reference.x25519 import public_key
 
-from .reference_world import FABRIC, PROGRAMS, World, obstacle
+from .built import PROGRAMS, obstacle
+from .reference_world import FABRIC, World
 
 # RFC 8032, section 7.1, tests 1 to 3.
 SIGNATURES = (

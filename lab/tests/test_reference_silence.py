@@ -22,7 +22,8 @@ from reference.noise import Handshake, make_private_key
 from reference.peer import Peer
 from reference.x25519 import public_key
 
-from .reference_world import FABRIC, Reference, World, obstacle
+from .built import obstacle
+from .reference_world import FABRIC, Reference, World
 
 QUIET_SECONDS = 0.4
 PATIENCE_SECONDS = 8.0
