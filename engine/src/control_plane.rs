@@ -5,7 +5,7 @@
 //! upcalls of workers ---+--> Ganglion --commands--+--> orders for workers
 //!                       |        | sessions       |
 //! time -----------------+--> Switch --orders------+
-//!                                  --records, questions to hosts--> as orders for one worker
+//!                                  --records, frames to hosts--> as orders for one worker
 //! ```
 //!
 //! Like both it has no I/O. Whoever runs it takes orders after everything that changes something.
@@ -15,12 +15,12 @@ use std::collections::BTreeMap;
 
 use omni_control::message::{Command, Owner, PeerId, PortId, Role, Upcall};
 use omni_control::{Ganglion, PublicKey};
-use omni_wire::{Instant, MacAddr, Now, ask};
+use omni_wire::{Instant, MacAddr, Now, ask, tell};
 
 use crate::switch::{Audience, Bound, GroupReport, PeerLimits, Send, Switch};
 
-/// The longest frame that a host is asked with.
-const QUESTION_MAX: usize = 128;
+/// No frame to hosts that is written here is longer.
+const FRAME_MAX: usize = 128;
 
 /// Ganglion and Switch.
 pub struct ControlPlane {
@@ -146,15 +146,24 @@ impl ControlPlane {
                 vlan,
                 mac,
                 ip,
-            } => self.question(port, |out, ours| match ip {
-                IpAddr::V4(ip) => ask::arp_request(out, vlan, ours, mac, ip),
-                IpAddr::V6(ip) => ask::solicitation(out, vlan, ours, mac, ip),
+            } => frame(port, |out| match ip {
+                IpAddr::V4(ip) => ask::arp_request(out, vlan, self.mac, mac, ip),
+                IpAddr::V6(ip) => ask::solicitation(out, vlan, self.mac, mac, ip),
             }),
-            Send::Query { port, vlan, ipv6 } => self.question(port, |out, ours| {
+            Send::Tell {
+                port,
+                vlan,
+                mac,
+                ip,
+            } => frame(port, |out| match ip {
+                IpAddr::V4(ip) => tell::arp_announcement(out, vlan, mac, ip),
+                IpAddr::V6(ip) => tell::advertisement(out, vlan, mac, ip),
+            }),
+            Send::Query { port, vlan, ipv6 } => frame(port, |out| {
                 if ipv6 {
-                    ask::mld_query(out, vlan, ours, None)
+                    ask::mld_query(out, vlan, self.mac, None)
                 } else {
-                    ask::igmp_query(out, vlan, ours, None)
+                    ask::igmp_query(out, vlan, self.mac, None)
                 }
             }),
         };
@@ -204,13 +213,14 @@ impl ControlPlane {
             self.switch.peer_down(peer);
         }
     }
+}
 
-    fn question(&self, port: PortId, write: impl FnOnce(&mut [u8], MacAddr) -> usize) -> Command {
-        let mut octets = [0; QUESTION_MAX];
-        let len = write(&mut octets, self.mac);
-        Command::SendFrame {
-            port,
-            frame: octets[..len.min(QUESTION_MAX)].into(),
-        }
+/// A frame of ours for the hosts behind a port.
+fn frame(port: PortId, write: impl FnOnce(&mut [u8]) -> usize) -> Command {
+    let mut octets = [0; FRAME_MAX];
+    let len = write(&mut octets);
+    Command::SendFrame {
+        port,
+        frame: octets[..len.min(FRAME_MAX)].into(),
     }
 }

@@ -88,6 +88,7 @@ pub(super) fn switch_config(config: &Config, own_key: PublicKey) -> SwitchConfig
         ageing: config.switch.ageing,
         snoop: config.switch.multicast == Multicast::Snoop,
         asks_directory: config.switch.unknown_unicast == UnknownUnicast::Query,
+        tells_hosts: config.switch.suppression,
         ..SwitchConfig::new(config.access.len(), own_key)
     }
 }

@@ -12,15 +12,15 @@ use omni_wire::Instant;
 
 use crate::io::{Port, QueueCounters};
 
-/// How often to look.
-pub(super) const LOOK: Duration = super::pace::TOGETHER;
-/// So many looks without a sign of life, or a move, are a stall: 1.75 s. An idle worker shows one a
-/// second.
-const LATE: u32 = 7;
+/// How often to look. Each look wakes the control thread of an idle node.
+pub(super) const LOOK: Duration = super::pace::TOGETHER.saturating_mul(2);
+/// So many looks without a sign of life, or a move, are a stall: 1.5 s, noticed within 2. An idle
+/// worker shows one a second.
+const LATE: u32 = 3;
 /// So many looks without a sign of life, and a worker is given up: 10 s.
-const STUCK: u32 = 40;
+const STUCK: u32 = 20;
 /// In so many of the looks, at least, frames were steered to sockets that hand none over.
-const STEERED: u32 = 4;
+const STEERED: u32 = 2;
 
 /// Something that does not go on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -279,16 +279,16 @@ mod tests {
     fn a_worker_that_does_not_come_round_is_noticed_within_two_seconds_and_given_up_after_ten() {
         let mut bench = Bench::default();
         let mut seen = Vec::new();
-        for look in 0..60 {
+        for look in 0..28 {
             let found = bench.look(7, queue(0, 0, 0), 0);
             seen.extend(found.into_iter().map(|finding| (look, finding)));
         }
         // The first look learns the number of signs.
         let expected = [
-            (7, Finding::Late(0)),
-            (40, Finding::Stuck(0)),
-            (47, Finding::Stuck(0)),
-            (54, Finding::Stuck(0)),
+            (3, Finding::Late(0)),
+            (20, Finding::Stuck(0)),
+            (23, Finding::Stuck(0)),
+            (26, Finding::Stuck(0)),
         ];
         assert_eq!(seen, expected);
         assert!(LOOK * LATE < Duration::from_secs(2) && LOOK * STUCK == Duration::from_secs(10));
@@ -303,7 +303,7 @@ mod tests {
         for look in 0..400u64 {
             // A sign a second; then, frames with every look.
             let (signs, frames) = if look < 200 {
-                (look / 4, 0)
+                (look / 2, 0)
             } else {
                 (look, look)
             };
@@ -318,7 +318,7 @@ mod tests {
     fn a_process_that_was_stopped_is_not_accused() {
         let mut bench = Bench::default();
         for stop in 0..50 {
-            for _ in 0..3 {
+            for _ in 0..2 {
                 assert_eq!(bench.look(stop, queue(0, 1, 1), 10 * stop), []);
             }
             bench.now = bench.now + Duration::from_secs(60);
@@ -329,13 +329,13 @@ mod tests {
     fn a_ring_from_which_nothing_is_taken_is_noticed_and_one_that_empties_is_not() {
         let mut bench = Bench::default();
         let mut found = Vec::new();
-        for look in 0..16 {
+        for look in 0..7 {
             // Frames are added to the ring, and the kernel takes none.
             found.extend(bench.look(look, queue(0, 100 + look, 100 + look), 0));
         }
         let stalled = |times| Finding::NothingLeaves(Port::Underlay, 0, times);
         assert_eq!(found, [stalled(1), stalled(2)]);
-        for look in 16..40 {
+        for look in 7..40 {
             // Always full, and moving.
             assert_eq!(bench.look(look, queue(0, 1024 + look, 1024), 0), []);
         }
@@ -361,13 +361,13 @@ mod tests {
         let mut bench = Bench::default();
         bench.look(0, queue(50, 0, 0), 50);
         let mut found = Vec::new();
-        for look in 1..=16 {
+        for look in 1..=7 {
             let arrived = bench.look(look, queue(50, 0, 0), 50 + look);
             found.extend(arrived.into_iter().map(|finding| (look, finding)));
         }
         let dry = |times| Finding::NothingArrives(Port::Underlay, times);
-        assert_eq!(found, [(7, dry(1)), (14, dry(2))]);
-        assert_eq!(bench.look(17, queue(51, 0, 0), 67), []);
+        assert_eq!(found, [(3, dry(1)), (6, dry(2))]);
+        assert_eq!(bench.look(8, queue(51, 0, 0), 58), []);
     }
 
     /// One frame that was steered and dropped, as the ring was full, is no stall.

@@ -331,7 +331,7 @@ impl Switch {
             stamp: None,
         };
         self.close_dispute(key);
-        self.bindings.remove(now, key);
+        self.remove_binding(now, key);
         self.insert_binding(now, key, word);
     }
 
@@ -528,6 +528,13 @@ impl Switch {
     fn insert_binding(&mut self, now: Instant, key: BindKey, word: Word) {
         self.bindings.insert(now, key, word);
         self.order(Audience::All, bind_order(key, word));
+        self.tell_hosts(now, key, word);
+    }
+
+    fn remove_binding(&mut self, now: Instant, key: BindKey) -> Option<Binding> {
+        let removed = self.bindings.remove(now, key)?;
+        self.formers.note(now, key, removed.word.mac);
+        Some(removed)
     }
 
     /// The same owner has it at another MAC address, or another port of ours has it, or somebody
@@ -535,7 +542,7 @@ impl Switch {
     fn rebind(&mut self, now: Instant, key: BindKey, word: Word) {
         if self.accounts.may_change(now, word.owner) {
             self.close_dispute(key);
-            self.bindings.remove(now, key);
+            self.remove_binding(now, key);
             // The owner may be another one, that has as many as it may.
             self.make_binding_room(now, word.owner);
             self.insert_binding(now, key, word);
@@ -547,7 +554,7 @@ impl Switch {
     /// Forgets a binding. Whoever wanted it meanwhile gets it, when that is asked for.
     pub(super) fn unbind(&mut self, now: Instant, key: BindKey, pass_on: bool) {
         self.close_dispute(key);
-        let Some(binding) = self.bindings.remove(now, key) else {
+        let Some(binding) = self.remove_binding(now, key) else {
             return;
         };
         let (vlan, ip) = key;
@@ -587,7 +594,7 @@ impl Switch {
             if held.is_local() && matches!(owner, Owner::Local(_)) {
                 word.owner = owner;
                 self.close_dispute(bind);
-                self.bindings.remove(now, bind);
+                self.remove_binding(now, bind);
                 self.insert_binding(now, bind, word);
             } else {
                 // The host is there and will say what it has. Nobody inherits from it.

@@ -42,9 +42,10 @@
 //! | answers to single peers | 4096, one a second of each address and peer |
 //! | addresses that a rendezvous told | of each peer as many as it may have |
 //! | withdrawn bindings that are remembered | 4096 of ours, 256 of each peer |
+//! | places where IP addresses were | 4096, the oldest goes first; hosts are told of 64 a second |
 //! | group memberships | 1024 of each port and peer; 16384 groups |
 //! | networks that are asked for groups | VLANs times ports |
-//! | questions to hosts that wait | 4096, the newest is left out |
+//! | questions to hosts and news for them that wait | 4096, the newest is left out |
 //! | records read from a peer | 1000 a second |
 //! | changes of bindings and groups by one owner, and moves by a peer | 4096, then 1000 a second |
 //! | lists that are told to peers | one for each; 64 records in 10 ms for all |
@@ -58,6 +59,7 @@ mod deadlines;
 mod directory;
 mod disputes;
 mod fdb;
+mod formers;
 mod groups;
 mod ledger;
 mod moves;
@@ -94,6 +96,7 @@ use contests::Contests;
 use directory::Directory;
 use disputes::Disputes;
 use fdb::Fdb;
+use formers::Formers;
 use groups::Groups;
 use peers::{Accounts, Peer, Peers};
 use releases::Releases;
@@ -113,6 +116,7 @@ pub struct Switch {
     claims: Claims,
     releases: Releases,
     bindings: Bindings,
+    formers: Formers,
     disputes: Disputes,
     wishes: Wishes,
     directory: Directory,
@@ -144,6 +148,7 @@ impl Switch {
             claims: Claims::default(),
             releases: Releases::default(),
             bindings: Bindings::default(),
+            formers: Formers::default(),
             disputes: Disputes::default(),
             wishes: Wishes::default(),
             directory: Directory::default(),

@@ -26,6 +26,8 @@ pub struct SwitchConfig {
     pub snoop: bool,
     /// Whether frames to addresses that nobody was heard with go to whom a rendezvous names.
     pub asks_directory: bool,
+    /// Whether local hosts are told when an IP address is at another MAC address than before.
+    pub tells_hosts: bool,
     /// Of the tables.
     pub limits: SwitchLimits,
 }
@@ -42,6 +44,7 @@ impl SwitchConfig {
             ageing: AGEING,
             snoop: true,
             asks_directory: false,
+            tells_hosts: true,
             limits: SwitchLimits::default(),
         }
     }
@@ -118,6 +121,18 @@ pub enum Send {
         /// The host's address.
         mac: MacAddr,
         /// What it is asked for.
+        ip: IpAddr,
+    },
+    /// Tells all hosts behind a port at which MAC address an IP address is now: an ARP announcement
+    /// or an unsolicited neighbour advertisement.
+    Tell {
+        /// Out of which port.
+        port: PortId,
+        /// Outermost VLAN id.
+        vlan: u16,
+        /// Where the address is.
+        mac: MacAddr,
+        /// The address.
         ip: IpAddr,
     },
     /// A question to all hosts which multicast groups they want: a general query of IGMP or MLD.

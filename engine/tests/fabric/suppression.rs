@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use omni_engine::show::Show;
 
-use crate::support::hosts::neighbour;
+use crate::support::hosts::{ETH, Segment, borrowing, neighbour};
 use crate::support::lab::{Lab, Plan, Side, public_key};
 use crate::support::node::Node;
 use crate::support::packet::PacketSocket;
@@ -219,4 +219,32 @@ fn a_second_host_is_told_also_where_nothing_was_known() {
         let shown = lab.a.ip(&format!("-6 addr show dev omni0 to {address}"));
         shown.contains("dadfailed")
     });
+}
+
+/// A host whose interface was replaced and that asks only for its neighbour: nothing of that
+/// leaves its segment, and its own node's word is all that others hear.
+#[test]
+fn hosts_elsewhere_hear_that_an_address_is_at_another_mac_address() {
+    let lab = Lab::new(Plan::default());
+    let segment = Segment::new(&lab.b, 1426);
+    let (c, d) = (segment.host("c", 11), segment.host("d", 12));
+    let (_a, _b) = (lab.spec(Side::A).start(), borrowing(&lab, Side::B).start());
+    for target in [c.v4(), c.v6()] {
+        ping_all(&lab.a, target, "");
+    }
+    c.namespace
+        .ip(&format!("link set {ETH} address 02:00:00:00:00:77"));
+    let mac = c.mac();
+    assert_eq!(mac, "02:00:00:00:00:77");
+    let at_a = |ip| neighbour(&lab.a, "omni0", ip).map(|(mac, _)| mac);
+    for ip in [c.v4(), c.v6()] {
+        assert_ne!(at_a(ip).as_ref(), Some(&mac), "nobody has said so");
+    }
+    for (from, to) in [(c.v4(), d.v4()), (c.v6(), d.v6())] {
+        c.namespace.ip(&format!("neigh flush dev {ETH}"));
+        assert!(reaches(&c.namespace, to), "{from} and {to} are neighbours");
+        wait_until("a's kernel has the new place", seconds(5), || {
+            at_a(from).as_ref() == Some(&mac)
+        });
+    }
 }

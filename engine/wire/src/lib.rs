@@ -46,6 +46,7 @@ pub mod record;
 pub mod reflection;
 #[cfg(test)]
 mod sample;
+pub mod tell;
 mod time;
 pub mod toobig;
 mod write;

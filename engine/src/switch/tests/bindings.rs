@@ -407,3 +407,82 @@ fn a_host_that_moved_here_is_asked_for_the_addresses_that_it_had() {
     assert_eq!(bench.asked(start), expected);
     assert_eq!(bench.binding(1), None, "until it answers");
 }
+
+/// Host 1 was behind peer A at address 1, and is gone.
+fn left() -> Bench {
+    let mut bench = Bench::new();
+    bench.learned(1, ALPHA);
+    bench.hear(A, &[announcement(1, 1, 1)]);
+    bench.hear(A, &[withdrawal(1, 2)]);
+    assert_eq!(bench.binding(1), None);
+    bench.clear();
+    bench
+}
+
+#[test]
+fn hosts_are_told_of_an_address_that_returns_at_another_place() {
+    let mut bench = left();
+    bench.learned(2, BETA);
+    bench.hear(B, &[announcement(1, 2, 1)]);
+    let told = [PORT, PortId(1)].map(|port| (port, ip(1), mac(2)));
+    assert_eq!(bench.told_hosts(), told);
+    // And from there to one of our own: its neighbours hear it themselves.
+    bench.hear(B, &[withdrawal(1, 2)]);
+    bench.clear();
+    bench.learned(3, LOCAL);
+    bench.bound(1, 3, LOCAL);
+    assert_eq!(bench.told_hosts(), [(PortId(1), ip(1), mac(3))]);
+}
+
+#[test]
+fn hosts_are_told_when_a_peer_changes_its_mind() {
+    let mut bench = Bench::new();
+    bench.hear(A, &[announcement(1, 1, 1)]);
+    assert_eq!(bench.told_hosts(), [], "nobody knew it before");
+    bench.hear(A, &[announcement(1, 2, 2)]);
+    assert_eq!(bench.told_hosts().len(), 2);
+}
+
+#[test]
+fn nobody_is_told_what_holds_or_is_long_forgotten() {
+    let mut bench = left();
+    bench.hear(A, &[announcement(1, 1, 3)]);
+    assert_eq!(bench.told_hosts(), [], "the same place");
+    let mut bench = left();
+    bench.wait(BINDING_LIFETIME);
+    bench.hear(A, &[announcement(1, 2, 3)]);
+    assert_eq!(bench.told_hosts(), [], "long ago");
+}
+
+#[test]
+fn nobody_is_told_of_a_router_or_where_nothing_is_answered() {
+    let router: IpAddr = "fe80::1".parse().expect("an address");
+    let mut bench = Bench::new();
+    for (host, sequence) in [(1, 1), (2, 2)] {
+        let announcement = Announcement {
+            ip: router,
+            ..announcement(1, host, sequence)
+        };
+        bench.hear(A, &[announcement]);
+    }
+    assert_eq!(bench.told_hosts(), []);
+    let config = SwitchConfig {
+        tells_hosts: false,
+        ..SwitchConfig::new(2, OWN_KEY)
+    };
+    let mut bench = Bench::with(config, PeerLimits::default());
+    bench.hear(A, &[announcement(1, 1, 1)]);
+    bench.hear(A, &[announcement(1, 2, 2)]);
+    assert_eq!(bench.told_hosts(), []);
+}
+
+#[test]
+fn a_peer_that_changes_its_mind_all_the_time_does_not_flood_hosts() {
+    let mut bench = Bench::new();
+    for sequence in 1..=2000 {
+        bench.hear(A, &[announcement(1, sequence, sequence)]);
+    }
+    let told = bench.told_hosts().len() / 2;
+    assert!((256..=256 + 64).contains(&told), "{told} times");
+    assert!(bench.switch.counters().sends_left_out > 500);
+}

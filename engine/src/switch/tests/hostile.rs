@@ -4,6 +4,7 @@ use omni_wire::record::{GROUPS_FIRST, GROUPS_LAST};
 
 use super::super::AGEING;
 use super::super::contests::{CONTESTS_TOTAL, PATIENCE};
+use super::super::formers::FORMERS_MAX;
 use super::super::peers::CONTESTS_MAX;
 use super::*;
 
@@ -67,6 +68,7 @@ fn assert_bounded(switch: &Switch) {
     assert!(switch.disputes.len() <= CONTESTS_TOTAL);
     assert!(switch.releases.len() <= 4096);
     assert!(switch.outbox.len() <= 4096);
+    assert!(switch.formers.len() <= FORMERS_MAX);
     assert!(switch.groups.len() <= 4 * 1024);
 }
 

@@ -261,6 +261,20 @@ impl Bench {
         asks.collect()
     }
 
+    /// What hosts were told: out of which port, that an IP address is at a MAC address.
+    fn told_hosts(&self) -> Vec<(PortId, IpAddr, MacAddr)> {
+        let tells = self.asks.iter().filter_map(|(_, send)| match *send {
+            Send::Tell {
+                port,
+                vlan: VLAN,
+                mac,
+                ip,
+            } => Some((port, ip, mac)),
+            _ => None,
+        });
+        tells.collect()
+    }
+
     /// Entries of one kind that were sent, and to whom.
     fn sent<E>(
         &self,

@@ -206,7 +206,7 @@ impl World {
                     self.report(node, port, n, true);
                 }
             }
-            Send::Query { .. } => {}
+            Send::Query { .. } | Send::Tell { .. } => {}
         }
     }
 

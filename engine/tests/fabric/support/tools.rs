@@ -43,6 +43,7 @@ pub(crate) fn ping(namespace: &Namespace, target: IpAddr, options: &str) -> (u32
         counted = (echo_replies(namespace, target) - before) as u32;
     }
     let late = format!("{text}and {counted} after {:?} more\n", began.elapsed());
+    println!("late: {late}");
     (counted.clamp(received, PINGS), late)
 }
 
