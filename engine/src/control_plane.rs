@@ -119,6 +119,13 @@ impl ControlPlane {
         due.into_iter().flatten().min()
     }
 
+    /// The part of [`ControlPlane::poll_timeout`] that is not to be late by a fraction of a second:
+    /// lists that are told to peers piece by piece.
+    #[must_use]
+    pub fn poll_urgent(&self) -> Option<Instant> {
+        self.switch.poll_urgent()
+    }
+
     /// Sets how much of the tables a peer may fill.
     pub fn set_limits(&mut self, now: Instant, public_key: PublicKey, limits: PeerLimits) {
         self.limits.insert(public_key, limits);

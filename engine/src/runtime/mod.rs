@@ -10,6 +10,7 @@
 //! One thread, one loop: it waits for whatever comes first, hands it to the state machines, and
 //! carries out what they decided.
 
+mod alarm;
 mod error;
 mod filter;
 mod keylog;
@@ -64,6 +65,7 @@ use crate::random::SystemRandom;
 use crate::stats::WorkerReport;
 use crate::switch::{Audience, Bound, Switch};
 use crate::worker::Worker;
+use alarm::Alarm;
 use filter::Filter;
 use keylog::KeyLog;
 use pace::Pace;
@@ -314,6 +316,11 @@ impl Node {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
         let mut hang_up = signal(SignalKind::hangup()).map_err(system)?;
         let mut ready = false;
+        let alarm_error = |source| EngineError::System {
+            what: "wait",
+            source,
+        };
+        let alarm = Alarm::new().map_err(alarm_error)?;
         let mut pace = Pace::new(clock::instant());
         let mut tick_at = clock::instant();
         let mut ticks = 0;
@@ -343,7 +350,7 @@ impl Node {
                 event = self.netlink.next_event() => self.handle_kernel(event).await?,
                 Some(request) = self.requests.recv() => self.answer(request).await,
                 told = Rendezvous::next(&mut self.rendezvous) => self.take_told(told),
-                () = tokio::time::sleep(timeout) => {}
+                expired = alarm.wait(timeout) => expired.map_err(alarm_error)?,
             }
             self.take_datagrams(&mut pace);
             self.take_upcalls();
@@ -358,7 +365,8 @@ impl Node {
                     self.keep_house().await?;
                 }
                 ticks += 1;
-                tick_at = pace.next_tick(clock::instant());
+                // After all timers that were set in this turn, so that they are met then.
+                tick_at = clock::instant() + watchdog::LOOK;
             }
         }
     }
@@ -366,11 +374,11 @@ impl Node {
     fn next_timeout(&self, pace: &mut Pace, looked: bool, crowded: bool) -> Duration {
         let now = clock::instant();
         if looked {
-            pace.looked(now, self.plane.poll_timeout());
+            pace.looked(now, self.plane.poll_timeout(), self.plane.poll_urgent());
         }
         let wanted = pace.patience(now, looked).unwrap_or(HOUSEKEEPING);
         let rendezvous = Rendezvous::poll_timeout(self.rendezvous.as_ref());
-        let rendezvous = rendezvous.map(|at| pace.together(now, at));
+        let rendezvous = rendezvous.map(|at| Pace::together(now, at));
         let wanted = rendezvous.map_or(wanted, |at| wanted.min(at.since(now)));
         if crowded {
             wanted.min(MAILBOX_RETRY)

@@ -19,18 +19,14 @@ const MANY: usize = 32;
 /// How long it rests. Datagrams gather in the sockets meanwhile.
 const REST: Duration = Duration::from_millis(1);
 
-/// Timers that are due sooner than this are met to the millisecond.
-const SOON: Duration = Duration::from_millis(20);
-/// Others are met together, up to so much late. They count seconds: nothing they do is needed
-/// earlier, and a session that ends is ended by the workers' own clocks.
-pub(super) const TOGETHER: Duration = Duration::from_millis(250);
+/// Timers wait so long for others, whose time comes meanwhile. They count seconds: nothing they do
+/// is needed earlier, and a session that ends is ended by the workers' own clocks. What was done
+/// together is set anew together, so that it stays so.
+const SLACK: Duration = Duration::from_millis(250);
 
 /// When the loop did what, and what it has to do next.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// When the engine began: what is met together counts from there, so that the engines of a
-    /// machine do not all wake at once.
-    began: Instant,
     looked_at: Instant,
     due: Option<Instant>,
     window_began: Instant,
@@ -40,7 +36,6 @@ pub(super) struct Pace {
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            began: now,
             looked_at: now,
             due: Some(now),
             window_began: now,
@@ -63,40 +58,16 @@ impl Pace {
         now.since(self.looked_at) >= LOOK_EVERY || self.due.is_some_and(|due| due <= now)
     }
 
-    /// The timers were looked at, and the next one is `due` then.
-    pub(super) fn looked(&mut self, now: Instant, due: Option<Instant>) {
+    /// The timers were looked at. The next one is `due` then, and `urgent` is not to wait for others.
+    pub(super) fn looked(&mut self, now: Instant, due: Option<Instant>, urgent: Option<Instant>) {
         self.looked_at = now;
-        self.due = due.map(|due| self.together(now, due));
+        let due = due.map(|due| Self::together(now, due));
+        self.due = due.into_iter().chain(urgent).min();
     }
 
-    /// When what is met together is met next.
-    pub(super) fn next_tick(&self, now: Instant) -> Instant {
-        self.tick_from(Instant(now.0 + 1))
-    }
-
-    /// The first of these times that is not before `at`.
-    fn tick_from(&self, at: Instant) -> Instant {
-        let late = at.since(self.began).as_nanos() % TOGETHER.as_nanos();
-        let late = Duration::from_nanos(u64::try_from(late).unwrap_or_default());
-        if late.is_zero() {
-            at
-        } else {
-            at + (TOGETHER - late)
-        }
-    }
-
-    /// When what is due at `due` is done.
-    pub(super) fn together(&self, now: Instant, due: Instant) -> Instant {
-        if due.since(now) < SOON {
-            return due;
-        }
-        let late = due.since(self.began).as_nanos() % TOGETHER.as_nanos();
-        let late = Duration::from_nanos(u64::try_from(late).unwrap_or_default());
-        if late.is_zero() {
-            due
-        } else {
-            due + (TOGETHER - late)
-        }
+    /// When what is due at `due` is done, if nothing else wakes the loop from then on.
+    pub(super) fn together(now: Instant, due: Instant) -> Instant {
+        if due <= now { due } else { due + SLACK }
     }
 
     /// How long the loop may wait. What happened after the last look may have set a timer.
@@ -135,43 +106,62 @@ mod tests {
     fn timers_are_looked_at_when_due_and_else_once_a_millisecond() {
         let mut pace = Pace::new(ms(0));
         assert!(pace.should_look(ms(0)), "at the start");
-        pace.looked(ms(5), Some(ms(9)));
+        pace.looked(ms(5), None, Some(ms(9)));
         assert!(!pace.should_look(Instant(ms(5).0 + 1)));
         assert!(pace.should_look(ms(6)));
-        pace.looked(ms(8), Some(ms(9)));
+        pace.looked(ms(8), None, Some(ms(9)));
         assert!(pace.should_look(ms(9)));
-        pace.looked(ms(20), None);
+        pace.looked(ms(20), None, None);
         assert!(!pace.should_look(ms(20)));
     }
 
     #[test]
-    fn what_is_not_due_soon_is_done_together() {
-        let mut pace = Pace::new(ms(3));
-        for (due, done) in [
-            (ms(100), ms(100)),
-            (ms(119), ms(119)),
-            (ms(120), ms(253)),
-            (ms(253), ms(253)),
-            (ms(254), ms(503)),
-            (ms(9_999_999), ms(10_000_003)),
-        ] {
-            assert_eq!(pace.together(ms(100), due), done, "{due:?}");
-        }
-        assert_eq!(pace.next_tick(ms(252)), ms(253));
-        assert_eq!(pace.next_tick(ms(253)), ms(503));
-        pace.looked(ms(100), Some(ms(400)));
-        assert_eq!(pace.patience(ms(100), true), Some(ms(503).since(ms(100))));
+    fn timers_wait_for_each_other_and_what_is_urgent_does_not() {
+        let mut pace = Pace::new(ms(0));
+        pace.looked(ms(100), Some(ms(101)), None);
+        assert_eq!(pace.patience(ms(100), true), Some(ms(351).since(ms(100))));
         assert!(!pace.should_look(Instant(ms(100).0 + 1)));
+        pace.looked(ms(100), Some(ms(101)), Some(ms(110)));
+        assert_eq!(pace.patience(ms(100), true), Some(ms(110).since(ms(100))));
+        pace.looked(ms(100), Some(ms(100)), Some(ms(110)));
+        assert_eq!(pace.patience(ms(100), true), Some(Duration::ZERO), "it is");
+    }
+
+    /// Timers of two periods, and looks that nobody delays: all fall into step with the looks.
+    #[test]
+    fn timers_of_many_phases_come_to_be_met_together() {
+        let periods = [500, 1000, 1000].map(Duration::from_millis);
+        let mut due = [ms(120), ms(310), ms(770)];
+        let mut pace = Pace::new(ms(0));
+        let (mut now, mut tick) = (ms(0), ms(0));
+        let mut woken = Vec::new();
+        while now < ms(20_000) {
+            for (due, period) in due.iter_mut().zip(periods) {
+                if *due <= now {
+                    *due = now + period;
+                }
+            }
+            pace.looked(now, due.into_iter().min(), None);
+            if now >= tick {
+                tick = now + Duration::from_millis(500);
+            }
+            let patience = pace.patience(now, true).expect("a timer");
+            now = tick.min(now + patience);
+            woken.push(now);
+        }
+        let late = woken.iter().filter(|&&at| at >= ms(10_000)).count();
+        assert_eq!(late, 21, "twice a second");
     }
 
     #[test]
     fn the_loop_sleeps_until_the_next_timer_but_not_over_what_it_has_not_looked_at() {
         let mut pace = Pace::new(ms(0));
-        pace.looked(ms(5), Some(ms(500)));
-        assert_eq!(pace.patience(ms(5), true), Some(Duration::from_millis(495)));
+        pace.looked(ms(5), Some(ms(500)), None);
+        let wait = Duration::from_millis(495) + SLACK;
+        assert_eq!(pace.patience(ms(5), true), Some(wait));
         assert_eq!(pace.patience(ms(5), false), Some(LOOK_EVERY));
         assert_eq!(pace.patience(ms(7), false), Some(Duration::ZERO));
-        pace.looked(ms(9), None);
+        pace.looked(ms(9), None, None);
         assert_eq!(pace.patience(ms(9), true), None);
     }
 }

@@ -13,7 +13,7 @@ use omni_wire::Instant;
 use crate::io::{Port, QueueCounters};
 
 /// How often to look. Each look wakes the control thread of an idle node.
-pub(super) const LOOK: Duration = super::pace::TOGETHER.saturating_mul(2);
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 /// So many looks without a sign of life, or a move, are a stall: 1.5 s, noticed within 2. An idle
 /// worker shows one a second.
 const LATE: u32 = 3;

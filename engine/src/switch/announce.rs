@@ -82,9 +82,16 @@ impl Outbox {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.next_list_at()
+            .into_iter()
+            .chain(self.refresh.next())
+            .min()
+    }
+
+    /// When the lists that are being told go on.
+    pub(super) fn next_list_at(&self) -> Option<Instant> {
         let waits = !self.lists.is_empty() && self.budget == 0;
-        let more = waits.then_some(self.more_at);
-        more.into_iter().chain(self.refresh.next()).min()
+        waits.then_some(self.more_at)
     }
 
     /// Tells a peer everything, now and from time to time.

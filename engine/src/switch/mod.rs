@@ -336,6 +336,13 @@ impl Switch {
         times.into_iter().flatten().min()
     }
 
+    /// The part of it that is not to be late by a fraction of a second: lists that are told to peers
+    /// piece by piece.
+    #[must_use]
+    pub fn poll_urgent(&self) -> Option<Instant> {
+        self.outbox.next_list_at()
+    }
+
     /// What workers are to be told next.
     pub fn poll_order(&mut self) -> Option<(Audience, Command)> {
         let order = self.orders.pop_front();
