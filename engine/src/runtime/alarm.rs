@@ -22,7 +22,7 @@ pub(super) struct Alarm(AsyncFd<OwnedFd>);
 impl Alarm {
     #[expect(
         deprecated,
-        reason = "the new one is unsafe for descriptors that may be closed, which one owned is not"
+        reason = "what replaces it is for the kernel's edge, and this descriptor is owned and kept"
     )]
     pub(super) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;

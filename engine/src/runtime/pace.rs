@@ -58,7 +58,7 @@ impl Pace {
         now.since(self.looked_at) >= LOOK_EVERY || self.due.is_some_and(|due| due <= now)
     }
 
-    /// The timers were looked at. The next one is `due` then, and `urgent` is not to wait for others.
+    /// The timers were looked at. The next one is `due` then; `urgent` does not wait for others.
     pub(super) fn looked(&mut self, now: Instant, due: Option<Instant>, urgent: Option<Instant>) {
         self.looked_at = now;
         let due = due.map(|due| Self::together(now, due));

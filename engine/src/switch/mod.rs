@@ -336,8 +336,8 @@ impl Switch {
         times.into_iter().flatten().min()
     }
 
-    /// The part of it that is not to be late by a fraction of a second: lists that are told to peers
-    /// piece by piece.
+    /// The part of it that is not to be late by a fraction of a second: lists that are told to
+    /// peers piece by piece.
     #[must_use]
     pub fn poll_urgent(&self) -> Option<Instant> {
         self.outbox.next_list_at()
