@@ -29,6 +29,9 @@ pub struct Show {
     pub alarms: Vec<AlarmView>,
     /// What the switch does and did.
     pub switch: SwitchView,
+    /// The underlay, then every access port.
+    #[serde(default)]
+    pub ports: Vec<PortView>,
     /// Every queue of every worker.
     pub queues: Vec<QueueView>,
     /// Everything dropped, by reason; only reasons that occurred.
@@ -248,6 +251,45 @@ pub struct WantingAllView {
     pub owner: String,
     /// In which VLAN; null for all.
     pub vlan: Option<u16>,
+}
+
+/// An interface that the engine works on. All is seen from the engine: `rx` is what the interface
+/// brings it, from the wire or from hosts.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PortView {
+    /// The interface.
+    pub name: String,
+    /// `underlay` or `access`.
+    pub side: String,
+    /// How frames come: `afxdp`, `tap` or `udp`.
+    pub driver: String,
+    /// How frames leave: one of the same.
+    pub sends_by: String,
+    /// As in [`QueueView::mode`].
+    pub mode: String,
+    /// Whether the engine made the interface, and removes it.
+    pub made: bool,
+    /// Without the Ethernet header.
+    pub mtu: u32,
+    /// The VLANs of an access port, as in the configuration: `all`, or such as `0,10,100-200`. Null
+    /// on the underlay.
+    pub vlans: Option<String>,
+    /// `access`: untagged on the port. `trunk`: tagged as on the fabric. Null on the underlay.
+    pub vlan_mode: Option<String>,
+    /// `up`; `down`: switched off or without a carrier; `gone`: deleted, and waited for.
+    pub state: String,
+    /// Frames received since the engine started, as the kernel counts the interface: everybody's.
+    pub rx_frames: u64,
+    /// Their octets.
+    pub rx_bytes: u64,
+    /// Frames sent.
+    pub tx_frames: u64,
+    /// Their octets.
+    pub tx_bytes: u64,
+    /// Received frames that the kernel, the device or the XDP program dropped before the engine.
+    pub rx_dropped: u64,
+    /// Frames that the interface did not send.
+    pub tx_dropped: u64,
 }
 
 /// A queue.

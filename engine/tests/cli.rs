@@ -29,7 +29,7 @@ const ANSWER: &str = concat!(
     r#""stale_answers":0,"#,
     r#""too_big_answered":0,"moves":5,"frozen":1,"claims_sent":0,"claims_refused":0,"#,
     r#""evicted":0,"bindings_refused":0,"groups_refused":0,"records_limited":0,"#,
-    r#""records_malformed":0,"sends_left_out":0},"queues":[],"drops":{"bad_tag":3},"#,
+    r#""records_malformed":0,"sends_left_out":0},"ports":[],"queues":[],"drops":{"bad_tag":3},"#,
     r#""umem":{"frames_total":8192,"frames_free":6144,"frames_receiving":2048,"#,
     r#""frames_sending":0,"frames_held":0},"#,
     r#""recovery":{"worker_stalls":0,"queue_stalls":0,"reopened":0,"reattached":0,"unsound":0},"#,
@@ -216,6 +216,7 @@ fn show_asks_once_and_prints_every_section() {
         "vlans",
         "groups",
         "switch",
+        "ports",
         "queues",
         "drops",
         "umem",
@@ -271,6 +272,42 @@ fn json_of_a_section_is_the_same_object_with_one_member() {
             .0,
     );
     assert_eq!(text, "{\n  \"drops\": {\n    \"bad_tag\": 3\n  }\n}\n");
+}
+
+#[test]
+fn what_is_watched_without_a_terminal_is_printed_reading_after_reading() {
+    let engine = Engine::answers(&format!("{ANSWER}\n"));
+    let mut command = omni(&["show", "--watch", "drops", "--socket"]);
+    let command = command.arg(engine.socket()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    let mut text = String::new();
+    // The engine answers once, and is gone.
+    while !text.contains("ALARM") {
+        let mut some = [0; 4096];
+        let len = output.read(&mut some).unwrap();
+        assert!(len > 0, "it goes on: {text}");
+        text.push_str(std::str::from_utf8(&some[..len]).unwrap());
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        text.starts_with("alpha  rates over 1.0 s  Ctrl-C ends\nreason "),
+        "{text}"
+    );
+    assert!(text.contains("bad_tag      3  Poly1305"), "{text}");
+    assert!(
+        text.contains(": waiting for it; below is the past\n"),
+        "{text}"
+    );
+    assert!(!text.contains('\x1b'), "a pipe is no terminal: {text:?}");
+}
+
+#[test]
+fn top_needs_a_terminal_and_says_what_does_not() {
+    let text = failed(&omni(&["top"]).output().unwrap());
+    let want = "omni top needs a terminal; for files and pipes there is omni show --watch";
+    assert_eq!(text, want);
 }
 
 #[test]

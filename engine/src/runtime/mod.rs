@@ -638,7 +638,8 @@ impl Node {
             Request::Show(reply) => {
                 let reports = self.gather().await;
                 let drops = self.all_drops(&reports).await;
-                let _ = reply.send(report::show(self, &reports, &drops));
+                let ports = self.ports.views(&self.netlink, &self.config.access).await;
+                let _ = reply.send(report::show(self, ports, &reports, &drops));
             }
             Request::Stages(reply) => {
                 let reports = self.gather().await;

@@ -13,13 +13,18 @@ use super::{Node, switching};
 use crate::clock;
 use crate::datapath::Counted;
 use crate::io::{Census, Port, QueueCounters};
-use crate::show::{NodeView, PeerView, QueueView, Show, SwitchView, UmemView};
+use crate::show::{NodeView, PeerView, PortView, QueueView, Show, SwitchView, UmemView};
 use crate::stages::{Histogram, NodeStages, QueueStages, Side, WorkerStages};
 use crate::stats::WorkerReport;
 use tables::{PeerAround, PortAround, Tables};
 
 /// Puts together what the control thread knows and what the workers said.
-pub(super) fn show(node: &Node, reports: &[WorkerReport], drops: &DropCounters) -> Show {
+pub(super) fn show(
+    node: &Node,
+    ports: Vec<PortView>,
+    reports: &[WorkerReport],
+    drops: &DropCounters,
+) -> Show {
     let now = clock::instant();
     let names = Names::of(node);
     let tables = Tables {
@@ -46,6 +51,7 @@ pub(super) fn show(node: &Node, reports: &[WorkerReport], drops: &DropCounters) 
         groups: tables.groups(),
         alarms: tables.alarms(),
         switch: switch(node, reports, &tables),
+        ports,
         queues: reports
             .iter()
             .flat_map(|report| queues(node, report))

@@ -13,19 +13,19 @@ mod doctor;
 mod handover;
 mod keys;
 mod nucleus;
+mod rates;
 mod render;
 mod report;
+mod show;
 mod table;
+mod top;
 mod units;
 
-use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ColorChoice, Parser, Subcommand};
-use omni_engine::show::Show;
-use serde::Serialize;
 use thiserror::Error;
 
 use authority::AuthorityError;
@@ -33,8 +33,8 @@ use client::ClientError;
 use handover::HandoverError;
 use keys::KeyError;
 use nucleus::NucleusError;
-use render::{Section, View};
 use table::Pen;
+use top::TopError;
 
 /// Make keys and certificates for an OmniNervous fabric, and look into a running node.
 #[derive(Debug, Parser)]
@@ -53,6 +53,7 @@ Examples:
   (umask 077 && omni keygen > alpha.key)   make a node's identity
   omni pubkey < alpha.key                  print what its peers need to know
   omni show                                look at the engine that runs here
+  omni top                                 watch it
   omni reload                              make it follow its changed fabric.yaml
   omni authority init                      make the key that certifies members of a fabric
 
@@ -69,9 +70,12 @@ enum Command {
     /// Print a new preshared key, a second secret that two peers may mix into their handshakes
     #[command(after_help = GENPSK_EXAMPLES)]
     Genpsk,
-    /// Show what a running engine does: peers, addresses, VLANs, groups, queues, drops, memory
-    #[command(after_help = SHOW_EXAMPLES)]
-    Show(ShowArguments),
+    /// Show what a running engine does: peers, addresses, VLANs, ports, queues, drops, memory
+    #[command(after_help = show::EXAMPLES)]
+    Show(show::Arguments),
+    /// Watch a running engine: rates, latencies, drops, queues and peers, drawn anew each second
+    #[command(after_help = top::EXAMPLES)]
+    Top(top::Arguments),
     /// Show how long frames take, stage by stage, over one engine or the engines of a fabric
     #[command(after_help = report::EXAMPLES)]
     Report(report::Arguments),
@@ -110,22 +114,6 @@ The key is 32 random octets in base64. Both peers name a file that holds it: pre
 Example:
   (umask 077 && omni genpsk > alpha-beta.psk)";
 
-const SHOW_EXAMPLES: &str = "\
-Numbers have SI prefixes (1 kB is 1000 octets). Everything that is counted is so since the engine
-started. Alarms are on top: addresses that moved too often and stay where they are for a while.
-Latencies of a queue run from the driver's receive stamp until the frame was sent: `omni report` has
-them stage by stage.
-
-Examples:
-  omni show                      everything, on one screen
-  omni show drops                what was dropped, and what that means
-  omni show fdb                  behind whom each MAC address is, and alarms
-  omni show vlans                which ports and peers carry which VLAN
-  omni show peers --full-keys    keys to copy from
-  omni show --json | jq '.peers[] | select(.state != \"established\") | .name'
-  omni show --socket /run/omni/beta.sock fdb
-  watch -n 1 -c omni show queues --color always";
-
 const RELOAD_EXAMPLES: &str = "\
 The engine follows peers (added, removed, names, endpoints, preshared keys, VLANs and limits), the
 fabric's name, its own name and key, access[].mtu and underlay.filter. Sessions with peers of which
@@ -142,25 +130,6 @@ struct ReloadArguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-/// What `omni show` shows, and how.
-#[derive(Debug, Args)]
-struct ShowArguments {
-    /// Only this; without it everything
-    section: Option<Section>,
-
-    /// Print JSON: exact numbers, whole keys
-    #[arg(long)]
-    json: bool,
-
-    /// Keys and names whole, however wide the screen gets
-    #[arg(long)]
-    full_keys: bool,
-
-    /// Colours; auto: on a terminal, unless NO_COLOR is set
-    #[arg(long, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
-    color: ColorChoice,
 }
 
 /// What ends the tool with exit status 1.
@@ -180,6 +149,8 @@ enum Failure {
     Nucleus(#[from] NucleusError),
     #[error(transparent)]
     Report(#[from] report::ReportError),
+    #[error(transparent)]
+    Top(#[from] TopError),
     #[error("cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error("cannot write to standard output: {0}")]
@@ -211,7 +182,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Keygen => Ok(keys::keygen()?),
         Command::Pubkey => Ok(keys::pubkey()?),
         Command::Genpsk => Ok(keys::genpsk()?),
-        Command::Show(how) => show(how, arguments.socket.as_ref()),
+        Command::Show(how) => show::run(how, arguments.socket.as_ref()),
+        Command::Top(how) => Ok(top::run(how, arguments.socket.as_ref())?),
         Command::Report(how) => {
             let pen = Pen {
                 colors: colors(ColorChoice::Auto),
@@ -253,22 +225,6 @@ fn reload(arguments: &ReloadArguments, socket: Option<&PathBuf>) -> Result<(), F
     print(&text)
 }
 
-fn show(arguments: &ShowArguments, socket: Option<&PathBuf>) -> Result<(), Failure> {
-    let show = client::show(&socket_of(socket)?)?;
-    let view = View {
-        pen: Pen {
-            colors: colors(arguments.color),
-        },
-        full_keys: arguments.full_keys,
-    };
-    let text = match (arguments.json, arguments.section) {
-        (true, section) => json(&show, section)?,
-        (false, Some(section)) => render::section(&show, section, view),
-        (false, None) => render::screen(&show, view),
-    };
-    print(&text)
-}
-
 fn print(text: &str) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
     output
@@ -287,26 +243,4 @@ fn colors(choice: ColorChoice) -> bool {
             io::stdout().is_terminal() && !is_set("NO_COLOR") && !dumb
         }
     }
-}
-
-/// The state in JSON; of a section, the same object with this member alone, so that a path such
-/// as `.peers[]` finds the same in both.
-fn json(show: &Show, section: Option<Section>) -> serde_json::Result<String> {
-    fn member(name: &str, value: &impl Serialize) -> serde_json::Result<String> {
-        serde_json::to_string_pretty(&BTreeMap::from([(name, value)]))
-    }
-    let text = match section {
-        None => serde_json::to_string_pretty(show),
-        Some(Section::Peers) => member("peers", &show.peers),
-        Some(Section::Nuclei) => member("nuclei", &show.nuclei),
-        Some(Section::Fdb) => member("fdb", &show.fdb),
-        Some(Section::Neighbors) => member("neighbors", &show.neighbors),
-        Some(Section::Vlans) => member("vlans", &show.vlans),
-        Some(Section::Groups) => member("groups", &show.groups),
-        Some(Section::Switch) => member("switch", &show.switch),
-        Some(Section::Queues) => member("queues", &show.queues),
-        Some(Section::Drops) => member("drops", &show.drops),
-        Some(Section::Umem) => member("umem", &show.umem),
-    };
-    text.map(|text| text + "\n")
 }

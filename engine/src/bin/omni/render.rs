@@ -1,5 +1,7 @@
 //! A node's state as a screen of text. Pure: the state in, a string out.
 
+mod attention;
+mod ports;
 mod switching;
 
 use std::collections::HashMap;
@@ -11,11 +13,16 @@ use omni_engine::show::{
 use omni_engine::stats::Percentiles;
 use omni_wire::DropReason;
 
+use crate::rates::{Flow, Rates};
 use crate::table::{Cell, Column, Pen, Table, Tone, printable};
-use crate::units::{ago, count, latency, octets, span};
+use crate::units::{ago, bits, count, latency, octets, rate, span};
 
-/// The screen's width in characters; only `--full-keys` goes beyond.
-const WIDTH: usize = 100;
+pub(crate) use attention::{attention, peer_name};
+pub(crate) use ports::{driver, port_tone};
+pub(crate) use switching::alarm_lines;
+
+/// The screen's width in characters where there is no terminal; only `--full-keys` goes beyond.
+pub(crate) const WIDTH: usize = 100;
 /// Rows of a table among all others. A forwarding table can have thousands.
 const ROWS_MAX: usize = 24;
 /// Alarms on top of the screen.
@@ -44,6 +51,8 @@ pub(crate) enum Section {
     Groups,
     /// What was answered, moved and refused
     Switch,
+    /// Each interface: its driver, MTU, VLANs and state, and what passed it
+    Ports,
     /// What each queue carried, and how long that took
     Queues,
     /// What was dropped, and what that means
@@ -53,22 +62,26 @@ pub(crate) enum Section {
 }
 
 /// How to show.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct View {
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct View<'a> {
     /// With colours or without.
     pub(crate) pen: Pen,
     /// Whether keys and names are whole in tables.
     pub(crate) full_keys: bool,
+    /// Of the screen, in characters.
+    pub(crate) width: usize,
+    /// What happened since the reading before: more columns.
+    pub(crate) rates: Option<&'a Rates>,
 }
 
-/// Everything: a head line, alarms, then the sections.
-pub(crate) fn screen(show: &Show, view: View) -> String {
+/// Everything: a head line, alarms and what else needs attention, then the sections.
+pub(crate) fn screen(show: &Show, view: View<'_>) -> String {
     let top = Body {
         view,
         indent: 0,
         rows_max: ALARMS_MAX,
     };
-    let mut out = head(show, view) + &top.alarms(show);
+    let mut out = head(show, view) + &top.alarms(show) + &top.attention(show);
     for &section in Section::value_variants() {
         if section == Section::Nuclei && show.nuclei.is_empty() {
             continue;
@@ -90,7 +103,7 @@ pub(crate) fn screen(show: &Show, view: View) -> String {
 }
 
 /// One section, without title and whole.
-pub(crate) fn section(show: &Show, section: Section, view: View) -> String {
+pub(crate) fn section(show: &Show, section: Section, view: View<'_>) -> String {
     Body {
         view,
         indent: 0,
@@ -100,14 +113,14 @@ pub(crate) fn section(show: &Show, section: Section, view: View) -> String {
 }
 
 /// Who this is. One's own key is here to be copied, so all is whole if there is room.
-fn head(show: &Show, view: View) -> String {
+fn head(show: &Show, view: View<'_>) -> String {
     let node = &show.node;
     let whole = [&node.name, &node.fabric, &node.public_key].map(|text| printable(text));
     let up = span(node.uptime_seconds);
     let room = head_line(&whole, &up, Pen { colors: false })
         .chars()
         .count()
-        <= WIDTH;
+        <= view.width;
     if view.full_keys || room {
         return head_line(&whole, &up, view.pen) + "\n";
     }
@@ -126,7 +139,8 @@ fn head_line([name, fabric, key]: &[String; 3], up: &str, pen: Pen) -> String {
     format!("{name}  {of} {fabric}  {with} {key}  {since} {up}")
 }
 
-const fn title(section: Section) -> &'static str {
+/// What a section is called, on the screen and in JSON.
+pub(crate) const fn title(section: Section) -> &'static str {
     match section {
         Section::Peers => "peers",
         Section::Nuclei => "nuclei",
@@ -135,6 +149,7 @@ const fn title(section: Section) -> &'static str {
         Section::Vlans => "vlans",
         Section::Groups => "groups",
         Section::Switch => "switch",
+        Section::Ports => "ports",
         Section::Queues => "queues",
         Section::Drops => "drops",
         Section::Umem => "umem",
@@ -148,6 +163,7 @@ fn rows(show: &Show, section: Section) -> Option<usize> {
         Section::Fdb => Some(show.fdb.len()),
         Section::Neighbors => Some(show.neighbors.len()),
         Section::Vlans => Some(show.vlans.len()),
+        Section::Ports => Some(show.ports.len()),
         Section::Groups => Some(show.groups.len()),
         Section::Queues => Some(show.queues.len()),
         Section::Switch | Section::Drops | Section::Umem => None,
@@ -155,7 +171,7 @@ fn rows(show: &Show, section: Section) -> Option<usize> {
 }
 
 /// The first characters, and `..` where some are missing.
-fn shortened(text: &str, len: usize) -> String {
+pub(crate) fn shortened(text: &str, len: usize) -> String {
     match text.char_indices().nth(len) {
         Some((end, _)) => format!("{}..", &text[..end]),
         None => text.to_owned(),
@@ -172,13 +188,13 @@ fn short_name(name: &str) -> String {
 
 /// Writes sections.
 #[derive(Clone, Copy)]
-struct Body {
-    view: View,
+struct Body<'a> {
+    view: View<'a>,
     indent: usize,
     rows_max: usize,
 }
 
-impl Body {
+impl Body<'_> {
     fn section(self, show: &Show, section: Section) -> String {
         match section {
             Section::Peers => self.peers(&show.peers),
@@ -188,6 +204,7 @@ impl Body {
             Section::Vlans => self.vlans(show),
             Section::Groups => self.groups(show),
             Section::Switch => self.switch(&show.switch),
+            Section::Ports => self.ports(&show.ports),
             Section::Queues => self.queues(&show.queues) + &self.recovery(&show.recovery),
             Section::Drops => self.drops(show),
             Section::Umem => self.umem(show.umem, show.recovery.unsound),
@@ -207,12 +224,20 @@ impl Body {
             .iter()
             .take(self.rows_max)
             .for_each(|item| table.row(row(item)));
-        let mut out = table.render(self.view.pen, self.indent, WIDTH);
+        let mut out = table.render(self.view.pen, self.indent, self.view.width);
         if let Some(more @ 1..) = items.len().checked_sub(self.rows_max) {
             let title = title(section);
             out.push_str(&self.line(Tone::Dim, &format!("and {more} more: omni show {title}")));
         }
         out
+    }
+
+    /// The columns that there is something for: the last `extra` of them are of rates.
+    fn rated(self, columns: &'static [Column], extra: usize) -> &'static [Column] {
+        match self.view.rates {
+            Some(_) => columns,
+            None => &columns[..columns.len() - extra],
+        }
     }
 
     /// Whether this is one section by itself, and whole.
@@ -257,12 +282,20 @@ impl Body {
             Column::right("frames"),
             Column::right("tx"),
             Column::right("frames"),
+            Column::right("rx/s").fold(),
+            Column::right("frames/s"),
+            Column::right("tx/s"),
+            Column::right("frames/s"),
         ];
         if peers.is_empty() {
             return self.line(Tone::Dim, "no peers");
         }
-        self.table(COLUMNS, peers, Section::Peers, |peer| {
-            [
+        self.table(self.rated(COLUMNS, 4), peers, Section::Peers, |peer| {
+            let flow = self
+                .view
+                .rates
+                .map(|rates| rates.peers.get(&peer.public_key));
+            let carried = [
                 self.name(&peer.name).into(),
                 self.key(&peer.public_key).into(),
                 peer.endpoint.as_ref().map_or_else(Cell::absent, Cell::from),
@@ -275,7 +308,10 @@ impl Body {
                 count(peer.rx_frames).into(),
                 octets(peer.tx_bytes).into(),
                 count(peer.tx_frames).into(),
-            ]
+            ];
+            carried
+                .into_iter()
+                .chain(flow.into_iter().flat_map(flow_cells))
         })
     }
 
@@ -418,6 +454,8 @@ impl Body {
             Column::left("mode"),
             Column::right("rx"),
             Column::right("tx"),
+            Column::right("rx/s"),
+            Column::right("tx/s"),
             Column::right("measured").fold(),
             Column::right("p50"),
             Column::right("p90"),
@@ -429,7 +467,18 @@ impl Body {
         if queues.is_empty() {
             return self.line(Tone::Dim, "no queues");
         }
-        self.table(COLUMNS, queues, Section::Queues, |queue| {
+        let columns: Vec<_> = COLUMNS
+            .iter()
+            .filter(|column| self.view.rates.is_some() || !column.is_rate())
+            .copied()
+            .collect();
+        self.table(&columns, queues, Section::Queues, |queue| {
+            let key = (queue.port.clone(), queue.queue);
+            let flow = self.view.rates.map(|rates| rates.queues.get(&key));
+            let per_second = flow.map(|flow| match flow {
+                Some(flow) => [flow.in_frames, flow.out_frames].map(|it| rate(it).into()),
+                None => [Cell::absent(), Cell::absent()],
+            });
             let carried = [
                 queue.worker.to_string().into(),
                 queue
@@ -441,7 +490,8 @@ impl Body {
                 count(queue.rx_frames).into(),
                 count(queue.tx_frames).into(),
             ];
-            carried.into_iter().chain(latencies(&queue.latency_ns))
+            let carried = carried.into_iter().chain(per_second.into_iter().flatten());
+            carried.chain(latencies(&queue.latency_ns))
         })
     }
 
@@ -467,6 +517,7 @@ impl Body {
         const COLUMNS: &[Column] = &[
             Column::left("reason"),
             Column::right("count"),
+            Column::right("per s"),
             Column::flow("meaning"),
         ];
         let mut drops: Vec<_> = show.drops.iter().filter(|&(_, &count)| count > 0).collect();
@@ -474,8 +525,19 @@ impl Body {
             return self.line(Tone::Good, "nothing was dropped");
         }
         drops.sort_by_key(|&(reason, &count)| (u64::MAX - count, reason));
+        let Some(rates) = self.view.rates else {
+            let columns = [COLUMNS[0], COLUMNS[1], COLUMNS[3]];
+            return self.table(&columns, &drops, Section::Drops, |&(reason, &n)| {
+                [reason.into(), count(n).into(), meaning(reason).into()]
+            });
+        };
         self.table(COLUMNS, &drops, Section::Drops, |&(reason, &n)| {
-            [reason.into(), count(n).into(), meaning(reason).into()]
+            let now = match rates.drops.get(reason) {
+                Some(&now) if now > 0.0 => Cell::toned(&rate(now), Tone::Alarm),
+                Some(&now) => Cell::toned(&rate(now), Tone::Dim),
+                None => Cell::absent(),
+            };
+            [reason.into(), count(n).into(), now, meaning(reason).into()]
         })
     }
 
@@ -543,6 +605,19 @@ impl<'a> Owners<'a> {
     }
 }
 
+/// Bits and frames a second, in and out.
+fn flow_cells(flow: Option<&Flow>) -> [Cell; 4] {
+    match flow {
+        Some(flow) => [
+            bits(flow.in_bits).into(),
+            rate(flow.in_frames).into(),
+            bits(flow.out_bits).into(),
+            rate(flow.out_frames).into(),
+        ],
+        None => [(); 4].map(|()| Cell::absent()),
+    }
+}
+
 fn state_of(peer: &PeerView) -> Cell {
     if peer.throttled {
         Cell::toned("throttled", Tone::Alarm)
@@ -583,7 +658,7 @@ pub(crate) fn latencies(seen: &Percentiles) -> Vec<Cell> {
 }
 
 /// What a drop reason means. The engine may be newer and know more of them.
-fn meaning(reason: &str) -> &'static str {
+pub(crate) fn meaning(reason: &str) -> &'static str {
     let known = DropReason::ALL
         .iter()
         .find(|known| known.as_str() == reason);
@@ -593,4 +668,4 @@ fn meaning(reason: &str) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -94,16 +94,28 @@ struct Report {
 
 /// A stage of all nodes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct Merged {
-    stage: Stage,
+pub(crate) struct Merged {
+    pub(crate) stage: Stage,
     /// Where the frames came from; null: from both sides.
-    side: Option<Side>,
-    histogram: Histogram,
+    pub(crate) side: Option<Side>,
+    pub(crate) histogram: Histogram,
 }
 
+impl Merged {
+    /// Where the frames came from, for people.
+    pub(crate) const fn from(&self) -> &'static str {
+        match self.side {
+            Some(Side::Underlay) => "other nodes",
+            Some(Side::Access) => "hosts",
+            None => "both",
+        }
+    }
+}
+
+/// A part of a frame's way.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Stage {
+pub(crate) enum Stage {
     Wait,
     Work,
     Send,
@@ -111,7 +123,8 @@ enum Stage {
 }
 
 impl Stage {
-    const fn as_str(self) -> &'static str {
+    /// As it is written.
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Wait => "wait",
             Self::Work => "work",
@@ -194,7 +207,7 @@ fn read_file(path: &Path) -> Result<Vec<NodeStages>, ReportError> {
 }
 
 /// What a node counted after an earlier report of it; `None` if its engine was started again.
-fn since(node: &NodeStages, before: &NodeStages) -> Option<NodeStages> {
+pub(crate) fn since(node: &NodeStages, before: &NodeStages) -> Option<NodeStages> {
     if node.uptime_seconds < before.uptime_seconds || node.workers.len() != before.workers.len() {
         return None;
     }
@@ -214,7 +227,7 @@ fn since(node: &NodeStages, before: &NodeStages) -> Option<NodeStages> {
 }
 
 /// All nodes together.
-fn merge(nodes: &[NodeStages]) -> Vec<Merged> {
+pub(crate) fn merge(nodes: &[NodeStages]) -> Vec<Merged> {
     let mut sums: BTreeMap<(Stage, Option<Side>), Histogram> = BTreeMap::new();
     let mut add = |stage, side, histogram: &Histogram| {
         let sum = sums.entry((stage, side)).or_default();
@@ -261,18 +274,9 @@ fn table(nodes: usize, merged: &[Merged], steps: Option<u32>, pen: Pen) -> Strin
         &COLUMNS[..COLUMNS.len() - 1]
     };
     let mut table = Table::new(columns);
-    for Merged {
-        stage,
-        side,
-        histogram,
-    } in merged
-    {
-        let from = match side {
-            Some(Side::Underlay) => "other nodes",
-            Some(Side::Access) => "hosts",
-            None => "both",
-        };
-        let mut row = vec![Cell::from(stage.as_str()), Cell::from(from)];
+    for part in merged {
+        let histogram = &part.histogram;
+        let mut row = vec![Cell::from(part.stage.as_str()), Cell::from(part.from())];
         row.extend(latencies(&histogram.percentiles()));
         row.extend(steps.map(|steps| match histogram.count {
             0 => Cell::absent(),

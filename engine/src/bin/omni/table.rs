@@ -140,6 +140,11 @@ impl Column {
         }
     }
 
+    /// Whether it has what happens by the second.
+    pub(crate) fn is_rate(&self) -> bool {
+        self.head.ends_with("/s")
+    }
+
     /// Names the row: repeated after a fold.
     pub(crate) const fn key(self) -> Self {
         Self { key: true, ..self }

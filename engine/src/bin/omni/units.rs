@@ -10,6 +10,29 @@ pub(crate) fn count(value: u64) -> String {
     scaled(value, &["", "k", "M", "G", "T", "P", "E"])
 }
 
+/// So many a second, such as `812`, `1.2 M` or `0.3`: rates below ten have a decimal, so that what
+/// seldom happens is not nothing.
+pub(crate) fn rate(per_second: f64) -> String {
+    if per_second > 0.0 && per_second < 0.05 {
+        return "<0.1".to_owned();
+    }
+    match (per_second * 10.0).round() / 10.0 {
+        low if low > 0.0 && low < 10.0 => format!("{low:.1}"),
+        _ => count(whole(per_second)),
+    }
+}
+
+/// So many bits a second, such as `1.2 Gbit`.
+pub(crate) fn bits(per_second: f64) -> String {
+    let units = ["bit", "kbit", "Mbit", "Gbit", "Tbit", "Pbit", "Ebit"];
+    scaled(whole(per_second), &units)
+}
+
+/// The nearest whole number; a float beyond the range becomes its end.
+fn whole(value: f64) -> u64 {
+    value.round() as u64
+}
+
 /// A latency given in nanoseconds, such as `12.4 us`.
 pub(crate) fn latency(nanoseconds: u64) -> String {
     scaled(nanoseconds, &["ns", "us", "ms", "s"])
@@ -81,6 +104,15 @@ mod tests {
             assert_eq!(octets(value), as_octets);
             assert_eq!(count(value), as_count);
         }
+    }
+
+    #[test]
+    fn rates_have_a_decimal_where_they_are_low() {
+        let seen = [0.0, 0.01, 0.06, 0.3, 1.0, 9.94, 9.96, 812.4, 12_349.0].map(rate);
+        let want = "0|<0.1|0.1|0.3|1.0|9.9|10|812|12.3 k";
+        assert_eq!(seen.join("|"), want);
+        let seen = [0.0, 12.0, 999_600.0, 9_412_000_000.0, f64::INFINITY].map(bits);
+        assert_eq!(seen.join("|"), "0 bit|12 bit|1.0 Mbit|9.4 Gbit|18.4 Ebit");
     }
 
     #[test]

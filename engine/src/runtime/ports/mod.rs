@@ -5,6 +5,7 @@ mod access;
 mod mtu;
 mod program;
 mod revive;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

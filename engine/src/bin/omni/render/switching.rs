@@ -6,7 +6,7 @@ use super::{Body, Owners, Section, vlan};
 use crate::table::{Cell, Column, Tone, printable};
 use crate::units::{count, span};
 
-impl Body {
+impl Body<'_> {
     /// One line for each alarm, the loudest text that there is. Nothing when there is none.
     pub(super) fn alarms(self, show: &Show) -> String {
         let owners = Owners::new(&show.peers);
@@ -19,21 +19,8 @@ impl Body {
     }
 
     fn alarm(self, alarm: &AlarmView, owners: &Owners<'_>) -> String {
-        let vlan = match alarm.vlan {
-            0 => String::new(),
-            id => format!("VLAN {id} "),
-        };
-        let what = match &*alarm.reason {
-            "moved_too_often" => "moved too often",
-            other => other,
-        };
-        let text = format!(
-            "ALARM  {vlan}{} {what}: stays behind {} for {}",
-            alarm.mac,
-            self.owner_name(owners, &alarm.owner),
-            span(alarm.remaining_seconds)
-        );
-        self.line(Tone::Alarm, &printable(&text))
+        let owner = self.owner_name(owners, &alarm.owner);
+        self.line(Tone::Alarm, &alarm_text(alarm, &owner))
     }
 
     pub(super) fn vlans(self, show: &Show) -> String {
@@ -148,6 +135,34 @@ impl Body {
         }
         out
     }
+}
+
+/// All alarms, as they are on top of the screen.
+pub(crate) fn alarm_lines(show: &Show) -> impl Iterator<Item = (Tone, String)> + '_ {
+    let owners = Owners::new(&show.peers);
+    show.alarms.iter().map(move |alarm| {
+        let owner = owners.0.get(alarm.owner.as_str()).copied();
+        (
+            Tone::Alarm,
+            alarm_text(alarm, owner.unwrap_or(&alarm.owner)),
+        )
+    })
+}
+
+fn alarm_text(alarm: &AlarmView, owner: &str) -> String {
+    let vlan = match alarm.vlan {
+        0 => String::new(),
+        id => format!("VLAN {id} "),
+    };
+    let what = match &*alarm.reason {
+        "moved_too_often" => "moved too often",
+        other => other,
+    };
+    printable(&format!(
+        "ALARM  {vlan}{} {what}: stays behind {owner} for {}",
+        alarm.mac,
+        span(alarm.remaining_seconds)
+    ))
 }
 
 /// What is counted: its name in JSON, how often, and what it means.

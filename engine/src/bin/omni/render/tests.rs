@@ -1,20 +1,24 @@
 use std::collections::BTreeMap;
 
 use omni_engine::show::{
-    AlarmView, FdbView, GroupView, NodeView, SwitchView, VlanPortView, VlanView, WantingAllView,
+    AlarmView, FdbView, GroupView, NodeView, PortView, SwitchView, VlanPortView, VlanView,
+    WantingAllView,
 };
 use omni_engine::stats::Percentiles;
 
 use super::*;
 
-const PLAIN: View = View {
+const PLAIN: View<'_> = View {
     pen: Pen { colors: false },
     full_keys: false,
+    width: WIDTH,
+    rates: None,
 };
 const BETA: &str = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
 const GAMMA: &str = "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=";
 
-fn sample() -> Show {
+/// A node at work.
+pub(crate) fn sample() -> Show {
     Show {
         node: NodeView {
             name: "alpha".to_owned(),
@@ -50,6 +54,7 @@ fn sample() -> Show {
         }],
         alarms: vec![alarm(20, 5, GAMMA)],
         switch: switch_view(),
+        ports: ports(),
         queues: queues(),
         drops: [
             ("bad_tag", 3),
@@ -68,6 +73,40 @@ fn sample() -> Show {
         },
         recovery: RecoveryView::default(),
     }
+}
+
+fn ports() -> Vec<PortView> {
+    let underlay = PortView {
+        name: "eth0".to_owned(),
+        side: "underlay".to_owned(),
+        driver: "afxdp".to_owned(),
+        sends_by: "udp".to_owned(),
+        mode: "native".to_owned(),
+        made: false,
+        mtu: 1500,
+        vlans: None,
+        vlan_mode: None,
+        state: "up".to_owned(),
+        rx_frames: 81_300,
+        rx_bytes: 12_900_000,
+        tx_frames: 1_234_600,
+        tx_bytes: 1_900_000_000,
+        rx_dropped: 0,
+        tx_dropped: 3,
+    };
+    let access = PortView {
+        name: "omni0".to_owned(),
+        side: "access".to_owned(),
+        driver: "tap".to_owned(),
+        sends_by: "tap".to_owned(),
+        mode: "tap".to_owned(),
+        made: true,
+        mtu: 1426,
+        vlans: Some("0,20,100-200".to_owned()),
+        vlan_mode: Some("trunk".to_owned()),
+        ..underlay.clone()
+    };
+    vec![underlay, access]
 }
 
 fn vlans() -> Vec<VlanView> {
@@ -248,6 +287,11 @@ switch
   moves             5  MAC addresses that went from one owner to another.
   frozen            1  MAC addresses that moved too often and stayed where they were for a while.
 
+ports  2
+  port   driver       mode     mtu  vlans               state       rx  frames      tx  frames  dropped
+  eth0   afxdp, udp   native  1500  -                   up     12.9 MB  81.3 k  1.9 GB   1.2 M        3
+  omni0  tap          tap     1426  0,20,100-200        up     12.9 MB  81.3 k  1.9 GB   1.2 M        3
+
 queues  2
   worker  core  port             queue  mode                   rx     tx
        0     2  eth0                 0  native, zero-copy  81.2 k  1.2 M
@@ -291,6 +335,7 @@ fn a_node_without_anything_says_so_in_words() {
             multicast: "snoop".to_owned(),
             ..SwitchView::default()
         },
+        ports: Vec::new(),
         queues: Vec::new(),
         drops: BTreeMap::new(),
         umem: UmemView {
@@ -324,6 +369,9 @@ groups
 
 switch
   suppression off, unknown unicast drop, multicast snoop
+
+ports
+  not told by this engine
 
 queues
   no queues
@@ -365,6 +413,14 @@ fn the_longest_names_and_addresses_fit_into_100_columns() {
     show.groups[0].members = vec![BETA.to_owned(); 16];
     show.alarms = vec![alarm(4094, 5, GAMMA); 9];
     show.switch = most_of_everything();
+    for port in &mut show.ports {
+        port.name = "fifteen-char-00".to_owned();
+        (port.mtu, port.state) = (65_535, "down".to_owned());
+        (port.rx_bytes, port.rx_frames, port.tx_frames) = (u64::MAX, 99_900, 99_900);
+        port.tx_dropped = 99_900;
+        port.vlans = Some("0,1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31,33,35".to_owned());
+        port.vlan_mode = Some("trunk".to_owned());
+    }
     for queue in &mut show.queues {
         let worst = 99_900;
         (queue.rx_frames, queue.tx_frames) = (u64::MAX, worst);
