@@ -288,9 +288,9 @@ switch
   frozen            1  MAC addresses that moved too often and stayed where they were for a while.
 
 ports  2
-  port   driver       mode     mtu  vlans               state       rx  frames      tx  frames  dropped
-  eth0   afxdp, udp   native  1500  -                   up     12.9 MB  81.3 k  1.9 GB   1.2 M        3
-  omni0  tap          tap     1426  0,20,100-200        up     12.9 MB  81.3 k  1.9 GB   1.2 M        3
+  port   driver      mode     mtu  vlans         state       rx  frames      tx  frames  dropped
+  eth0   afxdp, udp  native  1500  -             up     12.9 MB  81.3 k  1.9 GB   1.2 M        3
+  omni0  tap         tap     1426  0,20,100-200  up     12.9 MB  81.3 k  1.9 GB   1.2 M        3
 
 queues  2
   worker  core  port             queue  mode                   rx     tx
@@ -604,6 +604,54 @@ fn what_did_not_go_on_is_told_below_the_queues_and_a_defect_below_the_bar() {
         text.ends_with("frames did not add up 3 times: a defect, report it\n"),
         "{text}"
     );
+}
+
+#[test]
+fn what_is_watched_has_rates_in_columns_of_their_own() {
+    let flow = Flow {
+        in_frames: 1_250.0,
+        in_bits: 10_000_000.0,
+        out_frames: 0.5,
+        out_bits: 400.0,
+    };
+    let rates = Rates {
+        seconds: 1.0,
+        total: flow,
+        peers: [(BETA.to_owned(), flow)].into(),
+        queues: [(("eth0".to_owned(), 0), flow)].into(),
+        ports: [("eth0".to_owned(), flow)].into(),
+        port_drops: [("eth0".to_owned(), 7.0)].into(),
+        drops: [("bad_tag".to_owned(), 2.5)].into(),
+    };
+    let watched = View {
+        rates: Some(&rates),
+        width: 180,
+        ..PLAIN
+    };
+    let text = screen(&sample(), watched);
+    for want in [
+        "tx  frames       rx/s  frames/s     tx/s  frames/s\n",
+        "1.2 M  10.0 Mbit     1.2 k  400 bit       0.5\n",
+        "  0          -         -        -         -\n",
+        "frames/s  dropped/s\n",
+        "0.5          7\n",
+        "  bad_tag              3    2.5  Poly1305 tag does not verify.\n",
+        "  no_destination  81.2 k      -  Destination",
+    ] {
+        assert!(text.contains(want), "{want:?} in {text}");
+    }
+    let queue = text
+        .lines()
+        .find(|line| line.contains("zero-copy"))
+        .expect("a queue");
+    assert!(queue.contains("1.2 M  1.2 k   0.5"), "{text}");
+    let colored = View {
+        pen: Pen { colors: true },
+        ..watched
+    };
+    let text = section(&sample(), Section::Drops, colored);
+    assert!(text.contains("\x1b[1;31m2.5\x1b[0m"), "{text:?}");
+    assert!(!screen(&sample(), PLAIN).contains("/s"));
 }
 
 #[test]

@@ -22,6 +22,7 @@ use super::keys::HELP;
 use super::model::{Model, Page};
 use super::overview;
 use super::theme::Theme;
+use crate::rates::Rates;
 use crate::render::{alarm_lines, attention};
 use crate::table::{Tone, printable};
 use crate::units::{bits, count, rate, span};
@@ -105,31 +106,28 @@ fn summary(model: &Model, theme: Theme) -> Line<'static> {
         spans.push(Span::styled(label, dim));
         spans.push(Span::styled(value, theme.of(tone)));
     };
-    match &model.rates {
-        Some(rates) => {
-            let flow = rates.total;
-            let both = |of_bits, of_frames| format!("{}/s {}/s", bits(of_bits), rate(of_frames));
-            tell("in ", both(flow.in_bits, flow.in_frames), Tone::Plain);
-            tell("  out ", both(flow.out_bits, flow.out_frames), Tone::Plain);
-        }
-        None => tell("rates ", "with the next reading".to_owned(), Tone::Dim),
-    }
     let established = show.peers.iter().filter(|peer| peer.state == "established");
     let (established, peers) = (established.count(), show.peers.len());
-    let tone = if established == peers {
-        Tone::Good
-    } else {
-        Tone::Warning
+    let tone = match established == peers {
+        true => Tone::Good,
+        false => Tone::Warning,
     };
-    tell("  sessions ", format!("{established} of {peers}"), tone);
-    let dropped = model.rates.as_ref().map(|rates| rates.dropped());
-    let tone = if dropped.unwrap_or(0.0) > 0.0 {
-        Tone::Alarm
-    } else {
-        Tone::Plain
-    };
-    let text = dropped.map_or_else(|| "-".to_owned(), |dropped| format!("{}/s", rate(dropped)));
-    tell("  drops ", text, tone);
+    tell("sessions ", format!("{established}/{peers}"), tone);
+    match &model.rates {
+        Some(rates) => {
+            let dropped = rates.dropped();
+            let tone = match dropped > 0.0 {
+                true => Tone::Warning,
+                false => Tone::Plain,
+            };
+            tell("  drops ", format!("{}/s", rate(dropped)), tone);
+            let flow = rates.total;
+            let both = |of_bits, of_frames| format!("{}/s {}/s", bits(of_bits), rate(of_frames));
+            tell("  in ", both(flow.in_bits, flow.in_frames), Tone::Plain);
+            tell("  out ", both(flow.out_bits, flow.out_frames), Tone::Plain);
+        }
+        None => tell("  rates ", "with the next reading".to_owned(), Tone::Dim),
+    }
     let umem = show.umem;
     if umem.frames_total > 0 {
         let free = format!(
@@ -137,7 +135,8 @@ fn summary(model: &Model, theme: Theme) -> Line<'static> {
             count(umem.frames_free),
             count(umem.frames_total)
         );
-        tell("  free ", free, Tone::Plain);
+        // The last: what a narrow screen cuts off.
+        tell("  frames free ", free, Tone::Plain);
     }
     Line::from(spans)
 }
@@ -148,7 +147,7 @@ fn condition(model: &Model, theme: Theme, now: Instant) -> Line<'static> {
     let mut found = Vec::new();
     if let Some(absence) = &model.absence {
         let text = format!(
-            "ENGINE GONE for {}: {}; waiting for it",
+            "ENGINE GONE {}, waiting for it: {}",
             span(since(absence.since)),
             absence.why
         );
@@ -166,6 +165,7 @@ fn condition(model: &Model, theme: Theme, now: Instant) -> Line<'static> {
         found.extend(alarm_lines(&reading.show));
         found.extend(attention(&reading.show));
     }
+    found.extend(model.rates.as_ref().and_then(dropping));
     let Some((tone, text)) = found.first() else {
         return Line::styled("nothing needs attention", theme.of(Tone::Good));
     };
@@ -177,6 +177,17 @@ fn condition(model: &Model, theme: Theme, now: Instant) -> Line<'static> {
         Span::styled(printable(text), theme.of(*tone)),
         Span::styled(more, theme.of(Tone::Dim)),
     ])
+}
+
+/// What is dropped now, and for which reason most of it.
+fn dropping(rates: &Rates) -> Option<(Tone, String)> {
+    let drops = rates.drops.iter().filter(|(_, now)| **now > 0.0);
+    let (reason, _) = drops.max_by(|one, other| one.1.total_cmp(other.1))?;
+    let all = rate(rates.dropped());
+    Some((
+        Tone::Warning,
+        format!("DROPPING {all} frames/s, most of them as {reason}"),
+    ))
 }
 
 fn titles(model: &Model, theme: Theme) -> Line<'static> {
@@ -293,9 +304,9 @@ fn help(frame: &mut Frame<'_>, area: Rect, theme: Theme) {
     });
     let about = [
         "",
-        "rx and in are towards this node, tx and out away from it. Rates are over the last",
-        "reading. Latencies: wait for the worker's turn, its work, its sending; through is all",
-        "of it. A frame that was dropped is in the drops under one reason and no other.",
+        "rx and in are towards this node, tx and out away from it. Rates are over the",
+        "last reading. Stages: wait for the worker's turn, its work, its sending;",
+        "through is all of it. What was dropped counts under one reason alone.",
     ];
     let about = about.map(|line| Line::styled(line, theme.of(Tone::Dim)));
     let lines: Vec<_> = keys.chain(about).collect();
@@ -304,16 +315,14 @@ fn help(frame: &mut Frame<'_>, area: Rect, theme: Theme) {
 
 fn hints(model: &Model, theme: Theme) -> Line<'static> {
     let text = if model.is_helping || model.opened.is_some() {
-        "Esc back   Tab next page   p pause   q quit".to_owned()
+        "Esc back  Tab next page  p pause  ? help  q quit".to_owned()
     } else if model.page == Page::Overview {
-        "Tab next page   1-5 pages   p pause   ? help   q quit".to_owned()
+        "Tab next page  1-5 pages  p pause  ? help  q quit".to_owned()
     } else {
         let order = model.order();
         let by = super::grid::heads(model.page)[order.column].title;
         let way = if order.falling { "falling" } else { "rising" };
-        format!(
-            "s sort ({by}, {way})   r reverse   Enter look into   Tab next   p pause   ? help   q quit"
-        )
+        format!("s sort ({by}, {way})  r reverse  Enter open  p pause  ? help  q quit")
     };
     Line::styled(text, theme.of(Tone::Dim))
 }

@@ -15,17 +15,20 @@ use crate::report;
 use crate::table::Tone;
 use crate::units::{bits, count, latency, rate};
 
-/// Rows of the traffic: a title, and bars.
-const TRAFFIC: u16 = 5;
+/// Rows of the traffic, a title and bars: on the smallest screen, and at most.
+const TRAFFIC: (u16, u16) = (5, 14);
 /// Rows of latencies: a title, a heading, six stages, and one between.
 const LATENCIES: u16 = 9;
+/// Rows of the page on the smallest screen.
+const SMALLEST: u16 = 19;
 /// Reasons that are shown at least.
 const DROPS: usize = 4;
 
 /// Draws it.
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
+    let spare = area.height.saturating_sub(SMALLEST);
     let rows = [
-        Constraint::Length(TRAFFIC),
+        Constraint::Length((TRAFFIC.0 + spare / 2).min(TRAFFIC.1)),
         Constraint::Length(LATENCIES),
         Constraint::Min(0),
     ];
@@ -57,12 +60,12 @@ pub(super) fn traffic(
     for (half, (title, bits_of, frames_of)) in [(left, into), (right, out)] {
         let of = if has_bits { bits_of } else { frames_of };
         let write = if has_bits { bits } else { rate };
-        let unit = if has_bits { "/s" } else { " frames/s" };
+        let what = if has_bits { "" } else { " frames" };
         let peak = history.iter().map(of).fold(0.0, f64::max);
         let now = history.back().map_or(0.0, of);
         let [head, bars] =
             Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(half);
-        let words = format!(" {}{unit}, at most {}{unit}", write(now), write(peak));
+        let words = format!("{what} {}/s, at most {}/s", write(now), write(peak));
         let head_line = Line::from(vec![
             Span::styled(title, theme.of(Tone::Strong)),
             Span::styled(words, theme.of(Tone::Dim)),

@@ -142,10 +142,9 @@ fn the_first_page_has_rates_stages_and_drops() {
         "{text}"
     );
     assert!(seen[0].ends_with("every 1 s  ? help"), "{text}");
-    let sums = "in 1.0 Mbit/s 125/s  out 0 bit/s 0/s  sessions 1 of 2  drops 12/s  \
-                free 6.1 k of 8.2 k";
-    assert_eq!(seen[1], sums[..sums.len().min(80)].trim_end(), "{text}");
-    assert_eq!(seen[2], "nothing needs attention");
+    let sums = "sessions 1/2  drops 12/s  in 1.0 Mbit/s 125/s  out 0 bit/s 0/s  frames free ";
+    assert!(seen[1].starts_with(sums), "{text}");
+    assert_eq!(seen[2], "DROPPING 12 frames/s, most of them as bad_tag");
     assert_eq!(
         seen[3],
         " 1 Overview   2 Peers   3 Queues   4 Ports   5 Drops"
@@ -164,7 +163,8 @@ fn the_first_page_has_rates_stages_and_drops() {
         .find(|line| line.starts_with("work "))
         .expect("a stage");
     let words: Vec<_> = work.split_whitespace().collect();
-    assert_eq!(words[..4], ["work", "both", "125", "20.0"], "{text}");
+    assert_eq!(words[..3], ["work", "both", "125"], "{text}");
+    assert!(words[3].starts_with("20."), "{text}");
     let drops: Vec<_> = seen
         .iter()
         .skip_while(|line| !line.starts_with("drops"))
@@ -253,10 +253,7 @@ fn a_peer_and_a_queue_are_looked_into_and_left_again() {
     ] {
         assert!(text.contains(fact), "{fact} in {text}");
     }
-    assert!(
-        text.contains("in 100 frames/s, at most 100 frames/s"),
-        "{text}"
-    );
+    assert!(text.contains("in frames 100/s, at most 100/s"), "{text}");
     keys(&mut model, &[KeyCode::Esc]);
     assert!(lines(&model, &engine)[4].starts_with("port "));
     for (page, fact) in [('4', "made "), ('5', "meaning ")] {
@@ -278,12 +275,9 @@ fn an_engine_that_ends_is_waited_for_and_one_that_comes_back_is_told_as_another(
         engine.seconds += 5;
     }
     let seen = lines_at(&model, engine.now(), (120, 24));
-    assert_eq!(
-        seen[2],
-        format!("ENGINE GONE for 10s: {why}; waiting for it")
-    );
+    assert_eq!(seen[2], format!("ENGINE GONE 10s, waiting for it: {why}"));
     assert!(
-        seen[1].starts_with("in 1.0 Mbit/s"),
+        seen[1].contains("in 1.0 Mbit/s"),
         "the past stays: {}",
         seen[1]
     );
@@ -295,13 +289,15 @@ fn an_engine_that_ends_is_waited_for_and_one_that_comes_back_is_told_as_another(
     let told = "RESTARTED 0s ago, 1 time since this began: counts are new";
     assert_eq!(seen[2], told);
     assert!(
-        seen[1].starts_with("rates with the next reading"),
+        seen[1].contains("  rates with the next reading  "),
         "{}",
         seen[1]
     );
     assert!(model.history.is_empty(), "the line begins anew");
     model.tell(engine.next(125, 1_000));
-    assert!(lines(&model, &engine)[1].starts_with("in 1.0 Mbit/s 125/s"));
+    assert!(lines(&model, &engine)[1].contains("in 1.0 Mbit/s 125/s"));
+    model.tell(engine.next(0, 1_000));
+    assert!(lines(&model, &engine)[2].starts_with("RESTARTED 2s ago"));
     let later = engine.now() + Duration::from_secs(61);
     assert_eq!(
         lines_at(&model, later, (80, 24))[2],
@@ -319,7 +315,7 @@ fn nothing_moves_while_it_is_paused_and_what_follows_is_of_one_reading() {
     assert_eq!(lines(&model, &engine)[1..], before[1..]);
     keys(&mut model, &[KeyCode::Char('p')]);
     model.tell(engine.next(250, 1_000));
-    assert!(lines(&model, &engine)[1].starts_with("in 2.0 Mbit/s 250/s"));
+    assert!(lines(&model, &engine)[1].contains("in 2.0 Mbit/s 250/s"));
 }
 
 #[test]
@@ -351,7 +347,7 @@ fn pages_follow_each_other_round_and_help_covers_them() {
     assert_eq!(model.page, Page::Drops);
     keys(&mut model, &[KeyCode::Char('?'), KeyCode::Down]);
     let text = lines(&model, &engine).join("\n");
-    assert!(text.contains("  q, Ctrl-C          quit"), "{text}");
+    assert!(text.contains("  q, Ctrl-C         quit"), "{text}");
     keys(&mut model, &[KeyCode::Char('?')]);
     assert!(lines(&model, &engine)[4].starts_with("reason "));
     assert!(!model.is_over());
