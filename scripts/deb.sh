@@ -59,6 +59,7 @@ install -m 0644 packaging/tmpfiles.d/omni.conf "$root/usr/lib/tmpfiles.d/"
 # In the folders of the sources, so that links lead from one to the other.
 install -m 0644 README.md SECURITY.md ARCHITECTURE.md Cargo.lock "$doc/"
 install -m 0644 docs/*.md docs/*.proto "$doc/docs/"
+install -D -m 0644 -t "$doc/docs/images" docs/images/*.png
 install -m 0644 config/KEYS.md config/NUCLEUS-KEYS.md config/nucleus.yaml "$doc/config/"
 install -m 0644 config/examples/*.yaml "$doc/config/examples/"
 install -m 0644 packaging/kubernetes/daemonset.yaml "$doc/kubernetes/"

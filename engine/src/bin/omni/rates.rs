@@ -54,8 +54,8 @@ impl Reading {
     }
 }
 
-/// Traffic, per second. In is into the engine: from the wire or from hosts where a port or queue has
-/// it, from the peer where a peer has it.
+/// Traffic, per second. In is into the engine: from the wire or from hosts where a port or queue
+/// has it, from the peer where a peer has it.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub(crate) struct Flow {
     /// Frames received.
@@ -103,8 +103,8 @@ type Counts = [u64; 4];
 
 impl Rates {
     /// What happened from `earlier` to `later`. `None` when there is no telling: no time passed, or
-    /// the engine was started again. What counts less than before was made anew and has no rate; what
-    /// was not there before began at nothing.
+    /// the engine was started again. What counts less than before was made anew and has no rate;
+    /// what was not there before began at nothing.
     pub(crate) fn between(earlier: &Reading, later: &Reading) -> Option<Self> {
         let between = later.at.saturating_duration_since(earlier.at);
         if between < Duration::from_millis(1) || later.is_another_run(earlier) {

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use omni_engine::show::{
-    AlarmView, FdbView, GroupView, NodeView, PortView, SwitchView, VlanPortView, VlanView,
-    WantingAllView,
+    AlarmView, FdbView, GroupView, NodeView, PortView, QueueView, RecoveryView, SwitchView,
+    VlanPortView, VlanView, WantingAllView,
 };
 use omni_engine::stats::Percentiles;
 
@@ -609,7 +609,7 @@ fn what_did_not_go_on_is_told_below_the_queues_and_a_defect_below_the_bar() {
 #[test]
 fn what_is_watched_has_rates_in_columns_of_their_own() {
     let flow = Flow {
-        in_frames: 1_250.0,
+        in_frames: 1_234.0,
         in_bits: 10_000_000.0,
         out_frames: 0.5,
         out_bits: 400.0,

@@ -31,6 +31,8 @@ use crate::units::{bits, count, rate, span};
 const LEAST: (u16, u16) = (80, 24);
 /// How long a start of the engine is told, in seconds.
 const RESTART_TOLD: u64 = 60;
+/// How much later than it should be a reading may come before that is told, in seconds.
+const LATE: u64 = 2;
 /// Between two columns.
 const GAP: u16 = 1;
 
@@ -144,15 +146,16 @@ fn summary(model: &Model, theme: Theme) -> Line<'static> {
 /// The worst thing in words, and how many others there are.
 fn condition(model: &Model, theme: Theme, now: Instant) -> Line<'static> {
     let since = |at: Instant| now.saturating_duration_since(at).as_secs();
-    let mut found = Vec::new();
     if let Some(absence) = &model.absence {
         let text = format!(
             "ENGINE GONE {}, waiting for it: {}",
             span(since(absence.since)),
             absence.why
         );
-        found.push((Tone::Alarm, text));
+        // What else is known is of the past.
+        return Line::styled(printable(&text), theme.of(Tone::Alarm));
     }
+    let mut found = Vec::new();
     if let Some((at, times)) = model.restarted
         && since(at) < RESTART_TOLD
     {
@@ -162,6 +165,11 @@ fn condition(model: &Model, theme: Theme, now: Instant) -> Line<'static> {
         found.push((Tone::Warning, text));
     }
     if let Some(reading) = &model.shown {
+        let age = since(reading.at);
+        if !model.is_paused && age > model.interval.as_secs() + LATE {
+            let text = format!("NO ANSWER for {}: the engine is slow, or hangs", span(age));
+            found.insert(0, (Tone::Warning, text));
+        }
         found.extend(alarm_lines(&reading.show));
         found.extend(attention(&reading.show));
     }

@@ -229,7 +229,7 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    /// Puts the rows in order; those that are equal there, by their names.
+    /// Puts the rows in order; those that are equal there stay as they were.
     pub(super) fn sort(&mut self, order: Order) {
         self.rows.sort_by(|one, other| {
             let cells = one
@@ -237,12 +237,10 @@ impl Grid {
                 .get(order.column)
                 .zip(other.cells.get(order.column));
             let by_cell = cells.map_or(Ordering::Equal, |(one, other)| one.order(other));
-            let by_cell = if order.falling {
-                by_cell.reverse()
-            } else {
-                by_cell
-            };
-            by_cell.then_with(|| one.name.cmp(&other.name))
+            match order.falling {
+                true => by_cell.reverse(),
+                false => by_cell,
+            }
         });
     }
 }

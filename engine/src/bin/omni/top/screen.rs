@@ -4,10 +4,10 @@ use std::io::{self, Stdout, Write};
 use std::panic;
 
 use ratatui::backend::CrosstermBackend;
-use ratatui::crossterm::cursor::Show;
+use ratatui::crossterm::cursor::{Hide, Show};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use ratatui::{Frame, Terminal};
 
@@ -27,9 +27,11 @@ impl Screen {
         if screen.is_err() {
             restore(&mut io::stdout());
         }
-        let mut screen = screen?;
-        execute!(io::stdout(), EnterAlternateScreen)?;
-        screen.terminal.clear()?;
+        let screen = screen?;
+        // Asking ratatui to clear asks the terminal where its cursor is, which slow ones do not
+        // answer in time.
+        let all = Clear(ClearType::All);
+        execute!(io::stdout(), EnterAlternateScreen, all, Hide)?;
         Ok(screen)
     }
 

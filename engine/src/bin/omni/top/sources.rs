@@ -40,11 +40,10 @@ pub(super) fn signals(told: Sender<Told>) -> io::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
     let (mut terminated, mut hung_up, mut interrupted) = {
         let _within = runtime.enter();
-        let of = |kind| signal(kind);
         (
-            of(SignalKind::terminate())?,
-            of(SignalKind::hangup())?,
-            of(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+            signal(SignalKind::interrupt())?,
         )
     };
     thread::spawn(move || {

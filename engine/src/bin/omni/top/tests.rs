@@ -298,11 +298,13 @@ fn an_engine_that_ends_is_waited_for_and_one_that_comes_back_is_told_as_another(
     assert!(lines(&model, &engine)[1].contains("in 1.0 Mbit/s 125/s"));
     model.tell(engine.next(0, 1_000));
     assert!(lines(&model, &engine)[2].starts_with("RESTARTED 2s ago"));
-    let later = engine.now() + Duration::from_secs(61);
-    assert_eq!(
-        lines_at(&model, later, (80, 24))[2],
-        "nothing needs attention"
-    );
+    let late = engine.now() + Duration::from_secs(5);
+    let told = "NO ANSWER for 5s: the engine is slow, or hangs  (and 1 more: omni show)";
+    assert_eq!(lines_at(&model, late, (80, 24))[2], told);
+    engine.seconds += 60;
+    engine.uptime_seconds += 60;
+    model.tell(engine.next(0, 1_000));
+    assert_eq!(lines(&model, &engine)[2], "nothing needs attention");
 }
 
 #[test]
