@@ -634,7 +634,7 @@ fn what_is_watched_has_rates_in_columns_of_their_own() {
         "1.2 M  10.0 Mbit     1.2 k  400 bit       0.5\n",
         "  0          -         -        -         -\n",
         "frames/s  dropped/s\n",
-        "0.5          7\n",
+        "0.5        7.0\n",
         "  bad_tag              3    2.5  Poly1305 tag does not verify.\n",
         "  no_destination  81.2 k      -  Destination",
     ] {
