@@ -25,7 +25,7 @@ use super::theme::Theme;
 use crate::rates::Rates;
 use crate::render::{alarm_lines, attention};
 use crate::table::{Tone, printable};
-use crate::units::{bits, count, rate, span};
+use crate::units::{bits, rate, span};
 
 /// The smallest screen, in characters.
 const LEAST: (u16, u16) = (80, 24);
@@ -131,14 +131,9 @@ fn summary(model: &Model, theme: Theme) -> Line<'static> {
         None => tell("  rates ", "with the next reading".to_owned(), Tone::Dim),
     }
     let umem = show.umem;
-    if umem.frames_total > 0 {
-        let free = format!(
-            "{} of {}",
-            count(umem.frames_free),
-            count(umem.frames_total)
-        );
+    if let Some(part) = (umem.frames_free.saturating_mul(100)).checked_div(umem.frames_total) {
         // The last: what a narrow screen cuts off.
-        tell("  frames free ", free, Tone::Plain);
+        tell("  memory free ", format!("{part} %"), Tone::Plain);
     }
     Line::from(spans)
 }

@@ -142,7 +142,7 @@ fn the_first_page_has_rates_stages_and_drops() {
         "{text}"
     );
     assert!(seen[0].ends_with("every 1 s  ? help"), "{text}");
-    let sums = "sessions 1/2  drops 12/s  in 1.0 Mbit/s 125/s  out 0 bit/s 0/s  frames free ";
+    let sums = "sessions 1/2  drops 12/s  in 1.0 Mbit/s 125/s  out 0 bit/s 0/s  memory free 74 %";
     assert!(seen[1].starts_with(sums), "{text}");
     assert_eq!(seen[2], "DROPPING 12 frames/s, most of them as bad_tag");
     assert_eq!(
