@@ -131,7 +131,8 @@ fn summary(model: &Model, theme: Theme) -> Line<'static> {
         None => tell("  rates ", "with the next reading".to_owned(), Tone::Dim),
     }
     let umem = show.umem;
-    if let Some(part) = (umem.frames_free.saturating_mul(100)).checked_div(umem.frames_total) {
+    let free = umem.frames_free.saturating_mul(100);
+    if let Some(part) = free.checked_div(umem.frames_total) {
         // The last: what a narrow screen cuts off.
         tell("  memory free ", format!("{part} %"), Tone::Plain);
     }
