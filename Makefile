@@ -7,8 +7,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab lab-100 faults test count sim soak fuzz schedules sanitize supply sbom \
-    reproducible dissector-test build build-perf deb package-test recipes check clean deps need-root \
-    need-cargo
+    reproducible dissector-test book build build-perf deb package-test recipes check clean deps \
+    need-root need-cargo
 
 help:
 	@echo 'make demo    three nodes and a Nucleus on this machine: ping, TCP, UDP, the wire (root)'
@@ -26,6 +26,7 @@ help:
 	@echo 'make sbom    a bill of materials, CycloneDX, in $(TARGET)/sbom.json'
 	@echo 'make reproducible  two release builds in two folders, compared octet by octet'
 	@echo 'make dissector-test  the dissector for Wireshark in tshark, which is installed (root)'
+	@echo 'make book    the documents as a web site, in target/book/index.html (mdBook, links checked)'
 	@echo 'make build   omni-engine, omni and omni-nucleus, optimised, in $(TARGET)/release'
 	@echo 'make deb     a Debian package of these, in $(TARGET)/debian'
 	@echo 'make package-test  that package and the quick start on two clean systems (root)'
@@ -140,6 +141,14 @@ dissector-test: need-root need-cargo deps
 	$(CARGO) build --locked -p omni-engine
 	cd lab && OMNI_PROGRAMS='$(abspath $(TARGET))/debug' DISSECTED='$(DISSECTED)' \
 	    $(PYTHON) -m unittest tests.test_keylog tests.test_dissector
+
+# Installs mdBook when it is missing: some minutes, and nothing else here needs it.
+MDBOOK ?= $(or $(shell command -v mdbook),$(TARGET)/tools/bin/mdbook)
+
+book: need-cargo
+	command -v '$(MDBOOK)' >/dev/null || $(CARGO) install --locked --root '$(TARGET)/tools' \
+	    mdbook --no-default-features --features search
+	$(PYTHON) lab/book.py --mdbook '$(MDBOOK)'
 
 build: need-cargo deps
 	$(CARGO) build --release --locked -p omni-engine -p omni-nucleus
