@@ -7,8 +7,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab lab-100 faults test count sim soak fuzz schedules sanitize supply sbom \
-    reproducible dissector-test book build build-perf deb package-test recipes check clean deps \
-    need-root need-cargo
+    reproducible dissector-test book build build-perf deb package-test recipes \
+    image-test check clean deps need-root need-cargo
 
 help:
 	@echo 'make demo    three nodes and a Nucleus on this machine: ping, TCP, UDP, the wire (root)'
@@ -31,6 +31,7 @@ help:
 	@echo 'make deb     a Debian package of these, in $(TARGET)/debian'
 	@echo 'make package-test  that package and the quick start on two clean systems (root)'
 	@echo 'make recipes   docs/recipes.md on such systems: RECIPES=netplan chooses (root)'
+	@echo 'make image-test  the container image, two of them on one wire: IMAGE=--help (root, podman)'
 	@echo 'make check   formatting and lints'
 	@echo 'make clean   remove all that was built'
 	@echo
@@ -164,6 +165,12 @@ RECIPES ?=
 
 recipes: need-root build
 	$(PYTHON) lab/package.py --programs '$(TARGET)/release' --recipes '$(RECIPES)'
+
+# Takes whatever `lab/containers.py --help` tells of.
+IMAGE ?=
+
+image-test: need-root build
+	$(PYTHON) lab/containers.py --programs '$(TARGET)/release' $(IMAGE)
 
 check: need-cargo
 	$(CARGO) fmt --all --check

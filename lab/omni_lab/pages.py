@@ -56,12 +56,15 @@ def summary(text: str) -> str:
 
 
 def page(text: str) -> str:
-    """A document with its links to the README led to the book's first page."""
+    """A document with its links to the README, and to the list of all, led to the first page."""
 
     def led(match: re.Match[str]) -> str:
         path, mark, anchor = match[2].partition("#")
-        if "://" not in path and PurePosixPath(path).name == README:
+        name = PurePosixPath(path).name
+        if "://" not in path and name == README:
             path = path.removesuffix(README) + FIRST
+        elif "://" not in path and name == SUMMARY.name:
+            path = path.removesuffix(str(SUMMARY)) + FIRST
         return f"{match[1]}{path}{mark}{anchor}{match[3]}"
 
     return LINK.sub(led, text)

@@ -90,7 +90,7 @@ class Pages(unittest.TestCase):
         root = write(
             self.folder,
             {
-                "README.md": "[start](docs/start.md) [terms](LICENSE)",
+                "README.md": "[start](docs/start.md) [terms](LICENSE) [all](docs/SUMMARY.md)",
                 "LICENSE": "terms",
                 "docs/SUMMARY.md": "[One](../README.md)\n- [Two](start.md)",
                 "docs/start.md": "[back](../README.md#a) [net](https://example.org/README.md)",
@@ -98,7 +98,7 @@ class Pages(unittest.TestCase):
         )
         expected = {
             "SUMMARY.md": "[One](index.md)\n- [Two](docs/start.md)",
-            "index.md": "[start](docs/start.md) [terms](LICENSE)",
+            "index.md": "[start](docs/start.md) [terms](LICENSE) [all](index.md)",
             "LICENSE": "terms",
             "docs/start.md": "[back](../index.md#a) [net](https://example.org/README.md)",
         }
