@@ -110,8 +110,7 @@ impl Peer {
             .expect("`unshare` of util-linux is installed");
         let mut line = [0];
         let out = child.stdout.as_mut().expect("a pipe");
-        out.read_exact(&mut line)
-            .expect("a namespace");
+        out.read_exact(&mut line).expect("a namespace");
         Self(child)
     }
 
