@@ -12,7 +12,8 @@ import argparse
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 
 from omni_lab import pages
 from omni_lab.pages import PagesError
@@ -52,7 +53,7 @@ def main() -> int:
     return 1 if broken else 0
 
 
-def write(files: dict[Path, str]) -> None:
+def write(files: Mapping[PurePosixPath, str]) -> None:
     """Puts the pages into their folder, and nothing else."""
     for folder in (PAGES, BOOK):
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,7 +8,8 @@ capabilities, whether their files can be written to. They are stopped, and nothi
 image.
 
 Needs root, podman and dpkg-dev. The base image comes from its registry; with --base ARCHIVE, a tar
-of a Debian system (`mmdebstrap --variant=minbase bookworm debian.tar`), none is asked. CONTAINERS_CONF of podman chooses another runtime, or limits that this machine allows.
+of a Debian system (`mmdebstrap --variant=minbase bookworm debian.tar`), none is asked. Podman's
+CONTAINERS_CONF chooses another runtime, or limits that this machine allows.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -209,12 +211,12 @@ def wait_until_ready(container: str) -> None:
             time.sleep(0.2)
 
 
-def look_at(container: str, check: object) -> None:
+def look_at(container: str, check: Callable[[bool, str], None]) -> None:
     """What the engine of a container may do."""
     process = podman("inspect", "-f", "{{.State.Pid}}", container).strip()
-    lines = (line.split(None, 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
-    status = {words[0].rstrip(":"): words[-1].split() for words in lines}
-    assert callable(check)
+    text = Path(f"/proc/{process}/status").read_text()
+    lines = (line.partition(":") for line in text.splitlines())
+    status = {name: value.split() for name, _, value in lines}
     check(set(status["Uid"]) == {str(USER)}, f"{container}: user {status['Uid'][0]}")
     mask = int(status["CapEff"][0], 16)
     held = {NUMBERS.get(bit, str(bit)) for bit in range(64) if mask >> bit & 1}

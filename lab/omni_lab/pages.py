@@ -1,4 +1,4 @@
-"""The documents as pages of a book: what is copied where, and whether what was built holds together.
+"""The documents as pages of a book: what is copied where, and whether what was built is whole.
 
 mdBook takes the pages of one folder, and a page README.md would be called index.html while links
 still lead to README.html. So the documents are copied with their folders, the README under the name

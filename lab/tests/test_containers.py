@@ -13,6 +13,10 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import containers
+from omni_lab.commands import CommandError
+from omni_lab.netns import Namespace
+
 ROOT = Path(__file__).resolve().parents[2]
 DAEMONSET = ROOT / "packaging/kubernetes/daemonset.yaml"
 CONTAINERFILE = ROOT / "packaging/oci/Containerfile"
@@ -50,6 +54,35 @@ class Agreement(unittest.TestCase):
         assert fill is not None
         self.assertIn(f"USER {fill[1]}:{fill[1]}\n", CONTAINERFILE.read_text())
         self.assertIn(f"runAsUser: {fill[1]}\n", DAEMONSET.read_text())
+
+
+class Printed(unittest.TestCase):
+    """The command of the Containerfile that make image-test carries out."""
+
+    def test_it_runs_an_engine_with_least_privileges(self) -> None:
+        command = containers.printed_command()
+        self.assertEqual(command[:2], ["run", "-d"])
+        self.assertEqual(command[-2:], ["--config", "/etc/omni/fabric.yaml"])
+        for word in ("--read-only", "--cap-drop", "--cap-add", containers.IMAGE):
+            self.assertIn(word, command)
+
+    def test_on_a_host_of_the_lab_only_its_place_is_another(self) -> None:
+        command = containers.printed_command()
+        changed = containers.on_host(command, "alpha", Namespace("lab-alpha"), Path("/work"))
+        differ = [(old, new) for old, new in zip(command, changed, strict=True) if old != new]
+        self.assertEqual(
+            differ,
+            [
+                ("omni", "omni-lab-alpha"),
+                ("host", "ns:/run/netns/lab-alpha"),
+                ("/etc/omni:/etc/omni:ro", "/work/etc:/etc/omni:ro"),
+                ("/var/lib/omni:/var/lib/omni", "/work/state:/var/lib/omni"),
+            ],
+        )
+
+    def test_a_command_that_shares_nothing_with_the_host_is_an_error(self) -> None:
+        with self.assertRaises(CommandError):
+            containers.on_host(["run", "-d"], "alpha", Namespace("lab-alpha"), Path("/work"))
 
 
 @unittest.skipIf(VALIDATOR is None, "kubernetes-validate is not installed: pip install it")
