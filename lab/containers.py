@@ -220,7 +220,7 @@ def look_at(container: str, check: Callable[[bool, str], None]) -> None:
     check(set(status["Uid"]) == {str(USER)}, f"{container}: user {status['Uid'][0]}")
     mask = int(status["CapEff"][0], 16)
     held = {NUMBERS.get(bit, str(bit)) for bit in range(64) if mask >> bit & 1}
-    check(held <= KEPT, f"{container}: capabilities {', '.join(sorted(held))}")
+    check(held == KEPT, f"{container}: capabilities {', '.join(sorted(held))}")
     check(status["NoNewPrivs"] == ["1"], f"{container}: it can gain none")
     check(status["Seccomp"] == ["2"], f"{container}: its system calls are filtered")
     root = Path(f"/proc/{process}/mountinfo").read_text().splitlines()
