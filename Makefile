@@ -147,8 +147,8 @@ dissector-test: need-root need-cargo deps
 MDBOOK ?= $(or $(shell command -v mdbook),$(TARGET)/tools/bin/mdbook)
 
 book: need-cargo
-	command -v '$(MDBOOK)' >/dev/null || $(CARGO) install --locked --root '$(TARGET)/tools' \
-	    mdbook --no-default-features --features search
+	command -v '$(MDBOOK)' >/dev/null || $(CARGO) install --locked --version '^0.5' \
+	    --root '$(TARGET)/tools' mdbook --no-default-features --features search
 	$(PYTHON) lab/book.py --mdbook '$(MDBOOK)'
 
 build: need-cargo deps
