@@ -7,8 +7,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab lab-100 faults test count sim soak fuzz schedules sanitize supply sbom \
-    reproducible dissector-test build build-perf deb package-test recipes check clean deps need-root \
-    need-cargo
+    reproducible dissector-test book build build-perf deb package-test recipes \
+    image-test check clean deps need-root need-cargo
 
 help:
 	@echo 'make demo    three nodes and a Nucleus on this machine: ping, TCP, UDP, the wire (root)'
@@ -26,10 +26,12 @@ help:
 	@echo 'make sbom    a bill of materials, CycloneDX, in $(TARGET)/sbom.json'
 	@echo 'make reproducible  two release builds in two folders, compared octet by octet'
 	@echo 'make dissector-test  the dissector for Wireshark in tshark, which is installed (root)'
+	@echo 'make book    the documents as a web site, in target/book/index.html (mdBook, links checked)'
 	@echo 'make build   omni-engine, omni and omni-nucleus, optimised, in $(TARGET)/release'
 	@echo 'make deb     a Debian package of these, in $(TARGET)/debian'
 	@echo 'make package-test  that package and the quick start on two clean systems (root)'
 	@echo 'make recipes   docs/recipes.md on such systems: RECIPES=netplan chooses (root)'
+	@echo 'make image-test  the container image, two of them on one wire: IMAGE=--help (root, podman)'
 	@echo 'make check   formatting and lints'
 	@echo 'make clean   remove all that was built'
 	@echo
@@ -141,6 +143,14 @@ dissector-test: need-root need-cargo deps
 	cd lab && OMNI_PROGRAMS='$(abspath $(TARGET))/debug' DISSECTED='$(DISSECTED)' \
 	    $(PYTHON) -m unittest tests.test_keylog tests.test_dissector
 
+# Installs mdBook when it is missing: some minutes, and nothing else here needs it.
+MDBOOK ?= $(or $(shell command -v mdbook),$(TARGET)/tools/bin/mdbook)
+
+book: need-cargo
+	command -v '$(MDBOOK)' >/dev/null || $(CARGO) install --locked --version '^0.5' \
+	    --root '$(TARGET)/tools' mdbook --no-default-features --features search
+	$(PYTHON) lab/book.py --mdbook '$(MDBOOK)'
+
 build: need-cargo deps
 	$(CARGO) build --release --locked -p omni-engine -p omni-nucleus
 
@@ -155,6 +165,12 @@ RECIPES ?=
 
 recipes: need-root build
 	$(PYTHON) lab/package.py --programs '$(TARGET)/release' --recipes '$(RECIPES)'
+
+# Takes whatever `lab/containers.py --help` tells of.
+IMAGE ?=
+
+image-test: need-root build
+	$(PYTHON) lab/containers.py --programs '$(TARGET)/release' $(IMAGE)
 
 check: need-cargo
 	$(CARGO) fmt --all --check

@@ -42,7 +42,7 @@ root=$work/root
 doc=$root/usr/share/doc/omninervous
 mkdir -p "$root/DEBIAN" "$root/usr/bin" "$root/usr/lib/systemd/system" \
     "$root/usr/lib/sysusers.d" "$root/usr/lib/tmpfiles.d" "$doc/docs" \
-    "$doc/config/examples" "$doc/kubernetes"
+    "$doc/config/examples" "$doc/packaging"
 
 for program in omni-engine omni omni-nucleus; do
     install -m 0755 "$programs/$program" "$root/usr/bin/$program"
@@ -57,12 +57,12 @@ install -m 0644 packaging/sysusers.d/omni.conf "$root/usr/lib/sysusers.d/"
 install -m 0644 packaging/tmpfiles.d/omni.conf "$root/usr/lib/tmpfiles.d/"
 
 # In the folders of the sources, so that links lead from one to the other.
-install -m 0644 README.md SECURITY.md ARCHITECTURE.md Cargo.lock "$doc/"
+install -m 0644 README.md SECURITY.md ARCHITECTURE.md CONTRIBUTING.md Cargo.lock "$doc/"
 install -m 0644 docs/*.md docs/*.proto "$doc/docs/"
 install -D -m 0644 -t "$doc/docs/images" docs/images/*.png
 install -m 0644 config/KEYS.md config/NUCLEUS-KEYS.md config/nucleus.yaml "$doc/config/"
 install -m 0644 config/examples/*.yaml "$doc/config/examples/"
-install -m 0644 packaging/kubernetes/daemonset.yaml "$doc/kubernetes/"
+cp -r packaging/kubernetes packaging/oci packaging/systemd "$doc/packaging/"
 install -m 0644 packaging/debian/copyright "$doc/copyright"
 gzip -9n <CHANGELOG.md >"$doc/changelog.gz"
 {

@@ -4,6 +4,8 @@
 mod ports;
 #[path = "netlink/resolution.rs"]
 mod resolution;
+#[path = "../../xdp-redirect/tests/kernel/support/root.rs"]
+mod root;
 #[path = "netlink/sources.rs"]
 mod sources;
 #[path = "netlink/world.rs"]

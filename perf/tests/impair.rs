@@ -5,6 +5,9 @@
 //!  10.9.0.1 left0 ------- a [impair] b ------- right0 10.9.0.2
 //! ```
 
+#[path = "../../xdp-redirect/tests/kernel/support/root.rs"]
+mod root;
+
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -33,6 +36,7 @@ struct Host(Child);
 
 impl Host {
     fn new() -> Self {
+        root::require_root();
         let mut keeper = Command::new("unshare")
             .args(["--net", "sh", "-c", KEEPER])
             .stdin(Stdio::piped())
@@ -43,7 +47,7 @@ impl Host {
         let output = keeper.stdout.take().expect("it is piped");
         BufReader::new(output).read_line(&mut said).expect("text");
         let host = Self(keeper);
-        assert_eq!(said, "ready\n", "these tests make namespaces, as root");
+        assert_eq!(said, "ready\n", "a namespace");
         host
     }
 

@@ -1,4 +1,4 @@
-//! All programs in the running kernel. Needs root, and fails without; what is made on the way
+//! All programs in the running kernel. Needs root, and says so without; what is made on the way
 //! (network namespaces and all in them) goes with the thread that made it.
 
 mod access;

@@ -14,6 +14,8 @@
 mod namespace;
 mod pump;
 mod resegmented;
+#[path = "../../../../xdp-redirect/tests/kernel/support/root.rs"]
+mod root;
 mod tap;
 
 use std::io::{Read, Write};

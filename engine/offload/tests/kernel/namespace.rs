@@ -8,6 +8,8 @@ use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::root::require_root;
+
 /// Namespaces made by this process so far.
 static MADE: AtomicU32 = AtomicU32::new(0);
 
@@ -31,10 +33,7 @@ pub(crate) struct Namespace {
 
 impl Namespace {
     pub(crate) fn new(label: &str) -> Self {
-        assert!(
-            rustix::process::geteuid().is_root(),
-            "these tests make network namespaces: run them as root"
-        );
+        require_root();
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("omni-offload-{}-{number}{label}", std::process::id());
         ip(&format!("netns add {name}"));

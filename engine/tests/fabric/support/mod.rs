@@ -13,6 +13,8 @@ pub(crate) mod nucleus;
 pub(crate) mod packet;
 pub(crate) mod paths;
 pub(crate) mod questions;
+#[path = "../../../../xdp-redirect/tests/kernel/support/root.rs"]
+pub(crate) mod root;
 pub(crate) mod streams;
 pub(crate) mod tools;
 

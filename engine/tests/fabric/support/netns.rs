@@ -9,6 +9,8 @@ use std::thread;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
+use super::root::require_root;
+
 /// Namespaces made by this process so far.
 static MADE: AtomicU32 = AtomicU32::new(0);
 
@@ -21,6 +23,7 @@ pub(crate) struct Namespace {
 impl Namespace {
     /// Makes one whose interfaces take their addresses at once and say no more than they must.
     pub(crate) fn new(label: &str) -> Self {
+        require_root();
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("omni-{}-{number}{label}", std::process::id());
         ip(&format!("netns add {name}"));
