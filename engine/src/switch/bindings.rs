@@ -111,6 +111,11 @@ const fn first_ip() -> IpAddr {
 }
 
 impl Bindings {
+    /// How many are of local ports, and how many of peers.
+    pub(super) const fn totals(&self) -> [usize; 2] {
+        self.ledger.totals()
+    }
+
     pub(super) fn get(&self, key: BindKey) -> Option<&Binding> {
         self.entries.get(&key)
     }

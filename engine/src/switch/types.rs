@@ -74,6 +74,17 @@ impl Default for SwitchLimits {
     }
 }
 
+/// How full the tables are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TableSizes {
+    /// What there is.
+    pub now: SwitchLimits,
+    /// What there may be.
+    pub most: SwitchLimits,
+    /// Multicast groups that somebody wants.
+    pub groups: usize,
+}
+
 /// How much one peer may have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PeerLimits {
