@@ -47,7 +47,7 @@ metrics! {
         "The longest frame that the way to the peer is known to carry (path MTU); none before."
     PEER_THROTTLED Gauge "omni_peer_throttled" ["peer"]
         "1 while most of what the peer sends is dropped in the driver, as most was refused."
-    PEER_MACS Gauge "omni_peer_macs" ["peer"] "MAC addresses behind the peer."
+    PEER_MACS Gauge "omni_peer_macs" ["peer"] "MAC addresses learned behind the peer."
     PEERS Gauge "omni_peers" ["state"]
         "Peers by session: idle, handshaking or established."
 
@@ -63,10 +63,10 @@ metrics! {
         "Frames and messages that were discarded, by reason."
 
     FDB Gauge "omni_fdb_entries" ["side"]
-        "MAC addresses behind local ports (local) and behind peers (peers)."
+        "MAC addresses learned behind local ports (local) and peers (peers), and those set (static)."
     FDB_LIMIT Gauge "omni_fdb_entries_limit" ["side"] "The most that there may be."
     NEIGHBORS Gauge "omni_neighbor_entries" ["side"]
-        "Bindings of IP to MAC addresses of local ports and of peers."
+        "Bindings of IP to MAC addresses, likewise."
     NEIGHBORS_LIMIT Gauge "omni_neighbor_entries_limit" ["side"] "The most that there may be."
     GROUPS Gauge "omni_multicast_groups" [] "Multicast groups that somebody wants."
     FROZEN Gauge "omni_frozen_addresses" []

@@ -209,17 +209,27 @@ fn drops(drops: &DropCounters) -> Family {
 }
 
 fn tables(snapshot: &Snapshot) -> Vec<Family> {
-    let TableSizes { now, most, groups } = snapshot.tables;
+    let TableSizes {
+        now,
+        most,
+        static_macs,
+        static_addresses,
+        groups,
+    } = snapshot.tables;
     let sides = |desc, local: usize, peers: usize| {
         let mut family = Family::new(desc);
         family.add(["local"], local);
         family.add(["peers"], peers);
         family
     };
+    let mut macs = sides(&d::FDB, now.local_macs, now.peer_macs);
+    macs.add(["static"], static_macs);
+    let mut addresses = sides(&d::NEIGHBORS, now.local_addresses, now.peer_addresses);
+    addresses.add(["static"], static_addresses);
     vec![
-        sides(&d::FDB, now.local_macs, now.peer_macs),
+        macs,
         sides(&d::FDB_LIMIT, most.local_macs, most.peer_macs),
-        sides(&d::NEIGHBORS, now.local_addresses, now.peer_addresses),
+        addresses,
         sides(
             &d::NEIGHBORS_LIMIT,
             most.local_addresses,

@@ -91,6 +91,8 @@ fn snapshot(peers: Vec<(PeerView, usize)>) -> Snapshot {
         tables: TableSizes {
             now: limits,
             most: limits,
+            static_macs: 1,
+            static_addresses: 2,
             groups: 0,
         },
         frozen: 0,

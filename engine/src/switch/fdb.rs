@@ -103,7 +103,7 @@ impl Fdb {
         self.entries.iter()
     }
 
-    /// How many are behind local ports, and how many behind peers.
+    /// How many are behind local ports, and how many behind peers; none that were set.
     pub(super) const fn totals(&self) -> [usize; 2] {
         self.ledger.totals()
     }

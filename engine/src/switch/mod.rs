@@ -444,6 +444,11 @@ impl Switch {
                 peer_addresses,
             },
             most: self.config.limits,
+            static_macs: self.fdb.len().saturating_sub(local_macs + peer_macs),
+            static_addresses: {
+                let all = self.bindings.count();
+                all.saturating_sub(local_addresses + peer_addresses)
+            },
             groups: self.groups.count(),
         }
     }

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::metrics::{scrape, with_metrics};
 use crate::support::lab::{Lab, Plan, Side};
 use crate::support::tools::ping_all;
 use crate::support::{seconds, wait_until};
@@ -93,6 +94,25 @@ fn no_key_is_in_the_log_whatever_is_logged() {
             assert!(!log.contains(&form), "{form} is in the log:\n{log}");
         }
     }
+}
+
+#[test]
+fn what_is_said_over_and_over_is_left_out_and_counted() {
+    let lab = Lab::new(Plan::default());
+    let spec = lab.spec(Side::A);
+    let a = spec.start_with(&with_metrics(&spec, "./a.metrics"));
+    fs::write(lab.folder().join("a.yaml"), "fabric: [").expect("a configuration");
+    for _ in 0..15 {
+        assert!(
+            a.answer("reload").contains("error"),
+            "it is no configuration"
+        );
+    }
+    let refusals = a.log().matches("reload refused").count();
+    assert_eq!(refusals, 10, "{}", a.log());
+    let told = scrape(&lab.folder().join("a.metrics"), "*/*");
+    assert!(told.contains("\nomni_log_left_out_total 5\n"), "{told}");
+    assert!(a.terminate().success());
 }
 
 #[test]

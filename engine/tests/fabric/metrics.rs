@@ -19,7 +19,7 @@ const CONNECTIONS: usize = 16;
 const PATIENCE: Duration = seconds(5);
 
 /// The node's configuration with metrics at this place.
-fn with_metrics(spec: &NodeSpec, place: &str) -> String {
+pub(crate) fn with_metrics(spec: &NodeSpec, place: &str) -> String {
     let socket = format!("control: {{ socket: {}.sock", spec.name);
     let yaml = spec.yaml();
     assert!(yaml.contains(&socket), "{yaml}");
@@ -27,7 +27,7 @@ fn with_metrics(spec: &NodeSpec, place: &str) -> String {
 }
 
 /// Asks at a UNIX socket.
-fn scrape(path: &Path, accept: &str) -> String {
+pub(crate) fn scrape(path: &Path, accept: &str) -> String {
     let mut stream = UnixStream::connect(path).expect("metrics are served");
     ask(&mut stream, accept)
 }
