@@ -1,6 +1,7 @@
 """A real Prometheus that scrapes a real fabric: form, names, values, alerts and the dashboard."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -78,7 +79,7 @@ class Prometheus(unittest.TestCase):
         cls.stack = ExitStack()
         cls.addClassCleanup(cls.stack.close)
         programs = Programs(PROGRAMS / "omni-engine", PROGRAMS / "omni")
-        cls.world = World(cls.stack, "omni-prom", programs)
+        cls.world = World(cls.stack, f"omni-prom-{os.getpid()}", programs)
         for namespace in cls.world.underlay.hosts.values():
             commands.run(namespace.ip("link", "set", "lo", "up"))
         cls.start_nucleus(programs)

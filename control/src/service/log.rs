@@ -1,7 +1,7 @@
 //! The log of a service: on stderr, as text or as JSON, without more of one kind than people read.
 //!
-//! What is said is told apart by the place in the source that says it. Of the warnings and errors of
-//! one place, [`TOLD_MAX`] within [`SPAN`] are told. How many were left out is told afterwards.
+//! What is said is told apart by the place in the source that says it. Of the warnings and errors
+//! of one place, [`TOLD_MAX`] within [`SPAN`] are told. How many were left out is told afterwards.
 
 use std::fmt;
 use std::io::{IsTerminal as _, stderr};
@@ -63,8 +63,8 @@ impl FromStr for Filter {
     }
 }
 
-/// Begins to write everything that is worth it by `filter`, by [`VARIABLE`] where there is none, and
-/// by `info` where neither is. To be called once, before anything is said.
+/// Begins to write everything that is worth it by `filter`, by [`VARIABLE`] where there is none,
+/// and by `info` where neither is. To be called once, before anything is said.
 pub fn start(format: Format, filter: Option<&Filter>) {
     let filter = filter.and_then(|Filter(words)| EnvFilter::try_new(words).ok());
     let filter = filter.or_else(|| EnvFilter::try_from_env(VARIABLE).ok());

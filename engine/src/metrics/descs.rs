@@ -63,7 +63,7 @@ metrics! {
         "Frames and messages that were discarded, by reason."
 
     FDB Gauge "omni_fdb_entries" ["side"]
-        "MAC addresses learned behind local ports (local) and peers (peers), and those set (static)."
+        "MAC addresses learned behind ports (local) and peers (peers), and those set (static)."
     FDB_LIMIT Gauge "omni_fdb_entries_limit" ["side"] "The most that there may be."
     NEIGHBORS Gauge "omni_neighbor_entries" ["side"]
         "Bindings of IP to MAC addresses, likewise."

@@ -1,8 +1,9 @@
 //! The log: its forms, and that nothing secret is ever in it.
 
-use std::fmt::Write as _;
 use std::fs::{self, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,10 +19,8 @@ use crate::support::{seconds, wait_until};
 /// part is enough.
 fn forms(secret: &[u8]) -> Vec<String> {
     let half = &secret[..secret.len() / 2];
-    let hex = half.iter().fold(String::new(), |mut text, octet| {
-        let _ = write!(text, "{octet:02x}");
-        text
-    });
+    let hex: Vec<String> = half.iter().map(|octet| format!("{octet:02x}")).collect();
+    let hex = hex.concat();
     let list: Vec<String> = half.iter().map(u8::to_string).collect();
     let base64 = STANDARD.encode(secret);
     vec![
@@ -78,6 +77,16 @@ fn no_key_is_in_the_log_whatever_is_logged() {
     wait_until("another preshared key is in use", seconds(5), || {
         known() > before
     });
+    // Who goes before the answer comes is worth a line of the lowest levels.
+    for node in &nodes {
+        wait_until("a line of debug", seconds(5), || {
+            let socket = lab.folder().join(format!("{}.sock", node.name()));
+            let mut asking = UnixStream::connect(socket).expect("it listens");
+            asking.write_all(b"{\"command\":\"show\"}\n").expect("sent");
+            drop(asking);
+            node.log().contains("DEBUG")
+        });
+    }
     let sessions = fs::read_to_string(&key_log).expect("the keys of sessions");
     let sessions = sessions
         .lines()
@@ -89,7 +98,6 @@ fn no_key_is_in_the_log_whatever_is_logged() {
     let logs = [a.log(), b.log()];
     assert!(a.terminate().success() && b.terminate().success());
     for log in &logs {
-        assert!(log.contains("TRACE") || log.contains("DEBUG"), "{log}");
         for form in secrets.iter().flat_map(|secret| forms(secret)) {
             assert!(!log.contains(&form), "{form} is in the log:\n{log}");
         }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::lab::{Lab, Plan, Side};
 use crate::support::node::NodeSpec;
@@ -17,6 +17,11 @@ const PAGE: &str = include_str!("../../../docs/metrics.md");
 /// Connections at once, and how long one may take, as that page says.
 const CONNECTIONS: usize = 16;
 const PATIENCE: Duration = seconds(5);
+/// For longer than answers are kept.
+const FRESH: Duration = Duration::from_millis(600);
+/// How long nothing has to happen.
+const WHILE: Duration = Duration::from_millis(500);
+const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\n\r\n";
 
 /// The node's configuration with metrics at this place.
 pub(crate) fn with_metrics(spec: &NodeSpec, place: &str) -> String {
@@ -72,6 +77,9 @@ fn metrics_are_documented_and_say_what_show_says() {
     ping_all(&lab.a, Side::B.inner_v4().into(), "");
     a.established();
     let socket = lab.folder().join("a.metrics");
+    let mut idle = UnixStream::connect(&socket).expect("metrics are served");
+    idle.set_read_timeout(Some(2 * PATIENCE)).expect("set");
+    let since = Instant::now();
     // Workers show what they counted every second or two.
     let mut text = String::new();
     wait_until("workers have shown the ping", seconds(5), || {
@@ -101,7 +109,7 @@ fn metrics_are_documented_and_say_what_show_says() {
 
     // What goes to and fro meanwhile is in one of the two.
     let before = a.show();
-    std::thread::sleep(seconds(1));
+    std::thread::sleep(FRESH);
     let text = scrape(&socket, "text/plain");
     let after = a.show();
     let peer = |show: &omni_engine::show::Show| (show.peers[0].tx_frames, show.peers[0].rx_frames);
@@ -130,6 +138,12 @@ fn metrics_are_documented_and_say_what_show_says() {
         "{octets} in {frames}"
     );
 
+    assert_eq!(idle.read(&mut [0]).expect("it is ended"), 0);
+    let took = since.elapsed();
+    assert!(
+        took > PATIENCE - seconds(1) && took < PATIENCE + seconds(2),
+        "{took:?}"
+    );
     assert!(a.terminate().success() && b.terminate().success());
     assert!(!socket.exists(), "the socket is still there");
 }
@@ -146,15 +160,18 @@ fn who_is_slow_or_asks_for_nothing_keeps_nobody_from_anything() {
         let idle: Vec<TcpStream> = (0..CONNECTIONS)
             .map(|_| TcpStream::connect(at).expect("it listens"))
             .collect();
-        let start = std::time::Instant::now();
-        assert_eq!(a.show().node.name, "a", "the control socket has its own");
+        // They are let in one after the other.
+        std::thread::sleep(WHILE);
         let mut one_more = TcpStream::connect(at).expect("the kernel lets it wait");
-        one_more.set_read_timeout(Some(3 * PATIENCE)).expect("set");
-        let text = ask(&mut one_more, "*/*");
-        assert!(text.contains("omni_uptime_seconds "), "{text}");
-        let took = start.elapsed();
-        assert!(took < PATIENCE + seconds(2), "{took:?}");
+        one_more.set_read_timeout(Some(WHILE)).expect("set");
+        one_more.write_all(REQUEST).expect("it is sent");
+        assert!(one_more.read(&mut [0]).is_err(), "there are 17 at once");
+        assert_eq!(a.show().node.name, "a", "the control socket has its own");
         drop(idle);
+        one_more.set_read_timeout(Some(PATIENCE)).expect("set");
+        let mut answer = String::new();
+        one_more.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.contains("\nomni_uptime_seconds "), "{answer}");
     });
     assert!(a.terminate().success());
 }

@@ -81,7 +81,7 @@ impl Listener {
     }
 }
 
-/// Answers whoever asks, until the task is aborted. What there is to tell is asked for by `scrapes`.
+/// Answers whoever asks, until the task is aborted. What there is to tell, `scrapes` asks for.
 #[must_use]
 pub fn serve(listener: Listener, scrapes: mpsc::Sender<Scrape>) -> JoinHandle<()> {
     tokio::spawn(accept(listener, scrapes))

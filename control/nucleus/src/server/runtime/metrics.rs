@@ -182,7 +182,7 @@ static COUNTERS: [(&str, Desc); 17] = [
         "doubted",
         counter(
             "omni_nucleus_doubted_total",
-            "Times that less than half of what was known was in the store, so that it was read again.",
+            "Times that the store had less than half of what was known, so that it was read again.",
         ),
     ),
     (
