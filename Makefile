@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab lab-100 faults test count sim soak fuzz schedules sanitize supply sbom \
-    reproducible dissector-test book build build-perf deb package-test recipes \
+    reproducible dissector-test metrics-test book build build-perf deb package-test recipes \
     image-test check clean deps need-root need-cargo
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo 'make reproducible  two release builds in two folders, compared octet by octet'
 	@echo 'make dissector-test  the dissector for Wireshark in tshark, which is installed (root)'
 	@echo 'make book    the documents as a web site, in target/book/index.html (mdBook, links checked)'
+	@echo 'make metrics-test  a fabric and its Nucleus in Prometheus, which is installed (root)'
 	@echo 'make build   omni-engine, omni and omni-nucleus, optimised, in $(TARGET)/release'
 	@echo 'make deb     a Debian package of these, in $(TARGET)/debian'
 	@echo 'make package-test  that package and the quick start on two clean systems (root)'
@@ -150,6 +151,13 @@ book: need-cargo
 	command -v '$(MDBOOK)' >/dev/null || $(CARGO) install --locked --version '^0.5' \
 	    --root '$(TARGET)/tools' mdbook --no-default-features --features search
 	$(PYTHON) lab/book.py --mdbook '$(MDBOOK)'
+
+# Prometheus takes 100 MB, so `make test` does without where it is not there.
+metrics-test: need-root need-cargo deps
+	command -v prometheus >/dev/null && command -v promtool >/dev/null || \
+	    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends prometheus
+	$(CARGO) build --locked -p omni-engine -p omni-nucleus
+	cd lab && OMNI_PROGRAMS='$(abspath $(TARGET))/debug' $(PYTHON) -m unittest tests.test_prometheus
 
 build: need-cargo deps
 	$(CARGO) build --release --locked -p omni-engine -p omni-nucleus

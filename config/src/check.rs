@@ -5,7 +5,7 @@ mod switch;
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::checked::{
-    Authority, Config, Control, Cores, Driver, Node, Nucleus, Peer, Poll, Priority, Queues,
-    SourcePorts, Underlay, Workers, XdpMode, ZeroCopy,
+    Authority, Config, Control, Cores, Driver, MetricsAt, Node, Nucleus, Peer, Poll, Priority,
+    Queues, SourcePorts, Underlay, Workers, XdpMode, ZeroCopy,
 };
 use crate::error::{At, Problem, shown, shown_path};
 use crate::fields::{Field, Fields};
@@ -282,24 +282,33 @@ fn control(
     node_name: &str,
     keys: &KeyFiles<'_>,
 ) -> Result<Control, Problem> {
-    let default = || Control {
+    let mut control = Control {
         socket: Path::new("/run/omni").join(format!("{node_name}.sock")),
         metrics: None,
     };
     let Some(field) = field else {
-        return Ok(default());
+        return Ok(control);
     };
     let fields = field.fields(&schema::CONTROL)?;
-    if let Some(field) = fields.optional("metrics") {
-        return Err(field.wrong("this version does not serve metrics yet"));
+    if let Some(field) = fields.optional("socket") {
+        control.socket = socket_path(&field, keys)?;
     }
-    let Some(field) = fields.optional("socket") else {
-        return Ok(default());
+    if let Some(field) = fields.optional("metrics") {
+        control.metrics = Some(metrics(&field, keys)?);
+    }
+    Ok(control)
+}
+
+/// Where metrics are served.
+pub(crate) fn metrics(field: &Field<'_>, keys: &KeyFiles<'_>) -> Result<MetricsAt, Problem> {
+    let Ok(text) = field.text() else {
+        let port = octets16(field, 1..=u16::MAX)?;
+        return Ok(MetricsAt::Tcp((Ipv4Addr::LOCALHOST, port).into()));
     };
-    Ok(Control {
-        socket: socket_path(&field, keys)?,
-        metrics: None,
-    })
+    if text.contains('/') {
+        return socket_path(field, keys).map(MetricsAt::Unix);
+    }
+    value(field, values::listen).map(MetricsAt::Tcp)
 }
 
 /// The path of a UNIX socket.

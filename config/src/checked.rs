@@ -395,8 +395,18 @@ pub struct Control {
     /// The UNIX socket of `omni show` and its like: at most 107 octets. A relative name is
     /// joined to the configuration file's folder.
     pub socket: PathBuf,
-    /// Where Prometheus scrapes. Always `None` in this version, which refuses the key.
-    pub metrics: Option<SocketAddr>,
+    /// Where Prometheus scrapes.
+    pub metrics: Option<MetricsAt>,
+}
+
+/// Where metrics are served.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MetricsAt {
+    /// At an address, of this machine alone where only a port is given. The port is not 0.
+    Tcp(SocketAddr),
+    /// At a UNIX socket: 1..=107 octets. A relative name is joined to the configuration file's
+    /// folder.
+    Unix(PathBuf),
 }
 
 /// An address with the length of its network's prefix, such as `10.7.0.1/24`.

@@ -39,8 +39,9 @@ use std::path::Path;
 pub use crate::change::{Change, PeerChange, PeerPolicy, RestartNeeded};
 pub use crate::checked::{
     Access, AccessDriver, Authority, Config, Control, Cores, Driver, Dscp, Guard, IpNet, LlcSnap,
-    Mtu, Multicast, Node, Nucleus, Peer, Poll, PortMacs, PortVlans, Priority, Queues, SourcePorts,
-    StaticEntry, StaticOwner, Switch, Underlay, UnknownUnicast, Workers, XdpMode, ZeroCopy,
+    MetricsAt, Mtu, Multicast, Node, Nucleus, Peer, Poll, PortMacs, PortVlans, Priority, Queues,
+    SourcePorts, StaticEntry, StaticOwner, Switch, Underlay, UnknownUnicast, Workers, XdpMode,
+    ZeroCopy,
 };
 pub use crate::error::ConfigError;
 pub use crate::file::MAX_FILE_OCTETS;

@@ -59,6 +59,9 @@ pub(crate) const KEY_FILE: &str = "a file of mode 0600 or 0400 that holds 32 oct
 const VLANS: &str = "all, or a list of distinct numbers 0..=4094 and ranges such as 100-200";
 /// MAC addresses.
 pub(crate) const MAC: &str = "a unicast MAC address such as 02:00:5e:10:00:01, not all zero";
+/// Where metrics are served.
+pub(crate) const METRICS: &str =
+    "a port 1..=65535, an address and port, or a path of 1..=107 octets with a / in it";
 /// Rates of broadcast, unknown unicast and multicast.
 const BUM_PPS: &str = "off or 1..=10000000";
 /// Limits of what may be behind a peer.
@@ -441,7 +444,7 @@ pub(crate) const CONTROL: Section = Section {
         Key {
             name: "metrics",
             default: "none",
-            allowed: "to leave the key out",
+            allowed: METRICS,
         },
     ],
 };

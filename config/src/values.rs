@@ -77,6 +77,21 @@ pub(crate) fn endpoint(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+/// An address of this machine to listen at.
+pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        let hint = match text.parse::<IpAddr>() {
+            Ok(_) => " (its port is missing)",
+            Err(_) => "",
+        };
+        return Err(format!("{} is not an address and port{hint}", shown(text)));
+    };
+    match address.port() {
+        0 => Err(format!("{} has port 0", shown(text))),
+        _ => Ok(address),
+    }
+}
+
 /// What is probably missing in an endpoint.
 fn endpoint_hint(text: &str) -> &'static str {
     let is_v6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use omni_config::{NucleusConfig, NucleusStore, load_nucleus};
+use omni_config::{MetricsAt, NucleusConfig, NucleusStore, load_nucleus};
 use tempfile::TempDir;
 
 /// 32 octets, the numbers 0 to 31.
@@ -58,7 +58,7 @@ fn the_least_file_has_the_documented_defaults() {
         NucleusStore::Redb("/var/lib/omni/nucleus.redb".into())
     );
     assert_eq!(config.socket, Path::new("/run/omni/nucleus.sock"));
-    assert_eq!((config.metrics, config.members.len()), (None, 0));
+    assert!(config.metrics.is_none() && config.members.is_empty());
     let limits = config.limits;
     assert_eq!(
         (limits.bindings_per_node, limits.bindings_per_second),
@@ -81,10 +81,8 @@ fn the_example_loads() {
     let (_folder, file) = folder(include_str!("../nucleus.yaml"));
     let config = load(&file).expect("it is right");
     assert_eq!(config.members.len(), 1);
-    assert_eq!(
-        config.metrics.map(|it| it.to_string()).as_deref(),
-        Some("127.0.0.1:9411")
-    );
+    let at = "127.0.0.1:9411".parse().expect("an address");
+    assert_eq!(config.metrics, Some(MetricsAt::Tcp(at)));
 }
 
 #[test]

@@ -213,7 +213,7 @@ fn bombs() -> Vec<(&'static str, String)> {
     let peers = format!("{good}peers:\n");
     let host = "mac: \"02:00:00:00:00:01\", interface: omni0";
     // Refused after all else was checked.
-    let late = "control: {metrics: 1}\n";
+    let late = "control: {metrics: 0}\n";
     let peer = |n: usize| format!("  - {{name: p{n}, public_key: \"{}\"}}\n", "A".repeat(44));
     vec![
         (

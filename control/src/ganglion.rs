@@ -51,7 +51,7 @@ use knocks::Knocks;
 use schedule::Peers;
 
 pub use types::{
-    AddPeerError, GanglionConfig, GanglionEvent, PeerConfig, PeerState, PeerStatus,
+    AddPeerError, GanglionConfig, GanglionEvent, Handshakes, PeerConfig, PeerState, PeerStatus,
     SetIdentityError, Transmit,
 };
 
@@ -92,6 +92,7 @@ pub struct Ganglion {
     commands: VecDeque<Command>,
     events: VecDeque<GanglionEvent>,
     drops: DropCounters,
+    handshakes: Handshakes,
     /// When traffic was last looked at.
     polled_at: Instant,
 }
@@ -142,6 +143,7 @@ impl Ganglion {
             commands: VecDeque::new(),
             events: VecDeque::new(),
             drops: DropCounters::new(),
+            handshakes: Handshakes::default(),
             polled_at: now.instant,
         }
     }
@@ -380,6 +382,12 @@ impl Ganglion {
         &self.drops
     }
 
+    /// What became of handshakes.
+    #[must_use]
+    pub const fn handshakes(&self) -> Handshakes {
+        self.handshakes
+    }
+
     /// Looks at a peer's traffic.
     fn observe(&mut self, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(&id) {
@@ -393,6 +401,7 @@ impl Ganglion {
             Timer::Expire => self.expire(id, now.instant),
             Timer::Erase => self.erase(id),
             Timer::GiveUp => {
+                self.handshakes.abandoned += 1;
                 self.drop_attempt(id);
                 self.commands.push_back(Command::DropStaged { peer: id });
             }

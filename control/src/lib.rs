@@ -32,8 +32,8 @@ mod timers;
 mod timestamp;
 
 pub use ganglion::{
-    AddPeerError, Ganglion, GanglionConfig, GanglionEvent, PeerConfig, PeerState, PeerStatus,
-    SetIdentityError, Transmit,
+    AddPeerError, Ganglion, GanglionConfig, GanglionEvent, Handshakes, PeerConfig, PeerState,
+    PeerStatus, SetIdentityError, Transmit,
 };
 pub use memory::{Remembered, RememberedError, Stamps};
 pub use omni_membership::{PrivateKey, PublicKey, SymmetricKey};

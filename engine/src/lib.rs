@@ -17,6 +17,7 @@ pub mod cores;
 pub mod datapath;
 pub mod io;
 pub mod mailbox;
+pub mod metrics;
 pub mod privileges;
 pub mod pulse;
 pub mod runtime;

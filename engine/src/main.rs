@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use omni_config::Config;
+use omni_control::service::log;
 use omni_control::service::process::{abort_on_panic, forbid_dumps, lock_memory};
 use omni_control::service::seccomp::Seccomp;
 use omni_engine::privileges::{self, Folder, Other, PrivilegeError};
-use tracing_subscriber::EnvFilter;
 
 /// A node of an OmniNervous fabric: an encrypted layer-2 switch among hosts.
 ///
@@ -35,6 +35,15 @@ struct Arguments {
     /// lets the kernel log them, `off` does without filters.
     #[arg(long, value_name = "on|log|off", default_value = "on")]
     seccomp: Seccomp,
+
+    /// How lines of the log are written.
+    #[arg(long, value_name = "text|json", default_value = "text")]
+    log_format: log::Format,
+
+    /// What is logged: error, warn, info, debug or trace, or levels by module such as
+    /// `info,omni_control=debug`. Without it OMNI_LOG says so, and info where nothing does.
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<log::Filter>,
 }
 
 fn main() -> ExitCode {
@@ -61,15 +70,7 @@ fn main() -> ExitCode {
         println!("{}: configuration is good", arguments.config.display());
         return ExitCode::SUCCESS;
     };
-    let filter = EnvFilter::try_from_env("OMNI_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        // Where the log has no room left it goes on without: to say so on stderr would panic.
-        .log_internal_errors(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_target(false)
-        .init();
+    log::start(arguments.log_format, arguments.log_level.as_ref());
     abort_on_panic();
     if let Err(error) = locked {
         tracing::warn!(%error, "keys may be swapped out; it takes `ulimit -l unlimited`, or root");

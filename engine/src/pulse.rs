@@ -4,10 +4,11 @@
 //! between two bursts, and it never waits for the reader.
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use crate::io::QueueCounters;
+use crate::stats::WorkerReport;
 
 /// The least time between two signs.
 pub const PAUSE: Duration = Duration::from_millis(100);
@@ -27,6 +28,8 @@ pub struct Seen {
     pub queues: Vec<QueueCounters>,
     /// Times that its frames did not add up, or an empty one was there twice.
     pub unsound: u64,
+    /// All that it counted, up to a second or two ago, where it was told to show that.
+    pub report: Option<Arc<WorkerReport>>,
 }
 
 impl Pulse {

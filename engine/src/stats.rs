@@ -134,6 +134,21 @@ pub struct QueueReport {
     pub through: Latency,
 }
 
+/// How a worker spent its turns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Turns {
+    /// Turns of the loop in which there was something to do.
+    pub busy: u64,
+    /// Turns in which there was nothing.
+    pub idle: u64,
+    /// Times that it slept.
+    pub sleeps: u64,
+    /// Bursts from the underlay.
+    pub underlay_bursts: u64,
+    /// Bursts from the access ports, all together.
+    pub access_bursts: u64,
+}
+
 /// Everything a worker counted since it started.
 #[derive(Clone, Debug)]
 pub struct WorkerReport {
@@ -149,6 +164,8 @@ pub struct WorkerReport {
     /// From there until they were in the transmit rings and the system calls had returned that
     /// send them.
     pub send: Latency,
+    /// How it spent its turns.
+    pub turns: Turns,
     /// What it dropped, or the kernel before it.
     pub drops: DropCounters,
     /// What it found in frames, beside drops.

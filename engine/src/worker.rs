@@ -25,7 +25,7 @@ use crate::io::kernel::Reopened;
 use crate::io::{Frame, FrameIo, LetGo, Pending, Port};
 use crate::mailbox::{Order, WorkerMailbox};
 use crate::pulse::{self, Pulse};
-use crate::stats::{Latency, QueueReport, WorkerReport};
+use crate::stats::{Latency, QueueReport, Turns, WorkerReport};
 
 /// How long an adaptive worker looks again before it sleeps: what the other side takes to wake up
 /// and answer. What waits for less is woken up itself by almost every answer.
@@ -73,7 +73,10 @@ pub struct Worker<I: FrameIo> {
     send: Latency,
     /// Orders that are followed at the end of this turn, when it holds no frames.
     deferred: Vec<Order>,
+    turns: Turns,
     pulse: Arc<Pulse>,
+    /// Whether it shows all that it counts as well.
+    tells: bool,
     /// When the next sign of life is due, and the next look at the frames.
     beat_at: Instant,
     audit_at: Instant,
@@ -118,7 +121,9 @@ impl<I: FrameIo> Worker<I> {
             work: Latency::default(),
             send: Latency::default(),
             deferred: Vec::new(),
+            turns: Turns::default(),
             pulse: Arc::default(),
+            tells: false,
             beat_at: Instant(0),
             audit_at: Instant(0),
             stopped: false,
@@ -129,6 +134,13 @@ impl<I: FrameIo> Worker<I> {
     #[must_use]
     pub fn watched(mut self, pulse: Arc<Pulse>) -> Self {
         self.pulse = pulse;
+        self
+    }
+
+    /// Shows all that it counts there as well, every second, so that nobody has to ask for it.
+    #[must_use]
+    pub fn telling(mut self, tells: bool) -> Self {
+        self.tells = tells;
         self
     }
 
@@ -143,6 +155,11 @@ impl<I: FrameIo> Worker<I> {
                 self.beat(now);
             }
             let busy = self.poll_once(now);
+            if busy {
+                self.turns.busy += 1;
+            } else {
+                self.turns.idle += 1;
+            }
             now = clock::instant();
             let pays = spin.pays(now, busy);
             let sleep = match self.poll {
@@ -151,6 +168,7 @@ impl<I: FrameIo> Worker<I> {
                 Poll::Sleep => !busy,
             };
             if sleep {
+                self.turns.sleeps += 1;
                 self.sleep();
                 now = clock::instant();
                 spin.woke(now);
@@ -173,10 +191,13 @@ impl<I: FrameIo> Worker<I> {
         let mut busy = self.take_orders(now);
         if received {
             busy = true;
+            self.turns.underlay_bursts += 1;
             self.datapath
                 .ingress(now, &mut self.burst, &mut self.io, &mut self.out);
         }
-        busy |= self.take_from_hosts(now);
+        let from_hosts = self.take_from_hosts(now);
+        self.turns.access_bursts += u64::from(from_hosts);
+        busy |= from_hosts;
         if busy {
             let ready = clock::instant();
             self.transmit();
@@ -214,15 +235,19 @@ impl<I: FrameIo> Worker<I> {
     /// Shows that it is alive.
     fn beat(&mut self, now: Instant) {
         self.beat_at = now + pulse::PAUSE;
-        let mut unsound = false;
+        let (mut unsound, mut report) = (false, None);
         if now >= self.audit_at {
             self.audit_at = now + AUDIT;
             unsound = !self.io.census().is_complete() || !self.io.is_sound();
+            report = self.tells.then(|| Arc::new(self.report()));
         }
         let io = &self.io;
         self.pulse.beat(|seen| {
             seen.queues = io.queues();
             seen.unsound += u64::from(unsound);
+            if report.is_some() {
+                seen.report = report;
+            }
         });
     }
 
@@ -386,6 +411,7 @@ impl<I: FrameIo> Worker<I> {
                 .collect(),
             work: self.work.clone(),
             send: self.send.clone(),
+            turns: self.turns,
             drops,
             counted: self.datapath.counted(),
             census: self.io.census(),

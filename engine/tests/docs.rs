@@ -120,3 +120,31 @@ fn the_configurations_in_the_readme_are_good() {
         }
     }
 }
+
+#[test]
+fn dashboard_and_alerts_name_metrics_that_there_are() {
+    let page = read(&root().join("docs/metrics.md"));
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    let known: BTreeMap<&str, &str> = rows
+        .filter_map(|row| row.split_once("` | "))
+        .filter_map(|(name, rest)| Some((name, rest.split(" |").next()?)))
+        .collect();
+    for file in [
+        "contrib/grafana/omninervous.json",
+        "contrib/prometheus/alerts.yaml",
+    ] {
+        let text = read(&root().join(file));
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let words = text.split(|c: char| !is_part(c));
+        let named: Vec<&str> = words.filter(|word| word.starts_with("omni_")).collect();
+        assert!(named.len() >= 15, "{file}: only {named:?}");
+        for name in named {
+            let of_histogram = ["_bucket", "_sum", "_count"]
+                .iter()
+                .filter_map(|ending| name.strip_suffix(ending))
+                .any(|base| known.get(base) == Some(&"histogram"));
+            let is_known = known.get(name).is_some_and(|kind| *kind != "histogram");
+            assert!(is_known || of_histogram, "{file}: {name}");
+        }
+    }
+}

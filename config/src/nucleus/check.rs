@@ -32,7 +32,7 @@ pub(super) fn config(
     let fabric = check::value(&top.required("fabric")?, values::fabric)?;
     let (_, private_key) = check::key_file(&top.required("private_key_file")?, &keys)?;
     let listen_at = match top.optional("listen") {
-        Some(field) => check::value(&field, listen)?,
+        Some(field) => check::value(&field, values::listen)?,
         None => SocketAddr::from(([0, 0, 0, 0], 51821)),
     };
     let store = store(top.optional("store"), &keys)?;
@@ -52,7 +52,7 @@ pub(super) fn config(
     let socket = socket(top.optional("control"), &keys)?;
     let metrics = top
         .optional("metrics")
-        .map(|field| check::value(&field, listen));
+        .map(|field| check::metrics(&field, &keys));
     Ok(NucleusConfig {
         fabric,
         private_key,
@@ -64,20 +64,6 @@ pub(super) fn config(
         socket,
         metrics: metrics.transpose()?,
     })
-}
-
-fn listen(text: &str) -> Result<SocketAddr, String> {
-    let Ok(address) = text.parse::<SocketAddr>() else {
-        let hint = match text.parse::<std::net::IpAddr>() {
-            Ok(_) => " (its port is missing)",
-            Err(_) => "",
-        };
-        return Err(format!("{} is not an address and port{hint}", shown(text)));
-    };
-    match address.port() {
-        0 => Err(format!("{} has port 0", shown(text))),
-        _ => Ok(address),
-    }
 }
 
 fn authority(field: &Field<'_>, is_authority: IsAuthority<'_>) -> Result<[u8; 32], Problem> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::checked::MetricsAt;
 use crate::error::ConfigError;
 use crate::secret::SecretBytes32;
 use crate::{file, raw};
@@ -31,7 +32,7 @@ pub struct NucleusConfig {
     /// The control socket: 1..=107 octets.
     pub socket: PathBuf,
     /// Where Prometheus may ask.
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<MetricsAt>,
 }
 
 /// Where records are kept.

@@ -1,6 +1,6 @@
 //! Every key of `nucleus.yaml`.
 
-use super::{KEY_FILE, Key, REQUIRED, Section};
+use super::{KEY_FILE, Key, METRICS, REQUIRED, Section};
 
 /// Every mapping, the top level first.
 pub(crate) const ALL: &[&Section] = &[&TOP, &STORE, &ETCD, &LIMITS, &CONTROL];
@@ -56,7 +56,7 @@ pub(crate) const TOP: Section = Section {
         Key {
             name: "metrics",
             default: "none",
-            allowed: LISTEN,
+            allowed: METRICS,
         },
     ],
 };

@@ -278,6 +278,7 @@ impl Ganglion {
             sent_at: now.instant,
         });
         peer.initiated_at = Some(now.instant);
+        self.handshakes.initiations += 1;
         set_macs(&mut message, &mut peer.cookies, now);
 
         if let Some(index) = last_index {
@@ -313,6 +314,11 @@ impl Ganglion {
             capabilities: self.announced.capabilities & agreement.peer_capabilities,
             peer_max_frame: agreement.peer_max_frame,
         };
+        self.handshakes.rekeys += u64::from(peer.sessions.current.is_some());
+        match agreement.role {
+            Role::Initiator => self.handshakes.initiated += 1,
+            Role::Responder => self.handshakes.answered += 1,
+        }
         let gone = peer
             .sessions
             .install(session, now.instant + self.timers.retire_after);

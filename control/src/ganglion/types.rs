@@ -108,6 +108,21 @@ pub enum PeerState {
     Established,
 }
 
+/// What became of handshakes since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Handshakes {
+    /// Initiations made, each sent wherever the peer may be.
+    pub initiations: u64,
+    /// Sessions that we began.
+    pub initiated: u64,
+    /// Sessions that peers began.
+    pub answered: u64,
+    /// Of both, those with peers that there was a session with.
+    pub rekeys: u64,
+    /// Handshakes that were given up, as the peer did not answer for long.
+    pub abandoned: u64,
+}
+
 /// A peer, to be shown.
 #[derive(Clone, Debug)]
 pub struct PeerStatus {

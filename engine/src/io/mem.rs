@@ -8,7 +8,9 @@ use std::time::Duration;
 use omni_control::message::PortId;
 use omni_wire::{DropReason, Instant};
 
-use super::{Census, Frame, FrameIo, FramePool, Pending, Port, QueueCounters, Received};
+use super::{
+    Carried, Census, Frame, FrameIo, FramePool, Pending, Port, QueueCounters, Received, octets,
+};
 
 /// The longest frame in memory: room, jumbo frame and headers.
 const CAPACITY: usize = 10 * 1024;
@@ -108,8 +110,8 @@ pub struct MemIo {
 struct MemPort {
     received: VecDeque<MemFrame>,
     sent: VecDeque<Vec<u8>>,
-    rx_frames: u64,
-    tx_frames: u64,
+    received_frames: Carried,
+    sent_frames: Carried,
 }
 
 impl MemIo {
@@ -171,8 +173,10 @@ impl FrameIo for MemIo {
     fn receive(&mut self, port: Port, burst: &mut Vec<MemFrame>, max: usize) -> usize {
         let port = &mut self.ports[port.place()];
         let count = port.received.len().min(max);
+        let before = burst.len();
         burst.extend(port.received.drain(..count));
-        port.rx_frames += count as u64;
+        port.received_frames
+            .count(count as u64, octets(&burst[before..]));
         self.held += count as u64;
         count
     }
@@ -180,7 +184,7 @@ impl FrameIo for MemIo {
     fn transmit(&mut self, port: Port, frames: &mut Vec<MemFrame>) -> usize {
         let port = &mut self.ports[port.place()];
         self.held -= frames.len() as u64;
-        port.tx_frames += frames.len() as u64;
+        port.sent_frames.count(frames.len() as u64, octets(frames));
         let octets = frames.drain(..).map(|frame| frame.bytes().to_vec());
         port.sent.extend(octets);
         0
@@ -211,8 +215,10 @@ impl FrameIo for MemIo {
                 queue: 0,
                 zero_copy: false,
                 stamped: true,
-                rx_frames: carried.rx_frames,
-                tx_frames: carried.tx_frames,
+                rx_frames: carried.received_frames.frames,
+                rx_bytes: carried.received_frames.bytes,
+                tx_frames: carried.sent_frames.frames,
+                tx_bytes: carried.sent_frames.bytes,
                 tx_waiting: 0,
             })
             .collect()

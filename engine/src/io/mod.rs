@@ -157,6 +157,29 @@ pub enum Pending {
     Stalled,
 }
 
+/// What went one way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Carried {
+    /// Frames.
+    pub frames: u64,
+    /// Their octets.
+    pub bytes: u64,
+}
+
+impl Carried {
+    /// Counts so many frames more, of so many octets together.
+    #[inline]
+    pub const fn count(&mut self, frames: u64, octets: usize) {
+        self.frames += frames;
+        self.bytes += octets as u64;
+    }
+}
+
+/// How long frames are together, in octets.
+pub(crate) fn octets<F: Frame>(frames: &[F]) -> usize {
+    frames.iter().map(|frame| frame.bytes().len()).sum()
+}
+
 /// A queue and what it carried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct QueueCounters {
@@ -170,8 +193,12 @@ pub struct QueueCounters {
     pub stamped: bool,
     /// Frames received.
     pub rx_frames: u64,
+    /// Their octets.
+    pub rx_bytes: u64,
     /// Frames sent.
     pub tx_frames: u64,
+    /// Their octets, and those of frames that a tap or a UDP socket refused.
+    pub tx_bytes: u64,
     /// Buffers that wait for the kernel to take and send them; 0 where nothing ever waits.
     pub tx_waiting: u64,
 }

@@ -21,6 +21,14 @@ pub enum EngineError {
         /// The interface.
         name: String,
     },
+    /// Nobody can ask for metrics.
+    #[error("control.metrics: cannot listen at {at}: {source}")]
+    Metrics {
+        /// Where.
+        at: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// An interface that the engine works on went away.
     #[error("interface {name} was deleted: the engine cannot go on without it")]
     InterfaceGone {

@@ -22,6 +22,7 @@ mod reload;
 mod rendezvous;
 mod report;
 pub mod request;
+mod scrape;
 mod state;
 mod switching;
 mod throttle;
@@ -37,9 +38,9 @@ use std::time::Duration;
 use omni_config::{Config, Driver, Poll, SourcePorts};
 use omni_control::message::{Command, FdbKey, Owner, PeerId};
 use omni_control::netlink::{KernelEvent, Netlink};
-use omni_control::service::notify;
 use omni_control::service::process::wipe_stack;
 use omni_control::service::seccomp::Seccomp;
+use omni_control::service::{log, notify};
 use omni_control::{
     Ganglion, GanglionConfig, GanglionEvent, PrivateKey, PublicKey, Remembered, Transmit,
 };
@@ -74,6 +75,7 @@ use ports::Ports;
 use recovery::Recovery;
 use rendezvous::Rendezvous;
 use request::{ControlSocket, Request};
+use scrape::Scrapes;
 use state::StateFile;
 use switching::StaticPlace;
 use throttle::Throttle;
@@ -149,6 +151,7 @@ struct Node {
     recovery: Recovery,
     control: ControlSocket,
     requests: mpsc::Receiver<Request>,
+    scrapes: Scrapes,
 }
 
 impl Node {
@@ -163,6 +166,7 @@ impl Node {
         let public_key = PublicKey::from_private(&private_key);
         let netlink = Netlink::connect()?;
         let (control, requests) = ControlSocket::bind(&config.control.socket)?;
+        let scrapes = Scrapes::listen(config.control.metrics.as_ref())?;
         let shared = [config.underlay.driver, config.underlay.send];
         let shared = shared.iter().any(|driver| *driver != Driver::Afxdp);
         let udp = UdpSockets::bind(config.underlay.port, shared)?;
@@ -236,6 +240,7 @@ impl Node {
             recovery: Recovery::default(),
             control,
             requests,
+            scrapes,
             config,
         };
         for peer in node.config.peers.clone() {
@@ -294,6 +299,7 @@ impl Node {
                 poll: config.workers.poll,
                 realtime,
                 core: cores[index],
+                tells: config.control.metrics.is_some(),
                 seccomp,
             };
             workers.push(spawn_worker(io, (end, pulse), datapath, how)?);
@@ -349,6 +355,7 @@ impl Node {
                 () = self.told.notified() => {}
                 event = self.netlink.next_event() => self.handle_kernel(event).await?,
                 Some(request) = self.requests.recv() => self.answer(request).await,
+                Some(asking) = self.scrapes.next() => self.tell_metrics(asking).await,
                 told = Rendezvous::next(&mut self.rendezvous) => self.take_told(told),
                 expired = alarm.wait(timeout) => expired.map_err(alarm_error)?,
             }
@@ -551,6 +558,7 @@ impl Node {
         self.throttle_offenders(now);
         self.look_after_members();
         self.look_after_ports().await?;
+        log::tell_left_out();
         if self.recovery.watchdog.is_content() {
             notify::alive();
         }
@@ -637,7 +645,7 @@ impl Node {
         match request {
             Request::Show(reply) => {
                 let reports = self.gather().await;
-                let drops = self.all_drops(&reports).await;
+                let drops = self.all_drops(reports.iter().map(|it| &it.drops)).await;
                 let ports = self.ports.views(&self.netlink, &self.config.access).await;
                 let _ = reply.send(report::show(self, ports, &reports, &drops));
             }
@@ -694,10 +702,10 @@ impl Node {
     }
 
     /// Everything that was dropped on this node.
-    async fn all_drops(&self, reports: &[WorkerReport]) -> DropCounters {
+    async fn all_drops(&self, workers: impl Iterator<Item = &DropCounters>) -> DropCounters {
         let mut drops = self.plane.ganglion.drops().clone();
-        for report in reports {
-            drops.merge(&report.drops);
+        for of_worker in workers {
+            drops.merge(of_worker);
         }
         let (received, sent) = self.ports.link_drops(&self.netlink).await;
         drops.add(DropReason::PortRxDropped, received);
@@ -733,6 +741,8 @@ struct HowToRun {
     poll: Poll,
     realtime: bool,
     core: usize,
+    /// Whether it shows all that it counts.
+    tells: bool,
     seccomp: Seccomp,
 }
 
@@ -747,6 +757,7 @@ fn spawn_worker(
         poll,
         realtime,
         core,
+        tells,
         seccomp,
     } = how;
     let name = format!("{}{}", cores::THREAD_NAME, config.worker);
@@ -761,7 +772,8 @@ fn spawn_worker(
             warn!(core, "cannot pin a worker to its core; it runs anywhere");
         }
         let core = pinned.then_some(core);
-        let worker = Worker::new(io, config, mailbox, poll, core).watched(pulse);
+        let worker = Worker::new(io, config, mailbox, poll, core);
+        let worker = worker.watched(pulse).telling(tells);
         let restricted = privileges::work(seccomp);
         let run = restricted.is_ok();
         // Who started it waits for this.

@@ -13,7 +13,9 @@ use super::{Node, switching};
 use crate::clock;
 use crate::datapath::Counted;
 use crate::io::{Census, Port, QueueCounters};
-use crate::show::{NodeView, PeerView, PortView, QueueView, Show, SwitchView, UmemView};
+use crate::show::{
+    NodeView, NucleusView, PeerView, PortView, QueueView, Show, SwitchView, UmemView,
+};
 use crate::stages::{Histogram, NodeStages, QueueStages, Side, WorkerStages};
 use crate::stats::WorkerReport;
 use tables::{PeerAround, PortAround, Tables};
@@ -33,18 +35,9 @@ pub(super) fn show(
         names: &names,
     };
     Show {
-        node: NodeView {
-            name: node.config.node.name.clone(),
-            fabric: node.config.fabric.clone(),
-            public_key: node.plane.ganglion.public_key().to_string(),
-            uptime_seconds: now.since(node.started).as_secs(),
-        },
+        node: self::node(node, now),
         peers: peers(node, now),
-        nuclei: node
-            .rendezvous
-            .as_ref()
-            .map(|rendezvous| rendezvous.view(now))
-            .unwrap_or_default(),
+        nuclei: nuclei(node, now),
         fdb: tables.fdb(),
         neighbors: tables.neighbors(),
         vlans: tables.vlans(&ports_around(node), &peers_around(node)),
@@ -64,6 +57,44 @@ pub(super) fn show(
         umem: umem(reports),
         recovery: node.recovery.counted,
     }
+}
+
+pub(super) fn node(node: &Node, now: Instant) -> NodeView {
+    NodeView {
+        name: node.config.node.name.clone(),
+        fabric: node.config.fabric.clone(),
+        public_key: node.plane.ganglion.public_key().to_string(),
+        uptime_seconds: now.since(node.started).as_secs(),
+    }
+}
+
+pub(super) fn nuclei(node: &Node, now: Instant) -> Vec<NucleusView> {
+    let rendezvous = node.rendezvous.as_ref();
+    let view = rendezvous.map(|rendezvous| rendezvous.view(now));
+    view.unwrap_or_default()
+}
+
+/// What the switch and workers counted; nothing of how it is configured, and of who is in it.
+pub(super) fn switch_counters<'a>(
+    node: &Node,
+    now: Instant,
+    workers: impl Iterator<Item = &'a Counted>,
+) -> SwitchView {
+    let mut counted = Counted::default();
+    workers.for_each(|of_worker| counted.merge(of_worker));
+    let tables = Tables {
+        now,
+        switch: &node.plane.switch,
+        names: &Names::default(),
+    };
+    tables.switch(counted)
+}
+
+/// How many MAC addresses are behind each peer, in the order of [`peers`].
+pub(super) fn peer_macs(node: &Node) -> Vec<usize> {
+    let peers = node.plane.ganglion.peers();
+    let macs = peers.map(|peer| node.plane.switch.macs_of(Owner::Peer(peer.id)));
+    macs.collect()
 }
 
 /// How long the workers' frames took.
@@ -138,7 +169,7 @@ impl Names {
     }
 }
 
-fn peers(node: &Node, now: Instant) -> Vec<PeerView> {
+pub(super) fn peers(node: &Node, now: Instant) -> Vec<PeerView> {
     node.plane
         .ganglion
         .peers()

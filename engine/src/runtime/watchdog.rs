@@ -244,7 +244,9 @@ mod tests {
             zero_copy: false,
             stamped: true,
             rx_frames,
+            rx_bytes: 60 * rx_frames,
             tx_frames,
+            tx_bytes: 60 * tx_frames,
             tx_waiting,
         };
         (0, queue)

@@ -111,6 +111,16 @@ const fn first_ip() -> IpAddr {
 }
 
 impl Bindings {
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many are of local ports, and how many of peers; none that were set.
+    pub(super) const fn totals(&self) -> [usize; 2] {
+        self.ledger.totals()
+    }
+
     pub(super) fn get(&self, key: BindKey) -> Option<&Binding> {
         self.entries.get(&key)
     }

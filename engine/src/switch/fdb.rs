@@ -103,6 +103,16 @@ impl Fdb {
         self.entries.iter()
     }
 
+    /// How many are behind local ports, and how many behind peers; none that were set.
+    pub(super) const fn totals(&self) -> [usize; 2] {
+        self.ledger.totals()
+    }
+
+    /// How many are behind this one.
+    pub(super) fn count(&self, owner: Owner) -> usize {
+        self.ledger.count(owner)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -96,6 +96,11 @@ impl Groups {
         all.map(|(&key, members)| (key, members.keys().copied().collect()))
     }
 
+    /// How many groups somebody wants.
+    pub(super) fn count(&self) -> usize {
+        self.members.len()
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.members.len().max(self.due.len())

@@ -83,6 +83,11 @@ impl<K: Ord + Copy> Ledger<K> {
         }
     }
 
+    /// How many local ports have together, and how many peers.
+    pub(super) const fn totals(&self) -> [usize; 2] {
+        self.totals
+    }
+
     pub(super) fn count(&self, owner: Owner) -> usize {
         self.uses.get(&owner).map_or(0, BTreeSet::len)
     }

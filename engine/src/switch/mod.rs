@@ -86,7 +86,7 @@ pub use bindings::BINDING_LIFETIME;
 pub use fdb::{Entry, FREEZE};
 pub use types::{
     AGEING, Alarm, Audience, Bound, Counters, GroupReport, Kind, Neighbor, PeerLimits, Send,
-    Source, SwitchConfig, SwitchLimits, Told,
+    Source, SwitchConfig, SwitchLimits, TableSizes, Told,
 };
 
 use announce::Outbox;
@@ -429,6 +429,34 @@ impl Switch {
             let owner = self.fdb.owner(key)?;
             Some(Alarm { key, owner, until })
         })
+    }
+
+    /// How much is in the tables, and how much may be.
+    #[must_use]
+    pub fn sizes(&self) -> TableSizes {
+        let ([local_macs, peer_macs], [local_addresses, peer_addresses]) =
+            (self.fdb.totals(), self.bindings.totals());
+        TableSizes {
+            now: SwitchLimits {
+                local_macs,
+                peer_macs,
+                local_addresses,
+                peer_addresses,
+            },
+            most: self.config.limits,
+            static_macs: self.fdb.len().saturating_sub(local_macs + peer_macs),
+            static_addresses: {
+                let all = self.bindings.count();
+                all.saturating_sub(local_addresses + peer_addresses)
+            },
+            groups: self.groups.count(),
+        }
+    }
+
+    /// How many MAC addresses are behind this one.
+    #[must_use]
+    pub fn macs_of(&self, owner: Owner) -> usize {
+        self.fdb.count(owner)
     }
 
     /// What happened since the start.

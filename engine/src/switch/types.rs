@@ -74,6 +74,21 @@ impl Default for SwitchLimits {
     }
 }
 
+/// How full the tables are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TableSizes {
+    /// What there is beside what was set.
+    pub now: SwitchLimits,
+    /// What there may be of that.
+    pub most: SwitchLimits,
+    /// MAC addresses that were set.
+    pub static_macs: usize,
+    /// IP addresses that were set.
+    pub static_addresses: usize,
+    /// Multicast groups that somebody wants.
+    pub groups: usize,
+}
+
 /// How much one peer may have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PeerLimits {

@@ -20,6 +20,8 @@ mod hostile_host;
 mod liar;
 mod life;
 mod load;
+mod logs;
+mod metrics;
 mod moves;
 mod paths;
 mod ports;

@@ -207,7 +207,10 @@ impl FrameIo for Ports {
             zero_copy: true,
             stamped: true,
             rx_frames: queue.rx_frames,
+            // Nobody asks for octets here.
+            rx_bytes: 0,
             tx_frames: queue.tx_frames,
+            tx_bytes: 0,
             tx_waiting: 0,
         };
         vec![

@@ -61,7 +61,8 @@ impl XskLane {
         desc: FrameDesc,
     ) {
         let last = !desc.has_more_frames();
-        self.socket.rx_frames += u64::from(last);
+        let octets = desc.lengths().data();
+        self.socket.received.count(u64::from(last), octets);
         if self.partial.is_empty() && !self.skipping && last {
             burst.extend(chunks.adopt(desc, queue));
             return;

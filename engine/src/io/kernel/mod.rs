@@ -54,7 +54,7 @@ pub use sys::{Promiscuous, afxdp_is_there};
 pub use udp::{UdpPair, unbound_socket};
 pub use umem::CHUNK_FRAME_MAX;
 
-use super::{Census, FrameIo, FramePool, LetGo, Pending, Port, QueueCounters};
+use super::{Carried, Census, FrameIo, FramePool, LetGo, Pending, Port, QueueCounters};
 use crate::datapath::BURST_MAX;
 use chunks::Chunks;
 use lane::XskLane;
@@ -493,10 +493,10 @@ impl FrameIo for KernelIo {
         // What a sender sends is counted on the worker's first queue of the underlay.
         let first = self.lanes.first().map_or(0, |lane| lane.queue);
         let counters = |lane: &Lane| {
-            let (rx_frames, tx_frames) = match &lane.driver {
-                Driver::Xsk(lane) => (lane.socket.rx_frames, lane.socket.tx_frames),
-                Driver::Tap(tap) => (tap.rx_frames, tap.tx_frames),
-                Driver::Udp(udp) => (udp.rx_frames, 0),
+            let (received, sent) = match &lane.driver {
+                Driver::Xsk(lane) => (lane.socket.received, lane.socket.sent),
+                Driver::Tap(tap) => (tap.received, tap.sent),
+                Driver::Udp(udp) => (udp.received, Carried::default()),
             };
             let (zero_copy, tx_waiting) = match &lane.driver {
                 Driver::Xsk(lane) => (lane.socket.is_zero_copy(), lane.socket.waiting),
@@ -504,14 +504,16 @@ impl FrameIo for KernelIo {
             };
             let sender = self.sender.as_ref();
             let sender = sender.filter(|_| lane.port == Port::Underlay && lane.queue == first);
-            let tx_frames = sender.map_or(tx_frames, |sender| sender.tx_frames);
+            let sent = sender.map_or(sent, |sender| sender.sent);
             QueueCounters {
                 port: lane.port,
                 queue: lane.queue,
                 zero_copy,
                 stamped: matches!(lane.driver, Driver::Xsk(_)),
-                rx_frames,
-                tx_frames,
+                rx_frames: received.frames,
+                rx_bytes: received.bytes,
+                tx_frames: sent.frames,
+                tx_bytes: sent.bytes,
                 tx_waiting: tx_waiting.into(),
             }
         };

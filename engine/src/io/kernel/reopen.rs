@@ -22,7 +22,7 @@ use super::{
     Bound, BoundQueue, CHUNKS_PER_READER, Driver, KernelIo, KernelIoError, Lane, SPARE_CHUNKS,
     XskPort,
 };
-use crate::io::{LetGo, Port};
+use crate::io::{Carried, LetGo, Port};
 
 /// How long to wait for a queue whose socket was just closed. Who asks cannot wait for longer, and
 /// asks again.
@@ -34,8 +34,8 @@ pub(super) struct Past {
     /// As [`super::xsk::XskSocket::kernel_drops`].
     pub(super) drops: [u64; 4],
     pub(super) unjoined: u64,
-    /// Frames received and sent, by queue.
-    frames: Vec<((Port, u32), [u64; 2])>,
+    /// What was received and sent, by queue.
+    carried: Vec<((Port, u32), [Carried; 2])>,
 }
 
 /// Sockets and packet memory of one worker.
@@ -113,9 +113,9 @@ impl KernelIo {
             }
             self.past.unjoined += xsk.unjoined;
             let place = (lane.port, lane.queue);
-            self.past.frames.retain(|(other, _)| *other != place);
-            let frames = [socket.rx_frames, socket.tx_frames];
-            self.past.frames.push((place, frames));
+            self.past.carried.retain(|(other, _)| *other != place);
+            let carried = [socket.received, socket.sent];
+            self.past.carried.push((place, carried));
         }
         let closed = LetGo {
             readers: readers.len(),
@@ -134,9 +134,9 @@ impl KernelIo {
         let Reopened { chunks, mut lanes } = reopened;
         for lane in &mut lanes {
             let place = (lane.port, lane.queue);
-            let before = self.past.frames.iter().find(|(other, _)| *other == place);
+            let before = self.past.carried.iter().find(|(other, _)| *other == place);
             if let (Driver::Xsk(xsk), Some((_, [rx, tx]))) = (&mut lane.driver, before) {
-                (xsk.socket.rx_frames, xsk.socket.tx_frames) = (*rx, *tx);
+                (xsk.socket.received, xsk.socket.sent) = (*rx, *tx);
             }
         }
         self.chunks = chunks;

@@ -21,7 +21,7 @@ use omni_offload::{
 use omni_wire::Instant;
 
 use crate::clock;
-use crate::io::{Frame, FramePool, Received};
+use crate::io::{Carried, Frame, FramePool, Received, octets};
 
 /// Octets of the longest super-frame: an IP packet, Ethernet header and two tags.
 const SUPER_FRAME_MAX: usize = 65_535 + 22;
@@ -49,9 +49,9 @@ pub(super) struct TapQueue {
     /// Octets that are left free before each frame.
     room: Arc<AtomicU16>,
     /// Frames received: segments, not super-frames.
-    pub(super) rx_frames: u64,
+    pub(super) received: Carried,
     /// Frames sent, before they were coalesced.
-    pub(super) tx_frames: u64,
+    pub(super) sent: Carried,
     /// What the kernel handed over and nobody can make sense of.
     pub(super) refused: u64,
 }
@@ -65,8 +65,8 @@ impl TapQueue {
             read_at: Instant(0),
             coalescer: Box::new(Coalescer::new(udp)),
             room,
-            rx_frames: 0,
-            tx_frames: 0,
+            received: Carried::default(),
+            sent: Carried::default(),
             refused: 0,
         }
     }
@@ -95,7 +95,7 @@ impl TapQueue {
             burst.push(frame);
         }
         let count = burst.len() - before;
-        self.rx_frames += count as u64;
+        self.received.count(count as u64, octets(&burst[before..]));
         count
     }
 
@@ -148,7 +148,8 @@ impl TapQueue {
             self.coalescer.push(number, frame.bytes(), &mut out);
         }
         self.coalescer.flush(&mut out);
-        self.tx_frames += (frames.len() - refused) as u64;
+        self.sent
+            .count((frames.len() - refused) as u64, octets(frames));
         refused
     }
 }

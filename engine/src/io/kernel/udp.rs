@@ -23,7 +23,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 use super::datagrams::{self, Arrived, MESSAGES_MAX, PAYLOAD_MAX, SEGMENTS_MAX, Sending};
 use crate::clock;
-use crate::io::{Frame, FramePool, Received};
+use crate::io::{Carried, Frame, FramePool, Received, octets};
 
 /// Octets that wait in a socket, as the kernel counts them: for what arrives while the worker does
 /// something else, or leaves faster than the device sends.
@@ -135,7 +135,7 @@ pub(super) struct UdpSender {
     pair: UdpPair,
     /// Whether the kernel has cut what it was to cut, so far.
     cuts: bool,
-    pub(super) tx_frames: u64,
+    pub(super) sent: Carried,
 }
 
 /// Frames one after another that make one sending.
@@ -153,7 +153,7 @@ impl UdpSender {
         Self {
             pair,
             cuts: true,
-            tx_frames: 0,
+            sent: Carried::default(),
         }
     }
 
@@ -162,7 +162,8 @@ impl UdpSender {
     pub(super) fn transmit<F: Frame>(&mut self, frames: &[F]) -> usize {
         let bursts = frames.chunks(MESSAGES_MAX);
         let refused: usize = bursts.map(|frames| self.send(frames)).sum();
-        self.tx_frames += (frames.len() - refused) as u64;
+        self.sent
+            .count((frames.len() - refused) as u64, octets(frames));
         refused
     }
 
@@ -294,7 +295,7 @@ pub(super) struct UdpReceiver {
     ipv6_first: bool,
     /// By socket, as the kernel counts.
     dropped: [u32; 2],
-    pub(super) rx_frames: u64,
+    pub(super) received: Carried,
     /// What the kernel handed over without its addresses.
     pub(super) refused: u64,
 }
@@ -312,7 +313,7 @@ impl UdpReceiver {
             port,
             ipv6_first: false,
             dropped: [0; 2],
-            rx_frames: 0,
+            received: Carried::default(),
             refused: 0,
         }
     }
@@ -342,7 +343,7 @@ impl UdpReceiver {
             }
         }
         let count = burst.len() - before;
-        self.rx_frames += count as u64;
+        self.received.count(count as u64, octets(&burst[before..]));
         count
     }
 

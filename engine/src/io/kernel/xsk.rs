@@ -10,6 +10,7 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue};
 use super::frame::Parts;
 use super::umem::Area;
 use super::{KernelIoError, sys};
+use crate::io::Carried;
 
 /// Entries of the transmit ring: what may wait there before frames are dropped.
 const TX_RING: u32 = 1024;
@@ -53,9 +54,9 @@ pub(super) struct XskSocket {
     /// Chunks of the transmit ring that the kernel had not taken after the last kick.
     pub(super) waiting: u32,
     /// Frames received, not chunks.
-    pub(super) rx_frames: u64,
+    pub(super) received: Carried,
     /// Frames sent, not chunks.
-    pub(super) tx_frames: u64,
+    pub(super) sent: Carried,
 }
 
 impl XskSocket {
@@ -125,8 +126,8 @@ impl XskSocket {
             sending: 0,
             kick: false,
             waiting: 0,
-            rx_frames: 0,
-            tx_frames: 0,
+            received: Carried::default(),
+            sent: Carried::default(),
         })
     }
 
@@ -154,7 +155,10 @@ impl XskSocket {
         let count = unsafe { self.tx.produce(parts) };
         self.sending += count;
         self.kick |= count > 0;
-        self.tx_frames += u64::from(count > 0);
+        if count > 0 {
+            let octets = parts.iter().map(|part| part.lengths().data());
+            self.sent.count(1, octets.sum());
+        }
         count == parts.len()
     }
 

@@ -163,6 +163,17 @@ impl NodeSpec {
         self.run_under(&[], arguments, config)
     }
 
+    /// The same with a variable in its surroundings, `NAME=value`.
+    pub(crate) fn run_with_variable(
+        &self,
+        variable: &str,
+        arguments: &[&str],
+        config: &Path,
+    ) -> Node {
+        let before = ["env".to_owned(), variable.to_owned()];
+        self.run_under(&before, arguments, config)
+    }
+
     /// Runs the program by the words `before`, with those of `after` at its end.
     fn run_under(&self, before: &[String], after: &[&str], config: &Path) -> Node {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
@@ -218,6 +229,11 @@ impl Node {
     /// Everything it wrote.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// What it is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The number of its process.

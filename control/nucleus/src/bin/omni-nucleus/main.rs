@@ -9,13 +9,13 @@ use clap::Parser;
 use omni_config::{NucleusConfig, NucleusStore};
 use omni_control::PrivateKey;
 use omni_control::service::capabilities::{CapabilitySet, keep_only};
+use omni_control::service::log;
 use omni_control::service::process::{abort_on_panic, forbid_dumps, lock_memory};
 use omni_control::service::seccomp::Seccomp;
 use omni_membership::{AuthorityPublicKey, FabricName, PublicKey, Trust};
 use omni_nucleus::server::core::Limits;
 use omni_nucleus::server::runtime::{RuntimeConfig, StoreConfig, run};
 use omni_store::{ClientCertificate, Credentials, EtcdConfig};
-use tracing_subscriber::EnvFilter;
 
 /// The rendezvous of an OmniNervous fabric: where its nodes meet.
 ///
@@ -36,6 +36,15 @@ struct Arguments {
     /// kernel log them, `off` does without a filter.
     #[arg(long, value_name = "on|log|off", default_value = "on")]
     seccomp: Seccomp,
+
+    /// How lines of the log are written.
+    #[arg(long, value_name = "text|json", default_value = "text")]
+    log_format: log::Format,
+
+    /// What is logged: error, warn, info, debug or trace, or levels by module. Without it OMNI_LOG
+    /// says so, and info where nothing does.
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<log::Filter>,
 }
 
 fn main() -> ExitCode {
@@ -63,15 +72,7 @@ fn main() -> ExitCode {
         println!("{}: configuration is good", arguments.config.display());
         return ExitCode::SUCCESS;
     };
-    let filter = EnvFilter::try_from_env("OMNI_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        // Where the log has no room left it goes on without: to say so on stderr would panic.
-        .log_internal_errors(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_target(false)
-        .init();
+    log::start(arguments.log_format, arguments.log_level.as_ref());
     abort_on_panic();
     if let Err(error) = locked {
         tracing::warn!(%error, "keys may be swapped out; it takes `ulimit -l unlimited`, or root");

@@ -27,6 +27,14 @@ pub enum RuntimeError {
         /// Why not.
         source: io::Error,
     },
+    /// Nobody can ask for metrics.
+    #[error("cannot serve metrics at {at}: {source}")]
+    Metrics {
+        /// Where.
+        at: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// The control socket cannot be made.
     #[error("cannot make the control socket {}: {source}", path.display())]
     ControlSocket {

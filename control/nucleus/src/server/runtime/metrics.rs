@@ -1,163 +1,266 @@
-//! Metrics in the text format of Prometheus, over HTTP/1.1. `GET /metrics` and nothing else.
+//! What Prometheus is told of a server.
 
-use std::fmt::Write as _;
-use std::io;
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use omni_config::MetricsAt;
+use omni_control::service::log;
+use omni_control::service::metrics::{Desc, Family, Kind, Listener, Scrape, serve};
+use tokio::sync::mpsc;
 use tokio::task::spawn_local;
-use tokio::time::timeout;
-use tracing::debug;
 
+use super::error::RuntimeError;
 use super::hub::Hub;
 use crate::show::Status;
 
-/// The longest request, in octets.
-const REQUEST_MAX: usize = 8192;
+/// Scrapes that wait for the hub.
+const SCRAPES: usize = 4;
 
-/// How long a request and its answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Which server it is.
+static BUILD: Desc = Desc {
+    name: "omni_nucleus_build_info",
+    kind: Kind::Info,
+    labels: &["version", "fabric", "public_key"],
+    help: "The server, and whose.",
+};
 
-/// The most connections at once.
-const CONNECTIONS: usize = 16;
+/// What is so now, and is no counter.
+type Gauge = (Desc, fn(&Status) -> u64);
 
-/// What is measured and is no counter: name, meaning, value.
-type Gauge = (&'static str, &'static str, fn(&Status) -> u64);
+const fn gauge(name: &'static str, help: &'static str) -> Desc {
+    Desc {
+        name,
+        kind: Kind::Gauge,
+        labels: &[],
+        help,
+    }
+}
 
 /// All of them.
-const GAUGES: [Gauge; 8] = [
-    ("uptime_seconds", "Since the server started.", |status| {
-        status.uptime_seconds
-    }),
-    ("loaded", "1 once the store was read.", |status| {
-        status.loaded.into()
-    }),
+static GAUGES: [Gauge; 9] = [
     (
-        "revision",
-        "Everything up to this revision of the store is known.",
+        gauge("omni_nucleus_uptime_seconds", "Since the server started."),
+        |status| status.uptime_seconds,
+    ),
+    (
+        gauge("omni_nucleus_loaded", "1 once the store was read."),
+        |status| status.loaded.into(),
+    ),
+    (
+        gauge(
+            "omni_nucleus_revision",
+            "Everything up to this revision of the store is known.",
+        ),
         |status| status.revision,
     ),
-    ("connections", "Nodes that are connected here.", |status| {
-        status.connections
-    }),
     (
-        "strangers",
-        "Of those, not known to be members.",
+        gauge("omni_nucleus_connections", "Nodes that are connected here."),
+        |status| status.connections,
+    ),
+    (
+        gauge(
+            "omni_nucleus_strangers",
+            "Of those, not known to be members.",
+        ),
         |status| status.strangers,
     ),
-    ("members", "Registrations that are stored.", |status| {
-        status.members
-    }),
-    ("bindings", "Addresses that somebody holds.", |status| {
-        status.bindings
-    }),
-    ("pending", "Requests that wait for the store.", |status| {
-        status.pending
-    }),
+    (
+        gauge("omni_nucleus_members", "Registrations that are stored."),
+        |status| status.members,
+    ),
+    (
+        gauge("omni_nucleus_bindings", "Addresses that somebody holds."),
+        |status| status.bindings,
+    ),
+    (
+        gauge(
+            "omni_nucleus_pending",
+            "Requests that wait for the store. Growing: the store is too slow.",
+        ),
+        |status| status.pending,
+    ),
+    (
+        gauge(
+            "omni_nucleus_revocations",
+            "Keys with certificates that were taken back.",
+        ),
+        |status| status.revocations,
+    ),
 ];
 
-/// What is counted, with its meaning.
-const COUNTERS: [(&str, &str); 17] = [
-    ("connected", "Nodes that connected."),
-    ("closed", "Connections that were closed here."),
-    ("messages", "Messages of nodes."),
-    ("accepted", "Requests that were carried out."),
-    ("refused", "Requests that were refused."),
-    ("limited", "Requests, calls and messages beyond a limit."),
-    ("moved", "Addresses that went from one node to another."),
-    ("called", "Calls that were passed on."),
-    ("commits", "Transactions that the store carried out."),
+const fn counter(name: &'static str, help: &'static str) -> Desc {
+    Desc {
+        name,
+        kind: Kind::Counter,
+        labels: &[],
+        help,
+    }
+}
+
+/// What is counted: by which name, and as what.
+static COUNTERS: [(&str, Desc); 17] = [
+    (
+        "connected",
+        counter("omni_nucleus_connected_total", "Nodes that connected."),
+    ),
+    (
+        "closed",
+        counter(
+            "omni_nucleus_closed_total",
+            "Connections that were closed here, for one of the limits.",
+        ),
+    ),
+    (
+        "messages",
+        counter("omni_nucleus_messages_total", "Messages of nodes."),
+    ),
+    (
+        "accepted",
+        counter(
+            "omni_nucleus_accepted_total",
+            "Requests that were carried out.",
+        ),
+    ),
+    (
+        "refused",
+        counter("omni_nucleus_refused_total", "Requests that were refused."),
+    ),
+    (
+        "limited",
+        counter(
+            "omni_nucleus_limited_total",
+            "Requests, calls and messages beyond a limit.",
+        ),
+    ),
+    (
+        "moved",
+        counter(
+            "omni_nucleus_moved_total",
+            "Addresses that went from one node to another.",
+        ),
+    ),
+    (
+        "called",
+        counter("omni_nucleus_called_total", "Calls that were passed on."),
+    ),
+    (
+        "commits",
+        counter(
+            "omni_nucleus_commits_total",
+            "Transactions that the store carried out.",
+        ),
+    ),
     (
         "conflicts",
-        "Transactions that another server was ahead of.",
+        counter(
+            "omni_nucleus_conflicts_total",
+            "Transactions that another server was ahead of.",
+        ),
     ),
-    ("store_errors", "Transactions and reads that failed."),
-    ("garbage", "Items in the store that are no records."),
-    ("loads", "Times that the store was read as a whole."),
+    (
+        "store_errors",
+        counter(
+            "omni_nucleus_store_errors_total",
+            "Transactions and reads that failed.",
+        ),
+    ),
+    (
+        "garbage",
+        counter(
+            "omni_nucleus_garbage_total",
+            "Items in the store that are no records: somebody else writes there.",
+        ),
+    ),
+    (
+        "loads",
+        counter(
+            "omni_nucleus_loads_total",
+            "Times that the store was read as a whole.",
+        ),
+    ),
     (
         "doubted",
-        "Times that less than half of what was known was in the store, so that it was read again.",
+        counter(
+            "omni_nucleus_doubted_total",
+            "Times that the store had less than half of what was known, so that it was read again.",
+        ),
     ),
-    ("expired", "Records that were removed as they had expired."),
-    ("reflected", "Probes for reflection that were answered."),
+    (
+        "expired",
+        counter(
+            "omni_nucleus_expired_total",
+            "Records that were removed as they had expired.",
+        ),
+    ),
+    (
+        "reflected",
+        counter(
+            "omni_nucleus_reflected_total",
+            "Probes for reflection that were answered.",
+        ),
+    ),
     (
         "turned_away",
-        "Connections beyond those that may be without a handshake.",
+        counter(
+            "omni_nucleus_turned_away_total",
+            "Connections beyond those that may be without a handshake.",
+        ),
     ),
 ];
 
+/// Whether the last word on the store was that it fails.
+static STORE_FAILS: Desc = gauge(
+    "omni_nucleus_store_fails",
+    "1 while the last word on the store is that it fails.",
+);
+
+/// Lines of the log left out.
+static LOG_LEFT_OUT: Desc = counter(
+    "omni_nucleus_log_left_out_total",
+    "Lines of the log left out, as there were too many of one kind.",
+);
+
 /// All metrics.
-fn text(status: &Status) -> String {
-    let mut text = String::new();
-    let mut metric = |name: &str, meaning: &str, kind: &str, value: u64| {
-        let name = format!("omni_nucleus_{name}");
-        // Writing into a string does not fail.
-        let _ = writeln!(
-            text,
-            "# HELP {name} {meaning}\n# TYPE {name} {kind}\n{name} {value}"
-        );
+fn families(status: &Status, store_fails: bool, log_left_out: u64) -> Vec<Family> {
+    let mut build = Family::new(&BUILD);
+    let version = env!("CARGO_PKG_VERSION");
+    build.add([version, &status.fabric, &status.public_key], true);
+    let mut families = vec![build];
+    let gauges = GAUGES.iter();
+    families.extend(gauges.map(|(desc, value)| Family::one(desc, value(status))));
+    families.push(Family::one(&STORE_FAILS, store_fails));
+    families.extend(COUNTERS.iter().map(|(name, desc)| {
+        let value = status.counters.get(*name).copied().unwrap_or(0);
+        Family::one(desc, value)
+    }));
+    families.push(Family::one(&LOG_LEFT_OUT, log_left_out));
+    families
+}
+
+/// Serves metrics from now on.
+///
+/// # Errors
+/// `Metrics`.
+pub(super) fn listen(at: &MetricsAt, hub: &Rc<Hub>) -> Result<(), RuntimeError> {
+    let (name, listener) = match at {
+        MetricsAt::Tcp(address) => (address.to_string(), Listener::tcp(*address)),
+        MetricsAt::Unix(path) => (path.display().to_string(), Listener::unix(path)),
     };
-    for (name, meaning, value) in GAUGES {
-        metric(name, meaning, "gauge", value(status));
-    }
-    for (name, meaning) in COUNTERS {
-        let value = status.counters.get(name).copied().unwrap_or(0);
-        metric(&format!("{name}_total"), meaning, "counter", value);
-    }
-    text
+    let listener = listener.map_err(|source| RuntimeError::Metrics { at: name, source })?;
+    let (scrapes, asked) = mpsc::channel(SCRAPES);
+    // Both end with the runtime.
+    drop(serve(listener, scrapes));
+    spawn_local(tell(asked, Rc::clone(hub)));
+    Ok(())
 }
 
-/// Serves metrics for ever.
-pub(super) async fn serve(listener: TcpListener, hub: Rc<Hub>) {
-    let all = Rc::new(());
-    loop {
-        match listener.accept().await {
-            Ok(_) if Rc::strong_count(&all) > CONNECTIONS => {}
-            Ok((stream, _)) => {
-                let (hub, one) = (Rc::clone(&hub), Rc::clone(&all));
-                spawn_local(async move {
-                    let served = timeout(PATIENCE, respond(stream, &hub)).await;
-                    if let Ok(Err(error)) = served {
-                        debug!(%error, "a connection for metrics");
-                    }
-                    drop(one);
-                });
-            }
-            Err(error) => {
-                debug!(%error, "cannot accept a connection for metrics");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
+/// Tells whoever asks, for ever.
+async fn tell(mut asked: mpsc::Receiver<Scrape>, hub: Rc<Hub>) {
+    while let Some(asking) = asked.recv().await {
+        let told = families(&hub.status(), hub.store_fails(), log::left_out());
+        // Who asked may be gone.
+        let _ = asking.send(Arc::new(told));
     }
-}
-
-async fn respond(mut stream: TcpStream, hub: &Hub) -> io::Result<()> {
-    let mut request = Vec::new();
-    let ends = |request: &[u8]| request.windows(4).any(|four| four == b"\r\n\r\n");
-    while !ends(&request) && request.len() < REQUEST_MAX {
-        if stream.read_buf(&mut request).await? == 0 {
-            break;
-        }
-    }
-    let (code, body) = match is_for_metrics(&request) {
-        true => ("200 OK", text(&hub.status())),
-        false => ("404 Not Found", "see /metrics\n".to_owned()),
-    };
-    let head = format!(
-        "HTTP/1.1 {code}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all((head + &body).as_bytes()).await?;
-    stream.shutdown().await
-}
-
-fn is_for_metrics(request: &[u8]) -> bool {
-    let mut words = request.split(|octet| *octet == b' ');
-    let path = (words.next(), words.next());
-    path == (Some(b"GET"), Some(b"/metrics"))
 }
 
 #[cfg(test)]
@@ -166,7 +269,25 @@ mod tests {
     use crate::server::core::Counters;
 
     /// The operator's page.
-    const PAGE: &str = include_str!("../../../../../docs/nucleus.md");
+    const PAGE: &str = include_str!("../../../../../docs/metrics.md");
+
+    fn status() -> Status {
+        Status {
+            fabric: "lab".to_owned(),
+            public_key: "KEY".to_owned(),
+            uptime_seconds: 1,
+            loaded: true,
+            incarnation: "00".to_owned(),
+            revision: 2,
+            connections: 3,
+            strangers: 4,
+            members: 5,
+            bindings: 6,
+            revocations: 7,
+            pending: 8,
+            counters: Counters::default().named(),
+        }
+    }
 
     #[test]
     fn all_that_is_counted_is_a_metric() {
@@ -181,31 +302,24 @@ mod tests {
     }
 
     #[test]
-    fn every_metric_has_a_row_on_the_operators_page() {
-        let gauges = GAUGES
-            .iter()
-            .map(|(name, ..)| format!("omni_nucleus_{name}"));
-        let counters = COUNTERS.iter();
-        let counters = counters.map(|(name, _)| format!("omni_nucleus_{name}_total"));
-        let named: Vec<_> = gauges.chain(counters).collect();
-        for name in &named {
-            assert!(PAGE.contains(&format!("| `{name}` |")), "{name}");
-        }
-        let rows = PAGE
+    fn every_metric_has_a_row_on_the_operators_page_and_every_row_is_one() {
+        let rows: Vec<&str> = PAGE
             .lines()
-            .filter(|line| line.starts_with("| `omni_nucleus_"));
-        assert_eq!(rows.count(), named.len());
+            .filter(|line| line.starts_with("| `omni_nucleus_"))
+            .collect();
+        let told = families(&status(), false, 0);
+        let want: Vec<String> = told.iter().map(|family| row(family.desc)).collect();
+        assert_eq!(
+            rows,
+            want,
+            "docs/metrics.md should have:\n{}",
+            want.join("\n")
+        );
     }
 
-    #[test]
-    fn only_metrics_are_served() {
-        assert!(is_for_metrics(b"GET /metrics HTTP/1.1\r\n\r\n"));
-        for other in [
-            "GET / HTTP/1.1\r\n\r\n",
-            "POST /metrics HTTP/1.1\r\n\r\n",
-            "",
-        ] {
-            assert!(!is_for_metrics(other.as_bytes()), "{other}");
-        }
+    /// A metric's row of the page.
+    fn row(desc: &Desc) -> String {
+        let (name, kind, labels) = (desc.name, desc.kind.as_str(), desc.labels.join(", "));
+        format!("| `{name}` | {kind} | {labels} | {} |", desc.help)
     }
 }

@@ -25,7 +25,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use omni_control::service::notify;
+use omni_config::MetricsAt;
+use omni_control::service::{log, notify};
 use omni_control::{PrivateKey, PublicKey};
 use omni_membership::Trust;
 use omni_wire::reflection::{self, Answer, Probe};
@@ -70,7 +71,7 @@ pub struct RuntimeConfig {
     /// For the operator's tool.
     pub socket: PathBuf,
     /// For Prometheus.
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<MetricsAt>,
 }
 
 /// Serves until a signal.
@@ -111,9 +112,8 @@ async fn serve(
         return Err(error.into());
     }
     let control = ControlSocket::bind(&config.socket, &hub)?;
-    if let Some(address) = config.metrics {
-        let listener = listen_tcp(address).map_err(failed("metrics", address))?;
-        spawn_local(metrics::serve(listener, Rc::clone(&hub)));
+    if let Some(at) = &config.metrics {
+        metrics::listen(at, &hub)?;
     }
     let accepting = spawn_local(accept(stream, Rc::clone(&hub)));
     spawn_local(reflect(datagrams, Rc::clone(&hub)));
@@ -160,6 +160,7 @@ async fn step(hub: &Hub, heard: &mut mpsc::Receiver<FromStore>) {
         () = sleep_until(Instant::now() + left) => {
             hub.core.borrow_mut().handle_timeout(clock::now());
             hub.turn();
+            log::tell_left_out();
         }
     }
 }

@@ -126,12 +126,12 @@ fn messages_arrive_in_order_cut_where_they_were_joined() {
             .collect();
         let mut sender = a.sender();
         assert_eq!(sender.transmit(&frames), 0);
-        assert_eq!(sender.tx_frames, 200);
+        assert_eq!(sender.sent.frames, 200);
         let received = b.received(0, &mut pool);
         let told: Vec<(u64, usize)> = received.iter().map(|frame| told(frame, &a, &b)).collect();
         let sent: Vec<(u64, usize)> = (0..).zip(lengths).collect();
         assert_eq!(told, sent);
-        assert_eq!(b.receivers[0].rx_frames, 200);
+        assert_eq!(b.receivers[0].received.frames, 200);
         assert_eq!((b.receivers[0].dropped(), b.receivers[0].refused), (0, 0));
     }
 }
@@ -214,7 +214,7 @@ fn what_is_no_outer_frame_or_too_long_is_refused_and_the_rest_leaves() {
         ];
         let mut sender = a.sender();
         assert_eq!(sender.transmit(&frames), 1);
-        assert_eq!(sender.tx_frames, 2);
+        assert_eq!(sender.sent.frames, 2);
         assert_eq!(b.received(0, &mut pool).len(), 2);
     }
 }
