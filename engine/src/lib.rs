@@ -12,9 +12,11 @@
 #![deny(unsafe_code)]
 
 pub use omni_aead as aead;
+pub mod capture;
 pub mod control_plane;
 pub mod cores;
 pub mod datapath;
+pub mod echo;
 pub mod io;
 pub mod mailbox;
 pub mod metrics;
@@ -25,6 +27,7 @@ pub mod show;
 pub mod stages;
 pub mod stats;
 pub mod switch;
+pub mod trace;
 pub mod ways;
 pub mod worker;
 

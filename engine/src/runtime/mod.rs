@@ -11,9 +11,12 @@
 //! carries out what they decided.
 
 mod alarm;
+mod capture;
+mod echo;
 mod error;
 mod filter;
 mod keylog;
+mod lookup;
 mod pace;
 mod paths;
 mod ports;
@@ -26,6 +29,7 @@ mod scrape;
 mod state;
 mod switching;
 mod throttle;
+mod trace;
 mod udp;
 mod watchdog;
 
@@ -52,6 +56,7 @@ use tracing::{error, info, warn};
 
 pub use error::EngineError;
 
+use crate::capture::Ring;
 use crate::clock;
 use crate::control_plane::ControlPlane;
 use crate::cores;
@@ -67,6 +72,8 @@ use crate::stats::WorkerReport;
 use crate::switch::{Audience, Bound, Switch};
 use crate::worker::Worker;
 use alarm::Alarm;
+use capture::Ended;
+use echo::Echoes;
 use filter::Filter;
 use keylog::KeyLog;
 use pace::Pace;
@@ -149,6 +156,10 @@ struct Node {
     /// What the workers run on, in turn.
     cores: Vec<usize>,
     recovery: Recovery,
+    /// Answers that the operator waits for.
+    echoes: Echoes,
+    /// What workers copy frames into, while there is a capture.
+    capture: Option<Arc<Ring>>,
     control: ControlSocket,
     requests: mpsc::Receiver<Request>,
     scrapes: Scrapes,
@@ -238,6 +249,8 @@ impl Node {
             workers,
             cores: cores.to_vec(),
             recovery: Recovery::default(),
+            echoes: Echoes::default(),
+            capture: None,
             control,
             requests,
             scrapes,
@@ -417,9 +430,12 @@ impl Node {
     }
 
     fn take_upcalls(&mut self) {
-        let plane = &mut self.plane;
+        let (plane, echoes) = (&mut self.plane, &mut self.echoes);
         self.mailbox.take_upcalls(UPCALLS_MAX, |worker, upcall| {
-            plane.handle_upcall(clock::now(), worker, upcall);
+            let now = clock::now();
+            if !echoes.take(now.instant, &upcall) {
+                plane.handle_upcall(now, worker, upcall);
+            }
         });
     }
 
@@ -653,6 +669,20 @@ impl Node {
                 let reports = self.gather().await;
                 let _ = reply.send(report::stages(self, &reports));
             }
+            Request::Ping(request, reply) => {
+                let _ = reply.send(self.begin_echo(&request));
+            }
+            Request::Trace(request, reply) => {
+                let reports = self.gather().await;
+                let _ = reply.send(trace::trace(self, &reports, &request));
+            }
+            Request::Capture(request, who, reply) => {
+                let begun = self.begin_capture(&request, &who);
+                if let Err(Ok(_)) = reply.send(begun) {
+                    self.end_capture(Ended::UNSEEN);
+                }
+            }
+            Request::CaptureEnded(ended) => self.end_capture(ended),
             Request::Reload(reply) => {
                 let _ = reply.send(self.reload().await);
             }

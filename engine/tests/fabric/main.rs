@@ -36,5 +36,6 @@ mod support;
 mod suppression;
 mod switching;
 mod taps;
+mod tracing;
 mod translation;
 mod underlay;

@@ -7,18 +7,22 @@
 #![forbid(unsafe_code)]
 
 mod authority;
+mod capture;
 mod client;
 mod dates;
 mod doctor;
 mod handover;
+mod interrupt;
 mod keys;
 mod nucleus;
+mod ping;
 mod rates;
 mod render;
 mod report;
 mod show;
 mod table;
 mod top;
+mod trace;
 mod units;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -29,10 +33,12 @@ use clap::{Args, ColorChoice, Parser, Subcommand};
 use thiserror::Error;
 
 use authority::AuthorityError;
+use capture::CaptureError;
 use client::ClientError;
 use handover::HandoverError;
 use keys::KeyError;
 use nucleus::NucleusError;
+use ping::PingError;
 use table::Pen;
 use top::TopError;
 
@@ -79,6 +85,15 @@ enum Command {
     /// Show how long frames take, stage by stage, over one engine or the engines of a fabric
     #[command(after_help = report::EXAMPLES)]
     Report(report::Arguments),
+    /// Ask a peer for echoes through the session: round trips, loss, path MTU
+    #[command(after_help = ping::EXAMPLES)]
+    Ping(ping::Arguments),
+    /// Say which way a frame would take from here, and what decides
+    #[command(after_help = trace::EXAMPLES)]
+    Trace(trace::Arguments),
+    /// Write frames, and why some are dropped, to a file or into Wireshark (pcapng)
+    #[command(after_help = capture::EXAMPLES)]
+    Capture(capture::Arguments),
     /// Make a running engine read its configuration again and follow it
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload(ReloadArguments),
@@ -148,6 +163,10 @@ enum Failure {
     #[error(transparent)]
     Nucleus(#[from] NucleusError),
     #[error(transparent)]
+    Capture(#[from] CaptureError),
+    #[error(transparent)]
+    Ping(#[from] PingError),
+    #[error(transparent)]
     Report(#[from] report::ReportError),
     #[error(transparent)]
     Top(#[from] TopError),
@@ -164,6 +183,8 @@ fn main() -> ExitCode {
         Err(
             Failure::Output(error)
             | Failure::Key(KeyError::Output(error))
+            | Failure::Ping(PingError::Output(error))
+            | Failure::Capture(CaptureError::Output(_, error))
             | Failure::Nucleus(NucleusError::Output(error)),
         ) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
@@ -171,6 +192,7 @@ fn main() -> ExitCode {
             let _ = writeln!(io::stderr(), "omni: {failure}");
             match failure {
                 Failure::Authority(AuthorityError::Argument { .. }) => ExitCode::from(2),
+                Failure::Ping(error) => ExitCode::from(error.status()),
                 _ => ExitCode::FAILURE,
             }
         }
@@ -190,6 +212,21 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             };
             print(&report::run(how, arguments.socket.as_ref(), pen)?)
         }
+        Command::Ping(how) => {
+            let socket = socket_of(arguments.socket.as_ref()).map_err(PingError::Client)?;
+            Ok(ping::run(how, &socket)?)
+        }
+        Command::Trace(how) => {
+            let pen = Pen {
+                colors: colors(ColorChoice::Auto),
+            };
+            print(&trace::run(
+                how,
+                &socket_of(arguments.socket.as_ref())?,
+                pen,
+            )?)
+        }
+        Command::Capture(how) => Ok(capture::run(how, &socket_of(arguments.socket.as_ref())?)?),
         Command::Reload(how) => reload(how, arguments.socket.as_ref()),
         Command::Doctor(how) => print(&(doctor::run(how)? + "\n")),
         Command::Handover(how) => Ok(handover::run(how)?),
