@@ -111,14 +111,16 @@ class Reader:
                 folder = Path(block.path).parent
                 host.shell(f"mkdir -p {folder}\ncat > {block.path} <<'END'\n{text}END")
                 continue
-            for line in block.text.splitlines():
+            text = quick_start.fill(block.text, self.keys)
+            for line in text.splitlines():
                 self.say(f"{name}# {line}")
             try:
-                printed = host.shell(block.text).strip()
+                printed = host.shell(text).strip()
             except CommandError as error:
                 journal = host.shell("journalctl -q --no-pager -n 20 -o cat")
                 raise CommandError(f"{error}\n{journal}") from error
-            if "omni pubkey" in block.text:
+            # Its last line is the public key.
+            if "omni init" in block.text:
                 self.keys[name] = printed.splitlines()[-1]
 
 

@@ -1,8 +1,9 @@
 //! `omni-nucleus --config nucleus.yaml`: the rendezvous of a fabric, in the foreground.
 #![forbid(unsafe_code)]
 
+mod arguments;
+
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -17,26 +18,7 @@ use omni_nucleus::server::runtime::{RuntimeConfig, StoreConfig, run};
 use omni_store::{ClientCertificate, Credentials, EtcdConfig};
 use tracing_subscriber::EnvFilter;
 
-/// The rendezvous of an OmniNervous fabric: where its nodes meet.
-///
-/// Runs in the foreground and logs on stderr. SIGTERM or SIGINT ends it. Exit status: 0 after a
-/// clean stop, 1 when it could not start, 2 for an error in the configuration.
-#[derive(Debug, Parser)]
-#[command(name = "omni-nucleus", version)]
-struct Arguments {
-    /// The configuration; `config/NUCLEUS-KEYS.md` documents every key.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-
-    /// Check the configuration and exit; nothing is touched.
-    #[arg(long)]
-    check: bool,
-
-    /// What becomes of system calls that no service makes: `on` ends the process, `log` lets the
-    /// kernel log them, `off` does without a filter.
-    #[arg(long, value_name = "on|log|off", default_value = "on")]
-    seccomp: Seccomp,
-}
+use arguments::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
