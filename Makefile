@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab lab-100 faults test count sim soak fuzz schedules sanitize supply sbom \
-    reproducible dissector-test book build build-perf deb package-test recipes \
+    reproducible dissector-test mistakes book build build-perf deb package-test recipes \
     image-test check clean deps need-root need-cargo
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo 'make lab     ten nodes: all-reduce, iperf3, latency, ARP, chaos, beside others; a report (root)'
 	@echo 'make lab-100 the same with a hundred nodes (root)'
 	@echo 'make faults  kill -9, restarts, clocks, full disks, what is missing: CYCLES=1000 (root)'
+	@echo 'make mistakes  what people do wrong: is the cause named? MISTAKES="firewall" chooses (root)'
 	@echo 'make test    all tests; some load BPF programs and make network namespaces (root)'
 	@echo 'make count   instructions a frame against their budget, of an optimised build'
 	@echo 'make sim     whole fabrics in virtual time: SEEDS=100 FIRST=1 NODES=20 MINUTES=30'
@@ -57,6 +58,12 @@ TRIALS ?= all
 
 faults: need-root build
 	lab/faults.py $(TRIALS) --cycles '$(CYCLES)' --programs '$(TARGET)/release'
+
+# `make test` makes those that take the shortest.
+MISTAKES ?=
+
+mistakes: need-root build
+	lab/mistakes.py $(MISTAKES) --programs '$(TARGET)/release'
 
 build-perf: need-cargo deps
 	$(CARGO) build --release --locked -p omni-perf

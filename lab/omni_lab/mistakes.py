@@ -220,11 +220,7 @@ def small_path(stack: ExitStack, pair: Pair) -> None:
 
 def firewall(stack: ExitStack, pair: Pair) -> None:
     """Alpha lets in what was asked for, and pings."""
-    rules = (
-        "table inet filter { chain input { type filter hook input priority 0; policy drop; "
-        "ct state established,related accept; meta l4proto icmp accept; } }"
-    )
-    commands.run(pair.alpha.namespace.inside("nft", "-f", "-"), stdin=rules)
+    commands.run(pair.alpha.namespace.inside("nft", "-f", "-"), stdin=FIREWALL)
     stack.callback(commands.run, pair.alpha.namespace.inside("nft", "flush", "ruleset"))
 
 
@@ -271,6 +267,14 @@ def other_program(stack: ExitStack, pair: Pair) -> None:
         raise commands.CommandError("the XDP program is not attached")
 
 
+FIREWALL = """table inet filter {
+    chain input {
+        type filter hook input priority filter; policy drop;
+        ct state established,related accept
+        meta l4proto icmp accept
+    }
+}
+"""
 NUCLEUS = (
     "control:",
     'nucleus:\n  - endpoint: "192.0.2.2:51821"\n    public_key: '
@@ -343,7 +347,12 @@ MISTAKES = (
     Mistake("no Nucleus there", ("Nucleus", "unreachable"), "doctor", edit=(NUCLEUS,)),
     # The other side.
     Mistake("a wrong key for the peer", ("wrong public key",), "beta", prepare=other_key),
-    Mistake("another preshared key", ("preshared key",), "beta", prepare=preshared_keys),
+    Mistake(
+        "another preshared key",
+        ("handshake_invalid", "another preshared key"),
+        "alpha",
+        prepare=preshared_keys,
+    ),
     Mistake(
         "another fabric name", ("another fabric name",), "beta", edit=(("faults", "defaults"),)
     ),
@@ -357,7 +366,7 @@ MISTAKES = (
     Mistake(
         "two hosts with one address",
         ("two hosts have one IP address",),
-        "alpha",
+        "beta",
         edit_beta=(SAME_ADDRESS,),
         do=ASK_AROUND,
     ),

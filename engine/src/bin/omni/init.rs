@@ -251,12 +251,11 @@ fn ask_for_the_rest<R: BufRead, W: Write>(
 /// Writes key and configuration. The configuration comes to its place when it is found good.
 fn write(arguments: &Arguments, plan: &Plan, user: Option<&Other>) -> Result<Config, InitError> {
     let path = &arguments.config;
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
-    made.map_err(|error| InitError::Write(folder.to_owned(), error))?;
+    let folder = folder_of(path);
+    if folder != Path::new("") {
+        let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
+        made.map_err(|error| InitError::Write(folder.to_owned(), error))?;
+    }
     let owner = arguments.user.as_deref();
     let owner = owner.and_then(|name| User::from_name(name).ok().flatten());
     write_key(&folder.join(&plan.key_file), owner.as_ref())?;
@@ -308,6 +307,11 @@ fn finish(
     Ok(config)
 }
 
+/// Where the file is; empty for the current folder.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
 /// Makes a key file, unless there is one.
 fn write_key(path: &Path, owner: Option<&User>) -> Result<(), InitError> {
     let failed = |error| InitError::Write(path.to_owned(), error);
@@ -342,7 +346,7 @@ fn advice(
     config: &Config,
     interfaces: &[host::Interface],
 ) -> String {
-    let path = arguments.config.display();
+    let path = &arguments.config;
     let public =
         PublicKey::from_private(&PrivateKey(*config.node.private_key.expose())).to_string();
     let underlay = interfaces.iter().find(|each| each.name == plan.interface);
@@ -353,8 +357,9 @@ fn advice(
         endpoint: address.map(|ip| std::net::SocketAddr::new(*ip, plan.port).to_string()),
     };
     let mut text = format!(
-        "wrote {path}, and the private key is in {}\n",
-        config.node.private_key_file.display()
+        "wrote {}, and the private key is in {}\n",
+        path.display(),
+        folder_of(path).join(&plan.key_file).display()
     );
     if underlay.is_none() {
         text += &format!(
@@ -375,6 +380,7 @@ fn advice(
     if plan.peers.is_empty() && plan.nuclei.is_empty() {
         text += "  append the lines that `omni init` printed on the other node\n";
     }
+    let path = path.display();
     text += &format!("  omni doctor --config {path}    says what on this host is in the way\n");
     let unit = arguments.config.file_stem().unwrap_or_default();
     let unit = unit.to_string_lossy();

@@ -173,4 +173,14 @@ mod tests {
         assert!(read("man/omni-authority-enroll.1").contains("\\-\\-fabric"));
         assert!(!folder.path().join("man/omni-manual.1").exists());
     }
+
+    #[test]
+    fn the_document_has_a_row_for_every_command() {
+        let document = include_str!("../../../../docs/omni.md");
+        let command = Program::Omni.command();
+        for each in command.get_subcommands().filter(|each| !each.is_hide_set()) {
+            let row = format!("| `omni {}`", each.get_name());
+            assert!(document.contains(&row), "{row}");
+        }
+    }
 }

@@ -8,9 +8,8 @@ use super::subject::Subject;
 
 /// Octets of packet memory that an AF_XDP queue locks, and each tap's queue.
 const QUEUE_OCTETS: u64 = 12 << 20;
-/// Open files that an engine uses with few peers and queues, twice over: most are there at once
-/// while it starts.
-const FILES_MIN: u64 = 128;
+/// Open files that an engine may need with one queue: it has 28 then, and who asks it takes more.
+const FILES_MIN: u64 = 64;
 /// From where on nobody has to think of it, whatever number of queues there is.
 const FILES_PLENTY: u64 = 512;
 /// The MTU up to which a received packet is in one piece, whatever the driver.
@@ -212,7 +211,7 @@ mod tests {
     use super::super::subject::tests::{afxdp, jumbo, udp};
     use super::*;
 
-    const LIMITS: &str = "Limit  Soft  Hard\nMax open files  64  4096  files\n\
+    const LIMITS: &str = "Limit  Soft  Hard\nMax open files  32  4096  files\n\
                           Max locked memory  65536  65536  bytes\n";
 
     #[test]
