@@ -439,7 +439,14 @@ fn a_reload_that_is_refused_fails_and_says_why() {
 #[test]
 fn help_has_examples_and_wrong_arguments_end_with_status_2() {
     let commands = [
-        "init", "keygen", "pubkey", "genpsk", "show", "reload", "doctor", "completions",
+        "init",
+        "keygen",
+        "pubkey",
+        "genpsk",
+        "show",
+        "reload",
+        "doctor",
+        "completions",
     ];
     for command in commands {
         let text = succeeded(&omni(&[command, "--help"]).output().unwrap());
@@ -482,7 +489,15 @@ const PEER: &str = "beta=hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=@192.0.2.2:
 fn init_writes_what_the_engine_takes_and_overwrites_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let how = [
-        "--yes", "--name", "alpha", "--interface", "eth0", "--address", "10.7.0.1/24", "--peer", PEER,
+        "--yes",
+        "--name",
+        "alpha",
+        "--interface",
+        "eth0",
+        "--address",
+        "10.7.0.1/24",
+        "--peer",
+        PEER,
     ];
     let text = succeeded(&init(folder.path(), &how, ""));
     let (config, key) = ("fabric.yaml", folder.path().join("alpha.key"));
@@ -492,7 +507,10 @@ fn init_writes_what_the_engine_takes_and_overwrites_nothing() {
         .args(["--config", config, "--check"])
         .current_dir(folder.path())
         .output();
-    assert_eq!(succeeded(&check.unwrap()), "fabric.yaml: configuration is good\n");
+    assert_eq!(
+        succeeded(&check.unwrap()),
+        "fabric.yaml: configuration is good\n"
+    );
     let secret = fs::read(&key).unwrap();
     let public = succeeded(&run_with_input(&["pubkey"], &secret));
     assert!(text.ends_with(&format!("\n{public}")), "{text}");
@@ -507,7 +525,11 @@ fn init_writes_what_the_engine_takes_and_overwrites_nothing() {
     let text = fs::read_to_string(folder.path().join(config)).unwrap();
     assert!(text.contains("fabric: other"), "{text}");
     assert_eq!(fs::read(&key).unwrap(), secret, "a key is never replaced");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left");
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        2,
+        "nothing else is left"
+    );
 }
 
 #[test]
@@ -516,8 +538,15 @@ fn init_asks_again_after_a_wrong_answer_and_writes_nothing_without_answers() {
     let ended = init(folder.path(), &["--interface", "eth0"], "lab\n");
     assert_eq!(ended.status.code(), Some(1));
     let text = String::from_utf8(ended.stderr).unwrap();
-    assert!(text.contains("Name of this node") && text.contains("--yes"), "{text}");
-    let wrong = init(folder.path(), &["--yes", "--interface", "eth0", "--address", "10.7.0.1"], "");
+    assert!(
+        text.contains("Name of this node") && text.contains("--yes"),
+        "{text}"
+    );
+    let wrong = init(
+        folder.path(),
+        &["--yes", "--interface", "eth0", "--address", "10.7.0.1"],
+        "",
+    );
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 
@@ -528,7 +557,10 @@ fn init_asks_again_after_a_wrong_answer_and_writes_nothing_without_answers() {
     let asked = String::from_utf8(output.stderr).unwrap();
     assert_eq!(asked.matches("Name of this node").count(), 2, "{asked}");
     let written = fs::read_to_string(folder.path().join("fabric.yaml")).unwrap();
-    assert!(written.contains(r#"addresses: ["10.7.0.1/24", "fd00:7::1/64"]"#), "{written}");
+    assert!(
+        written.contains(r#"addresses: ["10.7.0.1/24", "fd00:7::1/64"]"#),
+        "{written}"
+    );
     assert!(folder.path().join("alpha.key").exists());
 }
 
@@ -542,16 +574,29 @@ fn doctor_tells_of_a_wrong_configuration_and_ends_with_status_2() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.starts_with("BROKEN   configuration "), "{text}");
     assert!(text.contains("fabrik") && text.contains("fix: "), "{text}");
-    let output = omni(&["doctor", "--json", "--config"]).arg(&config).output().unwrap();
+    let output = omni(&["doctor", "--json", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(2));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&json["verdict"], &json["interface"]), (&"broken".into(), &serde_json::Value::Null));
+    assert_eq!(
+        (&json["verdict"], &json["interface"]),
+        (&"broken".into(), &serde_json::Value::Null)
+    );
 }
 
 #[test]
 fn completions_are_printed_for_each_shell() {
-    for (shell, word) in [("bash", "complete -F"), ("zsh", "#compdef omni"), ("fish", "complete -c omni")] {
+    for (shell, word) in [
+        ("bash", "complete -F"),
+        ("zsh", "#compdef omni"),
+        ("fish", "complete -c omni"),
+    ] {
         let text = succeeded(&omni(&["completions", shell]).output().unwrap());
-        assert!(text.contains(word) && text.contains("doctor"), "{shell}: {text}");
+        assert!(
+            text.contains(word) && text.contains("doctor"),
+            "{shell}: {text}"
+        );
     }
 }

@@ -26,7 +26,8 @@ class Words(unittest.TestCase):
     def test_all_words_have_to_be_in_one_line(self) -> None:
         lines = ["the port 51820", "is in use"]
         self.assertIsNone(mistakes.named(lines, ("51820", "in use")))
-        self.assertEqual(mistakes.named([*lines, "51820 is in use"], ("51820", "in use")), "51820 is in use")
+        both = "51820 is in use"
+        self.assertEqual(mistakes.named([*lines, both], ("51820", "in use")), both)
 
     def test_there_are_fifteen_and_more_and_no_name_is_there_twice(self) -> None:
         names = [each.name for each in mistakes.MISTAKES]

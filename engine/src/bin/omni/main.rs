@@ -1,6 +1,6 @@
-//! `omni`: the operator's tool. It makes configurations, keys and certificates, shows what a running
-//! engine or Nucleus does, makes an engine follow a changed configuration, says what is in its way,
-//! and hands a fabric's traffic over to another device.
+//! `omni`: the operator's tool. It makes configurations, keys and certificates, shows what a
+//! running engine or Nucleus does, makes an engine follow a changed configuration, says what is in
+//! its way, and hands a fabric's traffic over to another device.
 //!
 //! Exit status: 0 when done, 1 when something failed, 2 for wrong arguments; `omni doctor` has its
 //! own. What was asked for goes to standard output, everything else to standard error.

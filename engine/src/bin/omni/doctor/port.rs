@@ -139,8 +139,8 @@ mod tests {
     use super::super::subject::tests::udp;
     use super::*;
 
-    const HEAD: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt \
-                        uid  timeout inode ref pointer drops\n";
+    const HEAD: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when \
+                        retrnsmt uid  timeout inode ref pointer drops\n";
 
     fn row(port: u16, inode: u64) -> String {
         format!(

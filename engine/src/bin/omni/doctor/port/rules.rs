@@ -455,7 +455,8 @@ mod tests {
             let text = format!("*nat\n:INPUT DROP [0:0]\nCOMMIT\n*filter\n{rules}COMMIT\n");
             iptables(&text, &PACKET)
         };
-        let drop = ":INPUT DROP [0:0]\n-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n\
+        let drop = ":INPUT DROP [0:0]\n\
+                    -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n\
                     -A INPUT -i lo -j ACCEPT\n";
         assert!(matches!(judged(drop), Some(Verdict::Drop(_))));
         let open = format!("{drop}-A INPUT -p udp -m udp --dport 51820 -j ACCEPT\n");
