@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", default_value = "fabric.yaml")]
     config: PathBuf,
 
-    /// The private key's file, relative to that of the configuration [default: NAME.key]
+    /// The private key, relative to the configuration [default: NAME.key]
     #[arg(long, value_name = "FILE")]
     key: Option<String>,
 
@@ -53,40 +53,40 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 
-    /// The interface that leads to other nodes [default: the default route's]
-    #[arg(long, value_name = "INTERFACE")]
+    /// What leads to other nodes [default: the default route's interface]
+    #[arg(long, value_name = "NAME")]
     interface: Option<String>,
 
     /// The fabric's UDP port
     #[arg(long, value_name = "PORT", default_value_t = PORT)]
     port: u16,
 
-    /// The interface that applications use; the engine makes it
-    #[arg(long, value_name = "INTERFACE", default_value = "omni0")]
+    /// The interface for applications; the engine makes it
+    #[arg(long, value_name = "NAME", default_value = "omni0")]
     access: String,
 
-    /// This host's address in the fabric, as 10.7.0.1/24; may be given several times
-    #[arg(long, value_name = "ADDRESS/PREFIX")]
+    /// This host's in the fabric, as 10.7.0.1/24; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
     address: Vec<String>,
 
-    /// Another node; may be given several times
-    #[arg(long, value_name = "NAME=KEY[@ENDPOINT]", value_parser = Peer::parse)]
+    /// Another node, NAME=KEY or NAME=KEY@ENDPOINT; may be repeated
+    #[arg(long, value_name = "PEER", value_parser = Peer::parse)]
     peer: Vec<Peer>,
 
-    /// Where nodes meet; may be given several times
-    #[arg(long, value_name = "KEY@ENDPOINT", value_parser = Nucleus::parse)]
+    /// Where nodes meet, KEY@ENDPOINT; may be repeated
+    #[arg(long, value_name = "NUCLEUS", value_parser = Nucleus::parse)]
     nucleus: Vec<Nucleus>,
 
     /// Public key of who certifies members
     #[arg(long, value_name = "KEY")]
     authority: Option<String>,
 
-    /// This node's certificate, relative to the configuration [default: NAME.cert]
+    /// Its certificate, relative to the configuration [default: NAME.cert]
     #[arg(long, value_name = "FILE", requires = "authority")]
     certificate: Option<String>,
 
     /// The user that the engine runs as, who gets the key; takes root
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "NAME")]
     user: Option<String>,
 
     /// Ask nothing

@@ -18,7 +18,7 @@ mod engine;
 mod nucleus;
 
 pub(crate) const EXAMPLES: &str = "\
-The Debian package installs completions of all three programs. By hand, for this user:
+The Debian package installs completions of all three programs. Examples, for this user alone:
 
   mkdir -p ~/.local/share/bash-completion/completions
   omni completions bash > ~/.local/share/bash-completion/completions/omni
