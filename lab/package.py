@@ -36,6 +36,15 @@ PAGE = REPOSITORY / "docs" / "quick-start.md"
 ADDRESSES = {"alpha": "192.0.2.1/24", "beta": "192.0.2.2/24"}
 HOSTS = tuple(ADDRESSES)
 RECIPES = REPOSITORY / "docs" / "recipes.md"
+# What shells and `man` read.
+MANUAL = (
+    "/usr/share/man/man1/omni-doctor.1.gz",
+    "/usr/share/man/man8/omni-engine.8.gz",
+    "/usr/share/man/man8/omni-nucleus.8.gz",
+    "/usr/share/bash-completion/completions/omni",
+    "/usr/share/zsh/vendor-completions/_omni-engine",
+    "/usr/share/fish/vendor_completions.d/omni-nucleus.fish",
+)
 # What recipes are about, which the quick start's system has not.
 RECIPE_PACKAGES = ("ifupdown", "netplan.io")
 # Minimal systems, which take a minute to make.
@@ -295,6 +304,8 @@ def check_installed(hosts: dict[str, Booted], verdict: Verdict) -> None:
     for name, host in hosts.items():
         modes = host.shell("stat -c '%a %U %G' /etc/omni").strip()
         verdict.check(modes == "750 root omni", f"{name}: /etc/omni is {modes}")
+        missing = sorted(set(MANUAL) - host.files())
+        verdict.check(not missing, f"{name}: missing of the manual: {', '.join(missing) or 'none'}")
         show = f"systemctl show -P MainPID omni-engine@{name}"
         ids = host.shell(f"grep ^Uid: /proc/$({show})/status").split()
         own = host.shell("id -u omni").strip()

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use omni_config::Config;
-use omni_control::service::process::{abort_on_panic, forbid_dumps, lock_memory};
+use omni_control::service::process::{abort_on_panic, files_remedy, forbid_dumps, lock_memory};
 use omni_engine::privileges::{self, Folder, Other, PrivilegeError};
 use tracing_subscriber::EnvFilter;
 
@@ -61,18 +61,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let text = error.to_string();
-            tracing::error!("{text}{}", files_hint(&text));
+            tracing::error!("{text}{}", files_remedy(&text));
             ExitCode::FAILURE
         }
-    }
-}
-
-/// What to do where the process may not open as many files as it takes (EMFILE), whatever for.
-fn files_hint(error: &str) -> &'static str {
-    if error.contains("os error 24") {
-        "; raise the limit of open files: ulimit -n 1024, or LimitNOFILE= of the unit"
-    } else {
-        ""
     }
 }
 

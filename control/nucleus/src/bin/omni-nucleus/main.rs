@@ -10,7 +10,7 @@ use clap::Parser;
 use omni_config::{NucleusConfig, NucleusStore};
 use omni_control::PrivateKey;
 use omni_control::service::capabilities::{CapabilitySet, keep_only};
-use omni_control::service::process::{abort_on_panic, forbid_dumps, lock_memory};
+use omni_control::service::process::{abort_on_panic, files_remedy, forbid_dumps, lock_memory};
 use omni_control::service::seccomp::Seccomp;
 use omni_membership::{AuthorityPublicKey, FabricName, PublicKey, Trust};
 use omni_nucleus::server::core::Limits;
@@ -65,7 +65,8 @@ fn main() -> ExitCode {
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
+            let text = error.to_string();
+            tracing::error!("{text}{}", files_remedy(&text));
             ExitCode::FAILURE
         }
     }
