@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Mistakes that people make with a fabric: are they told the cause?
 
-Two hosts in network namespaces, and one mistake after the other: wrong keys, a port that is taken, a
-firewall, clocks, limits, interfaces. Of each, the engine's first error line or a line of `omni
+Two hosts in network namespaces, and one mistake after the other: wrong keys, a port that is taken,
+a firewall, clocks, limits, interfaces. Of each, the engine's first error line or a line of `omni
 doctor` has to name the cause. Ends with a table; exit status 1 when a cause is not named. Needs
 root and the built programs. Removes all it made, also when interrupted.
 """
