@@ -36,7 +36,7 @@ fn taken(host: &Host, config: &Config, subject: &Subject<'_>) -> Finding {
     if subject.engine.is_some() {
         return Finding::fine(CHECK, format!("the running engine has UDP {port}"));
     }
-    let who = match inodes.iter().any(|inode| *inode == 0) {
+    let who = match inodes.contains(&0) {
         true => "the kernel itself: WireGuard (`wg show`), VXLAN or the like".to_owned(),
         false => owner(host, &inodes).unwrap_or_else(|| "a process that cannot be seen".to_owned()),
     };
