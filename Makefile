@@ -7,14 +7,15 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab lab-100 faults test count sim soak fuzz schedules sanitize supply sbom \
-    reproducible dissector-test metrics-test book build build-perf deb package-test recipes \
-    image-test check clean deps need-root need-cargo
+    reproducible dissector-test metrics-test mistakes book build build-perf deb package-test \
+    recipes image-test check clean deps need-root need-cargo
 
 help:
 	@echo 'make demo    three nodes and a Nucleus on this machine: ping, TCP, UDP, the wire (root)'
 	@echo 'make lab     ten nodes: all-reduce, iperf3, latency, ARP, chaos, beside others; a report (root)'
 	@echo 'make lab-100 the same with a hundred nodes (root)'
 	@echo 'make faults  kill -9, restarts, clocks, full disks, what is missing: CYCLES=1000 (root)'
+	@echo 'make mistakes  what people do wrong: is the cause named? MISTAKES="firewall" chooses (root)'
 	@echo 'make test    all tests; some load BPF programs and make network namespaces (root)'
 	@echo 'make count   instructions a frame against their budget, of an optimised build'
 	@echo 'make sim     whole fabrics in virtual time: SEEDS=100 FIRST=1 NODES=20 MINUTES=30'
@@ -58,6 +59,12 @@ TRIALS ?= all
 
 faults: need-root build
 	lab/faults.py $(TRIALS) --cycles '$(CYCLES)' --programs '$(TARGET)/release'
+
+# `make test` makes those that take the shortest.
+MISTAKES ?=
+
+mistakes: need-root build
+	lab/mistakes.py $(MISTAKES) --programs '$(TARGET)/release'
 
 build-perf: need-cargo deps
 	$(CARGO) build --release --locked -p omni-perf

@@ -36,6 +36,15 @@ PAGE = REPOSITORY / "docs" / "quick-start.md"
 ADDRESSES = {"alpha": "192.0.2.1/24", "beta": "192.0.2.2/24"}
 HOSTS = tuple(ADDRESSES)
 RECIPES = REPOSITORY / "docs" / "recipes.md"
+# What shells and `man` read.
+MANUAL = (
+    "/usr/share/man/man1/omni-doctor.1.gz",
+    "/usr/share/man/man8/omni-engine.8.gz",
+    "/usr/share/man/man8/omni-nucleus.8.gz",
+    "/usr/share/bash-completion/completions/omni",
+    "/usr/share/zsh/vendor-completions/_omni-engine",
+    "/usr/share/fish/vendor_completions.d/omni-nucleus.fish",
+)
 # What recipes are about, which the quick start's system has not.
 RECIPE_PACKAGES = ("ifupdown", "netplan.io")
 # Minimal systems, which take a minute to make.
@@ -111,14 +120,16 @@ class Reader:
                 folder = Path(block.path).parent
                 host.shell(f"mkdir -p {folder}\ncat > {block.path} <<'END'\n{text}END")
                 continue
-            for line in block.text.splitlines():
+            text = quick_start.fill(block.text, self.keys)
+            for line in text.splitlines():
                 self.say(f"{name}# {line}")
             try:
-                printed = host.shell(block.text).strip()
+                printed = host.shell(text).strip()
             except CommandError as error:
                 journal = host.shell("journalctl -q --no-pager -n 20 -o cat")
                 raise CommandError(f"{error}\n{journal}") from error
-            if "omni pubkey" in block.text:
+            # Its last line is the public key.
+            if "omni init" in block.text:
                 self.keys[name] = printed.splitlines()[-1]
 
 
@@ -293,6 +304,8 @@ def check_installed(hosts: dict[str, Booted], verdict: Verdict) -> None:
     for name, host in hosts.items():
         modes = host.shell("stat -c '%a %U %G' /etc/omni").strip()
         verdict.check(modes == "750 root omni", f"{name}: /etc/omni is {modes}")
+        missing = sorted(set(MANUAL) - host.files())
+        verdict.check(not missing, f"{name}: missing of the manual: {', '.join(missing) or 'none'}")
         show = f"systemctl show -P MainPID omni-engine@{name}"
         ids = host.shell(f"grep ^Uid: /proc/$({show})/status").split()
         own = host.shell("id -u omni").strip()

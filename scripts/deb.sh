@@ -72,19 +72,17 @@ gzip -9n <CHANGELOG.md >"$doc/changelog.gz"
         "$(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")"
 } | gzip -9n >"$doc/changelog.Debian.gz"
 
-# Manual pages and completions, where the build made them beside the programs.
-pages() { find "$programs/$1" -type f -name "$2" 2>/dev/null | sort; }
-for page in $(pages man '*.[1-8]'); do
+# Manual pages and completions, out of the programs' own arguments.
+"$programs/omni" manual "$work/manual"
+for page in "$work"/manual/man/*; do
     section=${page##*.}
     mkdir -p "$root/usr/share/man/man$section"
     gzip -9n <"$page" >"$root/usr/share/man/man$section/${page##*/}.gz"
 done
 for shell in bash:bash-completion/completions zsh:zsh/vendor-completions \
     fish:fish/vendor_completions.d; do
-    for file in $(pages "completions/${shell%%:*}" '*'); do
-        mkdir -p "$root/usr/share/${shell#*:}"
-        install -m 0644 "$file" "$root/usr/share/${shell#*:}/"
-    done
+    mkdir -p "$root/usr/share/${shell#*:}"
+    install -m 0644 "$work/manual/completions/${shell%%:*}"/* "$root/usr/share/${shell#*:}/"
 done
 
 # What libraries the programs need, and in which versions.

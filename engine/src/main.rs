@@ -1,50 +1,16 @@
 //! `omni-engine --config fabric.yaml`: a node of the fabric, in the foreground.
 
-use std::path::PathBuf;
+mod arguments;
+
 use std::process::ExitCode;
 
 use clap::Parser;
 use omni_config::Config;
 use omni_control::service::log;
-use omni_control::service::process::{abort_on_panic, forbid_dumps, lock_memory};
-use omni_control::service::seccomp::Seccomp;
+use omni_control::service::process::{abort_on_panic, files_remedy, forbid_dumps, lock_memory};
 use omni_engine::privileges::{self, Folder, Other, PrivilegeError};
 
-/// A node of an OmniNervous fabric: an encrypted layer-2 switch among hosts.
-///
-/// Runs in the foreground and logs on stderr. SIGTERM or SIGINT ends it and removes all that it
-/// made. Exit status: 0 after a clean stop, 1 when it could not start or go on, 2 for an error in
-/// the configuration.
-#[derive(Debug, Parser)]
-#[command(name = "omni-engine", version)]
-struct Arguments {
-    /// The configuration; `config/KEYS.md` documents every key.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-
-    /// Check the configuration and exit; nothing is touched.
-    #[arg(long)]
-    check: bool,
-
-    /// Become this user, which takes root, and keep the capabilities that the engine needs. The
-    /// user has to be able to read the configuration and its key files.
-    #[arg(long, value_name = "NAME")]
-    user: Option<String>,
-
-    /// What becomes of system calls that the engine does not make: `on` ends the process, `log`
-    /// lets the kernel log them, `off` does without filters.
-    #[arg(long, value_name = "on|log|off", default_value = "on")]
-    seccomp: Seccomp,
-
-    /// How lines of the log are written.
-    #[arg(long, value_name = "text|json", default_value = "text")]
-    log_format: log::Format,
-
-    /// What is logged: error, warn, info, debug or trace, or levels by module such as
-    /// `info,omni_control=debug`. Without it OMNI_LOG says so, and info where nothing does.
-    #[arg(long, value_name = "LEVEL")]
-    log_level: Option<log::Filter>,
-}
+use arguments::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -86,7 +52,8 @@ fn main() -> ExitCode {
     match omni_engine::runtime::run(config, &arguments.config, arguments.seccomp) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
+            let text = error.to_string();
+            tracing::error!("{text}{}", files_remedy(&text));
             ExitCode::FAILURE
         }
     }

@@ -438,7 +438,17 @@ fn a_reload_that_is_refused_fails_and_says_why() {
 
 #[test]
 fn help_has_examples_and_wrong_arguments_end_with_status_2() {
-    for command in ["keygen", "pubkey", "genpsk", "show", "reload"] {
+    let commands = [
+        "init",
+        "keygen",
+        "pubkey",
+        "genpsk",
+        "show",
+        "reload",
+        "doctor",
+        "completions",
+    ];
+    for command in commands {
         let text = succeeded(&omni(&[command, "--help"]).output().unwrap());
         assert!(
             text.contains(&format!("omni {command}")) && text.contains("Example"),
@@ -459,6 +469,134 @@ fn help_has_examples_and_wrong_arguments_end_with_status_2() {
             omni(wrong).output().unwrap().status.code(),
             Some(2),
             "{wrong:?}"
+        );
+    }
+}
+
+/// Runs `omni init` in a folder, with answers on its standard input.
+fn init(folder: &Path, how: &[&str], answers: &str) -> Output {
+    let mut input = tempfile::tempfile().unwrap();
+    input.write_all(answers.as_bytes()).unwrap();
+    std::io::Seek::rewind(&mut input).unwrap();
+    let mut command = omni(&["init"]);
+    command.args(how).current_dir(folder).stdin(input);
+    command.output().unwrap()
+}
+
+const PEER: &str = "beta=hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=@192.0.2.2:51820";
+
+#[test]
+fn init_writes_what_the_engine_takes_and_overwrites_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let how = [
+        "--yes",
+        "--name",
+        "alpha",
+        "--interface",
+        "eth0",
+        "--address",
+        "10.7.0.1/24",
+        "--peer",
+        PEER,
+    ];
+    let text = succeeded(&init(folder.path(), &how, ""));
+    let (config, key) = ("fabric.yaml", folder.path().join("alpha.key"));
+    let mode = fs::metadata(&key).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    let check = Command::new(env!("CARGO_BIN_EXE_omni-engine"))
+        .args(["--config", config, "--check"])
+        .current_dir(folder.path())
+        .output();
+    assert_eq!(
+        succeeded(&check.unwrap()),
+        "fabric.yaml: configuration is good\n"
+    );
+    let secret = fs::read(&key).unwrap();
+    let public = succeeded(&run_with_input(&["pubkey"], &secret));
+    assert!(text.ends_with(&format!("\n{public}")), "{text}");
+    assert!(text.contains("  - name: alpha\n    public_key: "), "{text}");
+
+    let written = fs::read(folder.path().join(config)).unwrap();
+    let again = failed(&init(folder.path(), &how, ""));
+    assert!(again.contains("--force"), "{again}");
+    assert_eq!(fs::read(folder.path().join(config)).unwrap(), written);
+    let forced = [&how[..], &["--force", "--fabric", "other"]].concat();
+    succeeded(&init(folder.path(), &forced, ""));
+    let text = fs::read_to_string(folder.path().join(config)).unwrap();
+    assert!(text.contains("fabric: other"), "{text}");
+    assert_eq!(fs::read(&key).unwrap(), secret, "a key is never replaced");
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        2,
+        "nothing else is left"
+    );
+}
+
+#[test]
+fn init_asks_again_after_a_wrong_answer_and_writes_nothing_without_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let ended = init(folder.path(), &["--interface", "eth0"], "lab\n");
+    assert_eq!(ended.status.code(), Some(1));
+    let text = String::from_utf8(ended.stderr).unwrap();
+    assert!(
+        text.contains("Name of this node") && text.contains("--yes"),
+        "{text}"
+    );
+    let wrong = init(
+        folder.path(),
+        &["--yes", "--interface", "eth0", "--address", "10.7.0.1"],
+        "",
+    );
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+
+    // The first name is none; no addresses, no peers, no Nucleus.
+    let answers = "lab\nal pha\nalpha\n10.7.0.1/24, fd00:7::1/64\n\n\n";
+    let output = init(folder.path(), &["--interface", "eth0"], answers);
+    assert!(output.status.success(), "{output:?}");
+    let asked = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(asked.matches("Name of this node").count(), 2, "{asked}");
+    let written = fs::read_to_string(folder.path().join("fabric.yaml")).unwrap();
+    assert!(
+        written.contains(r#"addresses: ["10.7.0.1/24", "fd00:7::1/64"]"#),
+        "{written}"
+    );
+    assert!(folder.path().join("alpha.key").exists());
+}
+
+#[test]
+fn doctor_tells_of_a_wrong_configuration_and_ends_with_status_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("fabric.yaml");
+    fs::write(&config, "fabrik: lab\n").unwrap();
+    let output = omni(&["doctor", "--config"]).arg(&config).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("BROKEN   configuration "), "{text}");
+    assert!(text.contains("fabrik") && text.contains("fix: "), "{text}");
+    let output = omni(&["doctor", "--json", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&json["verdict"], &json["interface"]),
+        (&"broken".into(), &serde_json::Value::Null)
+    );
+}
+
+#[test]
+fn completions_are_printed_for_each_shell() {
+    for (shell, word) in [
+        ("bash", "complete -F"),
+        ("zsh", "#compdef omni"),
+        ("fish", "complete -c omni"),
+    ] {
+        let text = succeeded(&omni(&["completions", shell]).output().unwrap());
+        assert!(
+            text.contains(word) && text.contains("doctor"),
+            "{shell}: {text}"
         );
     }
 }

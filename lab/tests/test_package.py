@@ -60,7 +60,7 @@ class Page(unittest.TestCase):
         self.assertEqual(len(found), fences, "blocks that nobody runs")
         self.assertEqual({each.host for each in found}, {"alpha", "beta", "both"})
         run = "".join(each.text for each in found)
-        commands = ("apt-get install", "omni keygen", "--check", "enable --now", "ping", "purge")
+        commands = ("apt-get install", "omni init", "--check", "enable --now", "ping", "purge")
         for command in commands:
             self.assertIn(command, run)
 

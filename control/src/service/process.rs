@@ -73,3 +73,27 @@ pub fn wipe_stack() {
     let mut left = [0_u8; STACK_LEFT];
     left.zeroize();
 }
+
+/// What to add to the words that end a program, where they are that it may not open as many files
+/// as it takes (`EMFILE`), whatever for. Empty for all other words.
+#[must_use]
+pub fn files_remedy(words: &str) -> &'static str {
+    if words.contains("(os error 24)") {
+        "; raise the limit of open files: ulimit -n 1024, or LimitNOFILE= of the unit"
+    } else {
+        ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_open_files_have_a_remedy_and_other_words_none() {
+        let few = io::Error::from(rustix::io::Errno::MFILE).to_string();
+        assert!(files_remedy(&few).contains("ulimit -n"), "{few}");
+        let other = io::Error::from(rustix::io::Errno::ACCESS).to_string();
+        assert_eq!(files_remedy(&other), "");
+    }
+}

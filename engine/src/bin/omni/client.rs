@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use omni_engine::show::{Reloaded, Show};
 use omni_engine::stages::NodeStages;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -173,6 +173,13 @@ pub(crate) fn stages(path: &Path) -> Result<NodeStages, ClientError> {
 /// Makes the engine that listens at `path` read its configuration again.
 pub(crate) fn reload(path: &Path) -> Result<Reloaded, ClientError> {
     ask(Program::Engine, path, RELOAD)
+}
+
+/// The process that listens at `path`, where the kernel tells.
+pub(crate) fn process_at(path: &Path) -> Option<u32> {
+    let stream = connect(path).ok()?;
+    let owner = socket_peercred(&stream).ok()?;
+    u32::try_from(owner.pid.as_raw_nonzero().get()).ok()
 }
 
 /// Asks for one line: `request` is one, with its newline.

@@ -42,9 +42,14 @@ pub(crate) enum KeyError {
     Output(io::Error),
 }
 
+/// A new private key.
+pub(crate) fn new_private() -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    Ok(clamped(random()?))
+}
+
 /// Prints a new private key.
 pub(crate) fn keygen() -> Result<(), KeyError> {
-    let octets = clamped(random()?);
+    let octets = new_private()?;
     print_secret(&octets)
 }
 

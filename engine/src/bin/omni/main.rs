@@ -1,9 +1,9 @@
-//! `omni`: the operator's tool. It makes keys and certificates, shows what a running engine or
-//! Nucleus does, makes an engine follow a changed configuration, and hands a fabric's traffic over
-//! to another device.
+//! `omni`: the operator's tool. It makes configurations, keys and certificates, shows what a
+//! running engine or Nucleus does, makes an engine follow a changed configuration, says what is in
+//! its way, and hands a fabric's traffic over to another device.
 //!
-//! Exit status: 0 when done, 1 when something failed, 2 for wrong arguments. What was asked for
-//! goes to standard output, everything else to standard error.
+//! Exit status: 0 when done, 1 when something failed, 2 for wrong arguments; `omni doctor` has its
+//! own. What was asked for goes to standard output, everything else to standard error.
 #![forbid(unsafe_code)]
 
 mod authority;
@@ -12,8 +12,10 @@ mod client;
 mod dates;
 mod doctor;
 mod handover;
+mod init;
 mod interrupt;
 mod keys;
+mod manual;
 mod nucleus;
 mod ping;
 mod rates;
@@ -36,6 +38,7 @@ use authority::AuthorityError;
 use capture::CaptureError;
 use client::ClientError;
 use handover::HandoverError;
+use init::InitError;
 use keys::KeyError;
 use nucleus::NucleusError;
 use ping::PingError;
@@ -56,8 +59,8 @@ struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  (umask 077 && omni keygen > alpha.key)   make a node's identity
-  omni pubkey < alpha.key                  print what its peers need to know
+  omni init                                make a node's fabric.yaml and key
+  omni doctor --config fabric.yaml         what on this host is in its way
   omni show                                look at the engine that runs here
   omni top                                 watch it
   omni reload                              make it follow its changed fabric.yaml
@@ -67,6 +70,9 @@ Exit status: 0 done, 1 failed, 2 wrong arguments.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a node's configuration and key, and say what to do next
+    #[command(after_help = init::EXAMPLES)]
+    Init(Box<init::Arguments>),
     /// Print a new private key
     #[command(after_help = KEYGEN_EXAMPLES)]
     Keygen,
@@ -97,7 +103,7 @@ enum Command {
     /// Make a running engine read its configuration again and follow it
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload(ReloadArguments),
-    /// Say which driver suits the underlay of a configuration, and why
+    /// Say what on this host is in the way of a configuration, why it matters, and what mends it
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::Arguments),
     /// Hand the fabric's traffic over to an engine behind another device, a SmartNIC's
@@ -109,6 +115,12 @@ enum Command {
     /// Show what a running Nucleus knows, and tell it what the authority signed
     #[command(subcommand, after_help = nucleus::EXAMPLES)]
     Nucleus(nucleus::Command),
+    /// Print completions for a shell
+    #[command(after_help = manual::EXAMPLES)]
+    Completions(manual::Completions),
+    /// Write manual pages and completions of all programs into a folder
+    #[command(hide = true)]
+    Manual(manual::Manual),
 }
 
 const KEYGEN_EXAMPLES: &str = "\
@@ -158,8 +170,15 @@ enum Failure {
     Authority(#[from] AuthorityError),
     #[error(transparent)]
     Doctor(#[from] doctor::DoctorError),
+    /// Everything was printed.
+    #[error("exit status {0}")]
+    Status(u8),
     #[error(transparent)]
     Handover(#[from] HandoverError),
+    #[error(transparent)]
+    Init(#[from] InitError),
+    #[error(transparent)]
+    Manual(#[from] manual::ManualError),
     #[error(transparent)]
     Nucleus(#[from] NucleusError),
     #[error(transparent)]
@@ -187,11 +206,13 @@ fn main() -> ExitCode {
             | Failure::Capture(CaptureError::Output(_, error))
             | Failure::Nucleus(NucleusError::Output(error)),
         ) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Status(status)) => ExitCode::from(status),
         Err(failure) => {
             // Standard error may be gone as well; the exit status still tells.
             let _ = writeln!(io::stderr(), "omni: {failure}");
             match failure {
-                Failure::Authority(AuthorityError::Argument { .. }) => ExitCode::from(2),
+                Failure::Authority(AuthorityError::Argument { .. })
+                | Failure::Init(InitError::Value(_)) => ExitCode::from(2),
                 Failure::Ping(error) => ExitCode::from(error.status()),
                 _ => ExitCode::FAILURE,
             }
@@ -201,6 +222,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
+        Command::Init(how) => print(&init::run(how)?),
         Command::Keygen => Ok(keys::keygen()?),
         Command::Pubkey => Ok(keys::pubkey()?),
         Command::Genpsk => Ok(keys::genpsk()?),
@@ -228,13 +250,22 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         Command::Capture(how) => Ok(capture::run(how, &socket_of(arguments.socket.as_ref())?)?),
         Command::Reload(how) => reload(how, arguments.socket.as_ref()),
-        Command::Doctor(how) => print(&(doctor::run(how)? + "\n")),
+        Command::Doctor(how) => {
+            let done = doctor::run(how, arguments.socket.as_deref())?;
+            print(&done.text)?;
+            match done.status {
+                0 => Ok(()),
+                status => Err(Failure::Status(status)),
+            }
+        }
         Command::Handover(how) => Ok(handover::run(how)?),
         Command::Authority(command) => {
             let done = authority::run(command)?;
             print(&done.text)?;
             done.refused.map_or(Ok(()), |refused| Err(refused.into()))
         }
+        Command::Completions(which) => print(&manual::completions(which)),
+        Command::Manual(to) => Ok(manual::write(to)?),
         Command::Nucleus(command) => {
             let pen = Pen {
                 colors: colors(ColorChoice::Auto),

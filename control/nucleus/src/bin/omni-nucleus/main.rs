@@ -1,8 +1,9 @@
 //! `omni-nucleus --config nucleus.yaml`: the rendezvous of a fabric, in the foreground.
 #![forbid(unsafe_code)]
 
+mod arguments;
+
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -10,42 +11,14 @@ use omni_config::{NucleusConfig, NucleusStore};
 use omni_control::PrivateKey;
 use omni_control::service::capabilities::{CapabilitySet, keep_only};
 use omni_control::service::log;
-use omni_control::service::process::{abort_on_panic, forbid_dumps, lock_memory};
+use omni_control::service::process::{abort_on_panic, files_remedy, forbid_dumps, lock_memory};
 use omni_control::service::seccomp::Seccomp;
 use omni_membership::{AuthorityPublicKey, FabricName, PublicKey, Trust};
 use omni_nucleus::server::core::Limits;
 use omni_nucleus::server::runtime::{RuntimeConfig, StoreConfig, run};
 use omni_store::{ClientCertificate, Credentials, EtcdConfig};
 
-/// The rendezvous of an OmniNervous fabric: where its nodes meet.
-///
-/// Runs in the foreground and logs on stderr. SIGTERM or SIGINT ends it. Exit status: 0 after a
-/// clean stop, 1 when it could not start, 2 for an error in the configuration.
-#[derive(Debug, Parser)]
-#[command(name = "omni-nucleus", version)]
-struct Arguments {
-    /// The configuration; `config/NUCLEUS-KEYS.md` documents every key.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-
-    /// Check the configuration and exit; nothing is touched.
-    #[arg(long)]
-    check: bool,
-
-    /// What becomes of system calls that no service makes: `on` ends the process, `log` lets the
-    /// kernel log them, `off` does without a filter.
-    #[arg(long, value_name = "on|log|off", default_value = "on")]
-    seccomp: Seccomp,
-
-    /// How lines of the log are written.
-    #[arg(long, value_name = "text|json", default_value = "text")]
-    log_format: log::Format,
-
-    /// What is logged: error, warn, info, debug or trace, or levels by module. Without it OMNI_LOG
-    /// says so, and info where nothing does.
-    #[arg(long, value_name = "LEVEL")]
-    log_level: Option<log::Filter>,
-}
+use arguments::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -84,7 +57,8 @@ fn main() -> ExitCode {
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
+            let text = error.to_string();
+            tracing::error!("{text}{}", files_remedy(&text));
             ExitCode::FAILURE
         }
     }
