@@ -20,7 +20,7 @@ help:
 	@echo 'make count   instructions a frame against their budget, of an optimised build'
 	@echo 'make sim     whole fabrics in virtual time: SEEDS=100 FIRST=1 NODES=20 MINUTES=30'
 	@echo 'make soak    a small fabric under faults, must not wear out: MINUTES=30 (root)'
-	@echo 'make fuzz    targets against libFuzzer: FUZZED=inner SECONDS=60 CORES=1 TIMEOUT=1'
+	@echo 'make fuzz    targets against libFuzzer: FUZZED=inner SECONDS=60 TOGETHER=1 TIMEOUT=1'
 	@echo 'make schedules  threads by a million random schedules of each program: SCHEDULES=1000000'
 	@echo 'make sanitize   tests with address and thread sanitizers'
 	@echo 'make supply  dependencies: advisories, licences, sources (cargo-deny)'
@@ -94,27 +94,28 @@ SOAK ?=
 soak: need-root build
 	$(PYTHON) lab/soak.py --minutes '$(MINUTES)' --programs '$(TARGET)/release' $(SOAK)
 
-# What `cargo fuzz` passes to the compiler, without the nightly that it asks for: coverage, and
-# AddressSanitizer, of which stable has the runtime and lacks the permission. SANITIZER= does
-# without.
-COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
-    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
-    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+# Without the nightly that `cargo fuzz` asks for: stable has coverage and the runtime of
+# AddressSanitizer, and lacks the permission. SANITIZER= does without. Only what is in this
+# repository is instrumented, by fuzz/rustc.sh; the folder is another one for each sanitizer, as
+# cargo does not see what that adds.
 SANITIZER ?= address
 FUZZED ?= $(notdir $(wildcard fuzz/seeds/*))
 SECONDS ?= 60
 CORES ?= 1
+TOGETHER ?= 1
 TIMEOUT ?= 1
-INSTRUMENTED = $(COVERAGE) $(addprefix -Zsanitizer=,$(SANITIZER)) --cfg=fuzzing
+FUZZERS = $(TARGET)/fuzz/$(or $(SANITIZER),plain)
 
 # With a target named, build scripts are left alone.
 fuzz: need-cargo deps
 	host=$$($(CARGO) -vV | sed -n 's/^host: //p'); \
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS='$(INSTRUMENTED)' $(CARGO) build --profile fuzz --locked \
+	RUSTC_BOOTSTRAP=1 RUSTC_WORKSPACE_WRAPPER='$(CURDIR)/fuzz/rustc.sh' \
+	    FUZZ_SANITIZER='$(SANITIZER)' $(CARGO) build --profile fuzz --locked \
 	    -p omni-fuzz --features libfuzzer $(addprefix --bin ,$(FUZZED)) \
-	    --target "$$host" --target-dir '$(TARGET)/fuzz' && \
-	$(PYTHON) fuzz/campaign.py --programs "$(TARGET)/fuzz/$$host/fuzz" --work '$(TARGET)/fuzz' \
-	    --seconds '$(SECONDS)' --cores '$(CORES)' --timeout '$(TIMEOUT)' $(FUZZED)
+	    --target "$$host" --target-dir '$(FUZZERS)' && \
+	$(PYTHON) fuzz/campaign.py --programs "$(FUZZERS)/$$host/fuzz" --work '$(TARGET)/fuzz' \
+	    --seconds '$(SECONDS)' --cores '$(CORES)' --together '$(TOGETHER)' \
+	    --timeout '$(TIMEOUT)' $(FUZZED)
 
 SCHEDULES ?= 1000000
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import importlib.util
+import io
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 from types import ModuleType
@@ -59,6 +63,49 @@ class Reading(unittest.TestCase):
         self.assertEqual(len(lines), 3)
         self.assertTrue(lines[1].endswith("ok") and lines[2].endswith("FAILED (77)"))
         self.assertIn("5,000  2,500", lines[1])
+
+    def test_when_the_last_edge_was_new(self) -> None:
+        outcome = campaign.Outcome("inner")
+        lines = ALONE.splitlines()
+        campaign.read(outcome, lines[:2], 1.0)
+        campaign.read(outcome, lines[2:3], 3.0)
+        campaign.read(outcome, lines[3:], 10.0)
+        self.assertEqual(outcome.grew_after, 3.0)
+
+
+# In place of a target: says what libFuzzer would, and ends when it is told to.
+PROGRAM = """#!/usr/bin/env python3
+import signal, sys
+def end(*_):
+    print("stat::number_of_executed_units: 7", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGUSR1, end)
+print("#5\\tINITED cov: 100 ft: 200", flush=True)
+{then}
+"""
+
+
+class Running(unittest.TestCase):
+    def run_one(self, then: str) -> campaign.Outcome:  # type: ignore[name-defined]
+        with tempfile.TemporaryDirectory() as folder:
+            program = Path(folder) / "arp"
+            program.write_text(PROGRAM.format(then=then))
+            program.chmod(0o755)
+            options = argparse.Namespace(
+                programs=Path(folder), work=Path(folder), seconds=0, runs=0, timeout=1,
+                memory=64, cores=1,
+            )
+            with contextlib.redirect_stdout(io.StringIO()):
+                with contextlib.redirect_stderr(io.StringIO()):
+                    return campaign.run("arp", options)
+
+    def test_ends_by_its_time_on_the_processor(self) -> None:
+        outcome = self.run_one("while True: pass")
+        self.assertEqual((outcome.status, outcome.executions), (0, 7))
+        self.assertGreater(outcome.seconds, 0.0)
+
+    def test_a_crash_is_told(self) -> None:
+        self.assertEqual(self.run_one("sys.exit(77)").status, 77)
 
 
 if __name__ == "__main__":
