@@ -53,14 +53,14 @@ def main() -> int:
     return 1 if broken else 0
 
 
-def write(files: Mapping[PurePosixPath, str]) -> None:
+def write(files: Mapping[PurePosixPath, bytes]) -> None:
     """Puts the pages into their folder, and nothing else."""
     for folder in (PAGES, BOOK):
         shutil.rmtree(folder, ignore_errors=True)
-    for place, text in files.items():
+    for place, octets in files.items():
         path = PAGES / place
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_bytes(octets)
 
 
 if __name__ == "__main__":

@@ -70,21 +70,21 @@ def page(text: str) -> str:
     return LINK.sub(led, text)
 
 
-def gather(root: Path) -> dict[PurePosixPath, str]:
+def gather(root: Path) -> dict[PurePosixPath, bytes]:
     """All files of the book, by their place in it: pages, and what they link to."""
     listed = [target(SUMMARY, each) for each in links((root / SUMMARY).read_text())]
-    files = {PurePosixPath("SUMMARY.md"): summary((root / SUMMARY).read_text())}
+    files = {PurePosixPath("SUMMARY.md"): summary((root / SUMMARY).read_text()).encode()}
     for document in listed:
         text = (root / document).read_text()
         place = PurePosixPath(FIRST) if str(document) == README else document
-        files[place] = page(text)
+        files[place] = page(text).encode()
         for link in links(text):
             other = target(document, link)
             if other in listed or other == SUMMARY:
                 continue
             if not (root / other).is_file() or other.suffix == ".md":
                 raise PagesError(f"{document}: {link} leads to what is not in the book")
-            files[other] = (root / other).read_text()
+            files[other] = (root / other).read_bytes()
     return files
 
 

@@ -102,7 +102,14 @@ class Pages(unittest.TestCase):
             "LICENSE": "terms",
             "docs/start.md": "[back](../index.md#a) [net](https://example.org/README.md)",
         }
-        self.assertEqual({str(path): text for path, text in pages.gather(root).items()}, expected)
+        found = {str(path): octets.decode() for path, octets in pages.gather(root).items()}
+        self.assertEqual(found, expected)
+
+    def test_pictures_are_taken_along_as_they_are(self) -> None:
+        files = {"README.md": "![a screen](a.png)", "docs/SUMMARY.md": "[One](../README.md)"}
+        root = write(self.folder, files)
+        (root / "a.png").write_bytes(b"\x89PNG")
+        self.assertEqual(pages.gather(root)[PurePosixPath("a.png")], b"\x89PNG")
 
     def test_a_link_out_of_the_book_is_an_error(self) -> None:
         for link in ("docs", "other.md", "missing.yaml", "../outside.yaml"):
