@@ -369,6 +369,7 @@ impl Ganglion {
                 unanswered_since: peer.unanswered_since(),
                 capabilities: current.map_or(0, |session| session.capabilities),
                 frame_limit: peer.path_mtu.limit(),
+                accepts: current.map(|session| session.peer_max_frame),
                 traffic: peer.traffic.totals(),
             }
         })

@@ -15,6 +15,7 @@ pub use omni_aead as aead;
 pub mod control_plane;
 pub mod cores;
 pub mod datapath;
+pub mod echo;
 pub mod io;
 pub mod mailbox;
 pub mod privileges;

@@ -108,6 +108,18 @@ pub enum PeerState {
     Established,
 }
 
+impl PeerState {
+    /// How it is called where it is shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Handshaking => "handshaking",
+            Self::Established => "established",
+        }
+    }
+}
+
 /// A peer, to be shown.
 #[derive(Clone, Debug)]
 pub struct PeerStatus {
@@ -130,6 +142,8 @@ pub struct PeerStatus {
     /// The longest inner frame that the way to it is known to carry, in octets from the destination
     /// MAC on; `None` while only what it accepts limits.
     pub frame_limit: Option<u16>,
+    /// The longest inner frame that it accepts in the current session; `None` without one.
+    pub accepts: Option<u16>,
     /// What went to and fro.
     pub traffic: TrafficTotals,
 }

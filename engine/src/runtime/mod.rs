@@ -11,9 +11,11 @@
 //! carries out what they decided.
 
 mod alarm;
+mod echo;
 mod error;
 mod filter;
 mod keylog;
+mod lookup;
 mod pace;
 mod paths;
 mod ports;
@@ -66,6 +68,7 @@ use crate::stats::WorkerReport;
 use crate::switch::{Audience, Bound, Switch};
 use crate::worker::Worker;
 use alarm::Alarm;
+use echo::Echoes;
 use filter::Filter;
 use keylog::KeyLog;
 use pace::Pace;
@@ -147,6 +150,8 @@ struct Node {
     /// What the workers run on, in turn.
     cores: Vec<usize>,
     recovery: Recovery,
+    /// Answers that the operator waits for.
+    echoes: Echoes,
     control: ControlSocket,
     requests: mpsc::Receiver<Request>,
 }
@@ -234,6 +239,7 @@ impl Node {
             workers,
             cores: cores.to_vec(),
             recovery: Recovery::default(),
+            echoes: Echoes::default(),
             control,
             requests,
             config,
@@ -410,9 +416,12 @@ impl Node {
     }
 
     fn take_upcalls(&mut self) {
-        let plane = &mut self.plane;
+        let (plane, echoes) = (&mut self.plane, &mut self.echoes);
         self.mailbox.take_upcalls(UPCALLS_MAX, |worker, upcall| {
-            plane.handle_upcall(clock::now(), worker, upcall);
+            let now = clock::now();
+            if !echoes.take(now.instant, &upcall) {
+                plane.handle_upcall(now, worker, upcall);
+            }
         });
     }
 
@@ -644,6 +653,9 @@ impl Node {
             Request::Stages(reply) => {
                 let reports = self.gather().await;
                 let _ = reply.send(report::stages(self, &reports));
+            }
+            Request::Ping(request, reply) => {
+                let _ = reply.send(self.begin_echo(&request));
             }
             Request::Reload(reply) => {
                 let _ = reply.send(self.reload().await);

@@ -210,6 +210,11 @@ impl Paths {
         }
     }
 
+    /// Our address on the way to a peer, if it is known.
+    pub(super) fn source(&self, peer: PeerId) -> Option<IpAddr> {
+        self.wanted.get(&peer)?.source
+    }
+
     /// From now on, ways leave by the interface `underlay`, which took the place of another. The
     /// peers whose way has to be asked for again.
     pub(super) fn move_to(&mut self, underlay: u32) -> Vec<PeerId> {

@@ -146,12 +146,7 @@ fn peers(node: &Node, now: Instant) -> Vec<PeerView> {
             name: node.peer_names.get(&peer.id).cloned().unwrap_or_default(),
             public_key: peer.public_key.to_string(),
             endpoint: peer.endpoint.map(|endpoint| endpoint.to_string()),
-            state: match peer.state {
-                PeerState::Idle => "idle",
-                PeerState::Handshaking => "handshaking",
-                PeerState::Established => "established",
-            }
-            .to_owned(),
+            state: peer.state.as_str().to_owned(),
             last_handshake_seconds: peer.last_handshake.map(|at| now.since(at).as_secs()),
             frame_limit: peer.frame_limit,
             throttled: node.filter.is_throttled(peer.id),

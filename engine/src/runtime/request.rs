@@ -17,6 +17,8 @@ use tokio::task::JoinHandle;
 use tracing::debug;
 
 use super::EngineError;
+use super::echo::Begun;
+use crate::echo::EchoRequest;
 use crate::show::{Reloaded, Show};
 use crate::stages::NodeStages;
 
@@ -28,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const REQUESTS: usize = 16;
 
 /// What can be asked, as one line of JSON such as `{"command":"show"}`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
     /// The node's state.
@@ -37,6 +39,8 @@ pub enum Command {
     Stages,
     /// Read the configuration again and follow it.
     Reload,
+    /// One echo of a peer.
+    Ping(EchoRequest),
 }
 
 /// A request on its way to the control thread.
@@ -45,6 +49,7 @@ pub(super) enum Request {
     Show(oneshot::Sender<Show>),
     Stages(oneshot::Sender<NodeStages>),
     Reload(oneshot::Sender<Result<Reloaded, String>>),
+    Ping(EchoRequest, oneshot::Sender<Result<Begun, String>>),
 }
 
 /// The listening socket. Dropping it removes its file.
@@ -123,6 +128,10 @@ async fn serve(mut stream: UnixStream, requests: mpsc::Sender<Request>) -> io::R
         Ok(Command::Reload) => ask(&requests, Request::Reload)
             .await
             .map(|outcome| outcome.map_or_else(refusal, |done| serde_json::to_vec(&done))),
+        Ok(Command::Ping(how)) => match ask(&requests, |reply| Request::Ping(how, reply)).await {
+            Some(Ok(begun)) => Some(serde_json::to_vec(&begun.finish().await)),
+            refused => refused.and_then(Result::err).map(refusal),
+        },
         Err(error) => Some(refusal(error.to_string())),
     };
     // Without an answer the node is about to stop.

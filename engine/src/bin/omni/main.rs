@@ -11,9 +11,11 @@ mod client;
 mod dates;
 mod doctor;
 mod handover;
+mod interrupt;
 mod keys;
 mod nucleus;
 mod rates;
+mod ping;
 mod render;
 mod report;
 mod show;
@@ -33,6 +35,7 @@ use client::ClientError;
 use handover::HandoverError;
 use keys::KeyError;
 use nucleus::NucleusError;
+use ping::PingError;
 use table::Pen;
 use top::TopError;
 
@@ -79,6 +82,9 @@ enum Command {
     /// Show how long frames take, stage by stage, over one engine or the engines of a fabric
     #[command(after_help = report::EXAMPLES)]
     Report(report::Arguments),
+    /// Ask a peer for echoes through the session: round trips, loss, path MTU
+    #[command(after_help = ping::EXAMPLES)]
+    Ping(ping::Arguments),
     /// Make a running engine read its configuration again and follow it
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload(ReloadArguments),
@@ -148,6 +154,8 @@ enum Failure {
     #[error(transparent)]
     Nucleus(#[from] NucleusError),
     #[error(transparent)]
+    Ping(#[from] PingError),
+    #[error(transparent)]
     Report(#[from] report::ReportError),
     #[error(transparent)]
     Top(#[from] TopError),
@@ -164,6 +172,7 @@ fn main() -> ExitCode {
         Err(
             Failure::Output(error)
             | Failure::Key(KeyError::Output(error))
+            | Failure::Ping(PingError::Output(error))
             | Failure::Nucleus(NucleusError::Output(error)),
         ) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
@@ -171,6 +180,7 @@ fn main() -> ExitCode {
             let _ = writeln!(io::stderr(), "omni: {failure}");
             match failure {
                 Failure::Authority(AuthorityError::Argument { .. }) => ExitCode::from(2),
+                Failure::Ping(error) => ExitCode::from(error.status()),
                 _ => ExitCode::FAILURE,
             }
         }
@@ -189,6 +199,10 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
                 colors: colors(ColorChoice::Auto),
             };
             print(&report::run(how, arguments.socket.as_ref(), pen)?)
+        }
+        Command::Ping(how) => {
+            let socket = socket_of(arguments.socket.as_ref()).map_err(PingError::Client)?;
+            Ok(ping::run(how, &socket)?)
         }
         Command::Reload(how) => reload(how, arguments.socket.as_ref()),
         Command::Doctor(how) => print(&(doctor::run(how)? + "\n")),
