@@ -12,6 +12,7 @@
 #![deny(unsafe_code)]
 
 pub use omni_aead as aead;
+pub mod capture;
 pub mod control_plane;
 pub mod cores;
 pub mod datapath;
@@ -25,6 +26,7 @@ pub mod show;
 pub mod stages;
 pub mod stats;
 pub mod switch;
+pub mod trace;
 pub mod ways;
 pub mod worker;
 

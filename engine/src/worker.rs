@@ -247,6 +247,9 @@ impl<I: FrameIo> Worker<I> {
     }
 
     fn transmit(&mut self) {
+        if self.datapath.is_tapped() {
+            self.datapath.tap_leaving(&self.out);
+        }
         let mut refused = 0;
         let access = (0..).map(|n| Port::Access(PortId(n)));
         let access = access.zip(&mut self.out.access);

@@ -31,7 +31,12 @@ impl<F: Frame> Datapath<F> {
                 queue.push(frame);
             }
             _ => {
-                self.drops.count(DropReason::VlanNotAllowed);
+                let reason = DropReason::VlanNotAllowed;
+                self.drops.count(reason);
+                if self.tap.is_some() {
+                    let octets = frame.bytes().get(start..).unwrap_or_default();
+                    self.tap_undelivered(to, reason, octets);
+                }
                 out.free.push(frame);
             }
         }
@@ -66,7 +71,12 @@ impl<F: Frame> Datapath<F> {
             }
             self.forward(now, frame, start, ds_field, ethernet, last, out);
         } else {
-            self.drops.count(DropReason::NoDestination);
+            let reason = DropReason::NoDestination;
+            self.drops.count(reason);
+            if self.tap.is_some() {
+                let octets = frame.bytes().get(start..).unwrap_or_default();
+                self.tap_dropped_from(from, reason, octets);
+            }
             out.free.push(frame);
         }
         targets.clear();

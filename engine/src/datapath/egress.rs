@@ -77,11 +77,16 @@ impl<F: Frame> Datapath<F> {
         pool: &mut impl FramePool<Frame = F>,
         out: &mut Output<F>,
     ) {
+        if self.tap.is_some() {
+            self.tap_entering(now, port, burst);
+        }
         for mut frame in burst.drain(..) {
             let entered = match self.enter(port, &mut frame) {
                 Ok(entered) => entered,
                 Err(reason) => {
                     self.drops.count(reason);
+                    let start = frame.room();
+                    self.refuse(port, reason, &frame, start);
                     out.free.push(frame);
                     continue;
                 }
@@ -90,11 +95,21 @@ impl<F: Frame> Datapath<F> {
                 Ok(destination) => self.send(now, port, frame, &entered, destination, pool, out),
                 Err(reason) => {
                     self.drops.count(reason);
+                    self.refuse(port, reason, &frame, entered.start);
                     out.free.push(frame);
                 }
             }
         }
         self.seal_waiting(now, out);
+    }
+
+    /// Shows a capture a host's frame that is dropped.
+    #[cold]
+    fn refuse(&self, port: PortId, reason: DropReason, frame: &F, start: usize) {
+        if self.tap.is_some() {
+            let octets = frame.bytes().get(start..).unwrap_or_default();
+            self.tap_dropped_from(Owner::Local(port), reason, octets);
+        }
     }
 
     /// Makes a host's frame one of the fabric: in its VLAN, and tagged with it.
@@ -300,6 +315,7 @@ impl<F: Frame> Datapath<F> {
             Destination::Consumed => out.free.push(frame),
             Destination::TooBig(limit) => {
                 self.drops.count(DropReason::InnerTooBig);
+                self.refuse(port, DropReason::InnerTooBig, &frame, *start);
                 let inner = &frame.bytes()[*start..];
                 self.answer_too_big(now, port, inner, ethernet, limit, pool, out);
                 out.free.push(frame);

@@ -20,6 +20,7 @@ use super::session::SessionSlot;
 use super::storm::Bucket;
 use super::{Datapath, Output, fdb_key, raise};
 use crate::aead::{BATCH_MAX, OpenJob, open_batch};
+use crate::capture::{Direction, Place};
 use crate::io::{Frame, FramePool};
 
 /// What is known of a message before its tag was checked.
@@ -102,12 +103,16 @@ impl<F: Frame> Datapath<F> {
         out: &mut Output<F>,
     ) {
         let mut claims = std::mem::take(&mut self.ingress.claims);
+        if self.tap.is_some() {
+            self.tap_arriving(now, burst);
+        }
         // Frames stay where they are until they are delivered; only what is refused leaves.
         let mut found = None;
         let refused = burst.extract_if(.., |frame| {
             let classified = self.classify(now, frame, &mut found, &mut claims);
             if let Err(reason) = classified {
                 self.drops.count(reason);
+                self.tap_unclassified(reason, frame);
             }
             classified.is_err()
         });
@@ -115,6 +120,9 @@ impl<F: Frame> Datapath<F> {
         let batches = burst.chunks_mut(BATCH_MAX);
         for (frames, claims) in batches.zip(claims.chunks_mut(BATCH_MAX)) {
             self.open(frames, claims);
+        }
+        if self.tap.is_some() {
+            self.tap_opened(burst, &claims);
         }
         for (mut frame, claim) in burst.drain(..).zip(&claims) {
             match self.accept(now, &mut frame, claim, out) {
@@ -126,6 +134,7 @@ impl<F: Frame> Datapath<F> {
                 Err(reason) => {
                     self.drops.count(reason);
                     self.count_refused(claim, reason);
+                    self.tap_refused(claim, reason, &frame);
                     out.free.push(frame);
                 }
             }
@@ -308,6 +317,86 @@ impl<F: Frame> Datapath<F> {
         let peer = session.and_then(|session| self.peers.get(session.shared.peer));
         if let Some(peer) = peer.filter(|_| claim.verified && is_offence(reason)) {
             bump(&peer.traffic.worker(self.config.worker.into()).refused, 1);
+        }
+    }
+
+    /// Shows a capture a burst as it came.
+    #[cold]
+    fn tap_arriving(&mut self, now: Instant, burst: &[F]) {
+        let Some(tap) = &mut self.tap else { return };
+        tap.begin(now);
+        let Some(tap) = &self.tap else { return };
+        for frame in burst {
+            let message = frame.bytes();
+            let peer = self.peer_of_message(message);
+            tap.show((Place::Underlay, Direction::In), peer, None, message);
+        }
+    }
+
+    /// Whose a message says that it is.
+    fn peer_of_message(&self, message: &[u8]) -> Option<PeerId> {
+        let outer = Located::parse(message).ok()?;
+        let header = DataHeader::parse(&message[outer.payload..outer.end]).ok()?;
+        let slot = self.sessions.find(header.session_id)?;
+        Some(self.sessions.get(slot)?.shared.peer)
+    }
+
+    /// Shows a capture what is dropped before it is opened.
+    #[cold]
+    fn tap_unclassified(&self, reason: DropReason, frame: &F) {
+        if let Some(tap) = &self.tap {
+            let peer = self.peer_of_message(frame.bytes());
+            let from = (Place::Underlay, Direction::In);
+            tap.show(from, peer, Some(reason), frame.bytes());
+        }
+    }
+
+    /// Shows a capture the frames in messages that verified.
+    #[cold]
+    fn tap_opened(&self, burst: &[F], claims: &[Claim]) {
+        let Some(tap) = &self.tap else { return };
+        for (frame, claim) in burst.iter().zip(claims) {
+            let Some(session) = self.sessions.get(claim.session) else {
+                continue;
+            };
+            let (peer, octets) = (session.shared.peer, frame.bytes());
+            let len = octets
+                .len()
+                .saturating_sub(claim.header_offset + HEADER_LEN);
+            if claim.verified && claim.header.kind == DataKind::Data && len > 0 {
+                tap.show(
+                    (Place::Peer(peer), Direction::In),
+                    Some(peer),
+                    None,
+                    &octets[..len],
+                );
+            }
+        }
+    }
+
+    /// Shows a capture what is dropped after it was opened, or as it cannot be.
+    #[cold]
+    fn tap_refused(&self, claim: &Claim, reason: DropReason, frame: &F) {
+        let Some(tap) = &self.tap else { return };
+        let session = self.sessions.get(claim.session);
+        let peer = session.map(|session| session.shared.peer);
+        let (octets, headers) = (frame.bytes(), claim.header_offset + HEADER_LEN);
+        if !claim.verified {
+            return tap.show_forged(peer, reason, octets, headers);
+        }
+        if claim.header.kind == DataKind::Control {
+            return;
+        }
+        // What was accepted once before is not cut to the frame yet.
+        let is_cut = !matches!(reason, DropReason::NonceReplayed | DropReason::NonceTooOld);
+        let len = if is_cut {
+            octets.len()
+        } else {
+            octets.len().saturating_sub(headers)
+        };
+        if let Some(peer) = peer {
+            let from = (Place::Peer(peer), Direction::In);
+            tap.show(from, Some(peer), Some(reason), &octets[..len]);
         }
     }
 

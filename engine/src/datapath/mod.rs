@@ -24,6 +24,7 @@ mod sealing;
 pub mod session;
 pub mod storm;
 mod tags;
+mod tap;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use omni_wire::header::DataKind;
 use omni_wire::outer::Path;
 use omni_wire::{DropCounters, DropReason, Instant};
 
+use crate::capture::Ring;
 use crate::io::{Frame, FramePool};
 use fdb::Fdb;
 use groups::Groups;
@@ -43,6 +45,7 @@ use peer::PeerTable;
 use policy::{PeerPolicy, PortPolicy, SwitchPolicy};
 use sealing::Leaving;
 use session::{SessionTable, SharedSession};
+use tap::Tap;
 
 pub use judge::Counted;
 pub use sealing::OVERHEAD_MAX;
@@ -90,6 +93,8 @@ pub enum TableCommand {
     SetMaxFrame(usize),
     /// What a peer may send and is sent.
     SetPeerPolicy(PeerId, Arc<PeerPolicy>),
+    /// Copy frames for a capture, or no more.
+    SetTap(Option<Arc<Ring>>),
 }
 
 /// Where frames go.
@@ -130,6 +135,8 @@ pub struct Datapath<F> {
     drops: DropCounters,
     counted: Counted,
     upcalls: Vec<Upcall>,
+    /// While there is a capture.
+    tap: Option<Tap>,
     ingress: ingress::Scratch,
     egress: egress::Scratch<F>,
 }
@@ -152,6 +159,7 @@ impl<F: Frame> Datapath<F> {
             drops: DropCounters::new(),
             counted: Counted::default(),
             upcalls: Vec::with_capacity(UPCALLS_MAX),
+            tap: None,
             ingress: ingress::Scratch::default(),
             egress: egress::Scratch::default(),
         }
@@ -213,6 +221,9 @@ impl<F: Frame> Datapath<F> {
         pool: &mut impl FramePool<Frame = F>,
         out: &mut Output<F>,
     ) {
+        if let Some(tap) = &mut self.tap {
+            tap.begin(now);
+        }
         match command {
             TableCommand::Install(shared) => self.install(now, shared, out),
             TableCommand::SetMaxFrame(octets) => {
@@ -222,6 +233,7 @@ impl<F: Frame> Datapath<F> {
                 self.config.max_frame = octets;
             }
             TableCommand::SetPeerPolicy(id, policy) => self.set_peer_policy(id, policy),
+            TableCommand::SetTap(ring) => self.tap = ring.map(|ring| Tap::new(ring, now)),
             TableCommand::Control(command) => self.apply_control(now, command, pool, out),
         }
     }
@@ -242,7 +254,7 @@ impl<F: Frame> Datapath<F> {
                 self.groups.remove_owner(Owner::Peer(peer));
                 self.directory.retain(|_, other| *other != peer);
                 let staged = self.peers.remove(peer);
-                self.discard(staged, DropReason::StagedExpired, out);
+                self.discard(staged, Some(peer), DropReason::StagedExpired, out);
             }
             Command::SetPath { peer, path } => {
                 let source_port = path.map_or(0, |path| self.config.source_port(&path));
@@ -266,11 +278,11 @@ impl<F: Frame> Datapath<F> {
             Command::SendKeepalive { .. } => {}
             Command::DropStaged { peer } => {
                 let staged = self.peers.take_staged(peer);
-                self.discard(staged, DropReason::StagedExpired, out);
+                self.discard(staged, Some(peer), DropReason::StagedExpired, out);
             }
             Command::SetReachable { peer, reachable } => {
                 let staged = self.peers.set_reachable(peer, reachable);
-                self.discard(staged, DropReason::NoEndpoint, out);
+                self.discard(staged, Some(peer), DropReason::NoEndpoint, out);
             }
             Command::FdbInsert { key, owner } => self.fdb.insert(now, key, owner),
             Command::FdbRemove { key } => self.fdb.remove(key),
@@ -393,11 +405,23 @@ impl<F: Frame> Datapath<F> {
     /// Gives all frames that wait for something back, as nobody may hold any.
     pub fn discard_staged(&mut self, reason: DropReason, out: &mut Output<F>) {
         let staged = self.peers.take_all_staged();
-        self.discard(staged, reason, out);
+        self.discard(staged, None, reason, out);
     }
 
-    fn discard(&mut self, staged: Vec<Leaving<F>>, reason: DropReason, out: &mut Output<F>) {
+    /// Gives up what waited, for a peer or for several.
+    fn discard(
+        &mut self,
+        staged: Vec<Leaving<F>>,
+        peer: Option<PeerId>,
+        reason: DropReason,
+        out: &mut Output<F>,
+    ) {
         self.drops.add(reason, staged.len() as u64);
+        if let (Some(_), Some(peer)) = (&self.tap, peer) {
+            for leaving in &staged {
+                self.tap_unsent(peer, reason, leaving);
+            }
+        }
         out.free
             .extend(staged.into_iter().map(|leaving| leaving.frame));
     }

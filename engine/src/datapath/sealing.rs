@@ -11,6 +11,7 @@ use omni_wire::{DropReason, Instant};
 use super::session::SessionSlot;
 use super::{Datapath, Output, raise};
 use crate::aead::{BATCH_MAX, SealJob, seal_batch};
+use crate::capture::{Direction, Place};
 use crate::io::{Frame, FramePool};
 
 /// Octets before the inner frame with the longest outer headers: Ethernet with a VLAN tag, IPv6,
@@ -76,10 +77,7 @@ impl<F: Frame> Datapath<F> {
                     self.seal_waiting(now, out);
                 }
             }
-            Err(Some(reason)) => {
-                self.drops.count(reason);
-                out.free.push(leaving.frame);
-            }
+            Err(Some(reason)) => self.give_up(id, reason, leaving, out),
             Err(None) => self.stage(id, leaving, out),
         }
     }
@@ -164,22 +162,33 @@ impl<F: Frame> Datapath<F> {
 
     fn stage(&mut self, id: PeerId, mut leaving: Leaving<F>, out: &mut Output<F>) {
         let Some(peer) = self.peers.get_mut(id) else {
-            self.drops.count(DropReason::NoDestination);
-            return out.free.push(leaving.frame);
+            return self.give_up(id, DropReason::NoDestination, leaving, out);
         };
         let needs_session = peer.current.is_none();
         if needs_session && !peer.reachable {
-            self.drops.count(DropReason::NoEndpoint);
-            return out.free.push(leaving.frame);
+            return self.give_up(id, DropReason::NoEndpoint, leaving, out);
         }
         if needs_session && !peer.asked {
             peer.asked = raise(&mut self.upcalls, Upcall::NeedSession { peer: id }).is_ok();
         }
         leaving.frame.forget_arrival();
         if let Some(displaced) = self.peers.stage(id, leaving) {
-            self.drops.count(DropReason::StagedOverflow);
-            out.free.push(displaced.frame);
+            self.give_up(id, DropReason::StagedOverflow, displaced, out);
         }
+    }
+
+    /// Drops a frame on its way to a peer.
+    #[cold]
+    fn give_up(
+        &mut self,
+        id: PeerId,
+        reason: DropReason,
+        leaving: Leaving<F>,
+        out: &mut Output<F>,
+    ) {
+        self.drops.count(reason);
+        self.tap_unsent(id, reason, &leaving);
+        out.free.push(leaving.frame);
     }
 
     /// Sends what waited for a session or a path, if both are there now. Says how many frames.
@@ -246,6 +255,9 @@ impl<F: Frame> Datapath<F> {
     /// The crypto and emit phases over all frames that are waiting. They stay where they are until
     /// all leave together.
     pub(super) fn seal_waiting(&mut self, now: Instant, out: &mut Output<F>) {
+        if self.tap.is_some() {
+            self.tap_sealing();
+        }
         let Self {
             config,
             sessions,
@@ -296,6 +308,22 @@ impl<F: Frame> Datapath<F> {
             out.free.push(frame);
         }
         out.underlay.append(frames);
+    }
+}
+
+impl<F: Frame> Datapath<F> {
+    /// Shows a capture what is about to be sealed.
+    #[cold]
+    fn tap_sealing(&self) {
+        let Some(tap) = &self.tap else { return };
+        let Waiting { frames, items } = &self.egress.waiting;
+        for (frame, item) in frames.iter().zip(items) {
+            let octets = frame.bytes().get(item.start..).unwrap_or_default();
+            if item.kind == DataKind::Data && !octets.is_empty() {
+                let to = (Place::Peer(item.peer), Direction::Out);
+                tap.show(to, Some(item.peer), None, octets);
+            }
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! carries out what they decided.
 
 mod alarm;
+mod capture;
 mod echo;
 mod error;
 mod filter;
@@ -27,6 +28,7 @@ pub mod request;
 mod state;
 mod switching;
 mod throttle;
+mod trace;
 mod udp;
 mod watchdog;
 
@@ -53,6 +55,7 @@ use tracing::{error, info, warn};
 
 pub use error::EngineError;
 
+use crate::capture::Ring;
 use crate::clock;
 use crate::control_plane::ControlPlane;
 use crate::cores;
@@ -68,6 +71,7 @@ use crate::stats::WorkerReport;
 use crate::switch::{Audience, Bound, Switch};
 use crate::worker::Worker;
 use alarm::Alarm;
+use capture::Ended;
 use echo::Echoes;
 use filter::Filter;
 use keylog::KeyLog;
@@ -152,6 +156,8 @@ struct Node {
     recovery: Recovery,
     /// Answers that the operator waits for.
     echoes: Echoes,
+    /// What workers copy frames into, while there is a capture.
+    capture: Option<Arc<Ring>>,
     control: ControlSocket,
     requests: mpsc::Receiver<Request>,
 }
@@ -240,6 +246,7 @@ impl Node {
             cores: cores.to_vec(),
             recovery: Recovery::default(),
             echoes: Echoes::default(),
+            capture: None,
             control,
             requests,
             config,
@@ -657,6 +664,17 @@ impl Node {
             Request::Ping(request, reply) => {
                 let _ = reply.send(self.begin_echo(&request));
             }
+            Request::Trace(request, reply) => {
+                let reports = self.gather().await;
+                let _ = reply.send(trace::trace(self, &reports, &request));
+            }
+            Request::Capture(request, who, reply) => {
+                let begun = self.begin_capture(&request, &who);
+                if let Err(Ok(_)) = reply.send(begun) {
+                    self.end_capture(Ended::UNSEEN);
+                }
+            }
+            Request::CaptureEnded(ended) => self.end_capture(ended),
             Request::Reload(reply) => {
                 let _ = reply.send(self.reload().await);
             }

@@ -52,6 +52,17 @@ enum State {
     Unresolvable(String),
 }
 
+/// A way, to be shown.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Look {
+    /// What the workers go by.
+    pub(super) path: Option<Path>,
+    /// Whose MAC address that takes.
+    pub(super) next_hop: Option<IpAddr>,
+    /// Why there is none.
+    pub(super) trouble: Option<String>,
+}
+
 /// A neighbour on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Hop {
@@ -208,6 +219,21 @@ impl Paths {
                 None
             }
         }
+    }
+
+    /// What is known of the way to a peer; `None` while none is wanted.
+    pub(super) fn look(&self, peer: PeerId) -> Option<Look> {
+        let wanted = self.wanted.get(&peer)?;
+        let (next_hop, trouble) = match &wanted.state {
+            State::New => (None, None),
+            State::Pending(hop) | State::Ready(hop) => (Some(hop.address), None),
+            State::Unresolvable(why) => (None, Some(why.clone())),
+        };
+        Some(Look {
+            path: wanted.told.flatten(),
+            next_hop,
+            trouble,
+        })
     }
 
     /// Our address on the way to a peer, if it is known.

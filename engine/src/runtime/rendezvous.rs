@@ -627,7 +627,7 @@ fn carried(config: &Config) -> Option<VlanRanges> {
     VlanRanges::new(ranges)
 }
 
-fn bits(vlans: &VlanRanges) -> VlanBits {
+pub(super) fn bits(vlans: &VlanRanges) -> VlanBits {
     let mut bits = VlanBits::NONE;
     for vlan in vlans.ranges().flatten() {
         bits.insert(vlan);

@@ -17,10 +17,13 @@ use tokio::task::JoinHandle;
 use tracing::debug;
 
 use super::EngineError;
+use super::capture::{Ended, Session};
 use super::echo::Begun;
+use crate::capture::CaptureRequest;
 use crate::echo::EchoRequest;
 use crate::show::{Reloaded, Show};
 use crate::stages::NodeStages;
+use crate::trace::{Trace, TraceRequest};
 
 /// The longest request line, in octets.
 const REQUEST_MAX: usize = 4096;
@@ -41,6 +44,10 @@ pub enum Command {
     Reload,
     /// One echo of a peer.
     Ping(EchoRequest),
+    /// The way that a frame would take.
+    Trace(TraceRequest),
+    /// Frames as pcapng, until the connection is shut down.
+    Capture(CaptureRequest),
 }
 
 /// A request on its way to the control thread.
@@ -50,6 +57,14 @@ pub(super) enum Request {
     Stages(oneshot::Sender<NodeStages>),
     Reload(oneshot::Sender<Result<Reloaded, String>>),
     Ping(EchoRequest, oneshot::Sender<Result<Begun, String>>),
+    Trace(TraceRequest, oneshot::Sender<Result<Trace, String>>),
+    /// For whom, in words.
+    Capture(
+        CaptureRequest,
+        String,
+        oneshot::Sender<Result<Session, String>>,
+    ),
+    CaptureEnded(Ended),
 }
 
 /// The listening socket. Dropping it removes its file.
@@ -132,6 +147,10 @@ async fn serve(mut stream: UnixStream, requests: mpsc::Sender<Request>) -> io::R
             Some(Ok(begun)) => Some(serde_json::to_vec(&begun.finish().await)),
             refused => refused.and_then(Result::err).map(refusal),
         },
+        Ok(Command::Trace(how)) => ask(&requests, |reply| Request::Trace(how, reply))
+            .await
+            .map(|found| found.map_or_else(refusal, |trace| serde_json::to_vec(&trace))),
+        Ok(Command::Capture(how)) => return capture(stream, requests, how).await,
         Err(error) => Some(refusal(error.to_string())),
     };
     // Without an answer the node is about to stop.
@@ -141,6 +160,53 @@ async fn serve(mut stream: UnixStream, requests: mpsc::Sender<Request>) -> io::R
     let mut answer = answer.map_err(io::Error::other)?;
     answer.push(b'\n');
     stream.write_all(&answer).await
+}
+
+/// Begins a capture. It goes on beside the requests, and has the connection for itself.
+async fn capture(
+    mut stream: UnixStream,
+    requests: mpsc::Sender<Request>,
+    how: CaptureRequest,
+) -> io::Result<()> {
+    let who = stream.peer_cred().map_or_else(
+        |_| "unknown".to_owned(),
+        |who| {
+            let process = who.pid().unwrap_or(0);
+            format!("user {}, process {process}", who.uid())
+        },
+    );
+    let begun = ask(&requests, |reply| Request::Capture(how, who, reply)).await;
+    let session = match begun {
+        Some(Ok(session)) => session,
+        Some(Err(why)) => {
+            let mut answer = refusal(why).map_err(io::Error::other)?;
+            answer.push(b'\n');
+            return stream.write_all(&answer).await;
+        }
+        None => return Ok(()),
+    };
+    tokio::spawn(async move {
+        let ended = match hand_over(stream, &session).await {
+            Ok(stream) => session.run(stream).await,
+            Err(error) => {
+                debug!(%error, "a capture's connection");
+                Ended::UNSEEN
+            }
+        };
+        // Without a control thread there is nothing to end.
+        let _ = requests.send(Request::CaptureEnded(ended)).await;
+    });
+    Ok(())
+}
+
+/// Says that it begins.
+async fn hand_over(
+    mut stream: UnixStream,
+    session: &Session,
+) -> io::Result<std::os::unix::net::UnixStream> {
+    let line = session.first_line().map_err(io::Error::other)?;
+    stream.write_all(&line).await?;
+    stream.into_std()
 }
 
 /// Hands a request to the control thread and waits for what it says.

@@ -423,6 +423,19 @@ impl Switch {
         self.peers.get(peer)?.carried.as_deref()
     }
 
+    /// What a peer's certificate allows; `None`: it has none.
+    #[must_use]
+    pub fn grants(&self, peer: PeerId) -> Option<&Grants> {
+        self.peers.get(peer)?.grants.as_deref()
+    }
+
+    /// Whom a rendezvous names for an address that nobody was heard with, where it is asked.
+    #[must_use]
+    pub fn directed(&self, key: FdbKey) -> Option<PeerId> {
+        let asks = self.config.asks_directory;
+        self.directory.place(key).filter(|_| asks)
+    }
+
     /// Every address that is frozen.
     pub fn alarms(&self) -> impl Iterator<Item = Alarm> {
         self.fdb.frozen().filter_map(|(key, until)| {

@@ -34,5 +34,6 @@ mod support;
 mod suppression;
 mod switching;
 mod taps;
+mod tracing;
 mod translation;
 mod underlay;

@@ -9,5 +9,6 @@ mod neighbors;
 mod ports;
 mod sessions;
 mod switching;
+mod tap;
 mod vectors;
 mod world;

@@ -463,7 +463,7 @@ impl Host {
             datapath.egress(now.instant, PortId(0), burst, io, out);
             busy = true;
         }
-        flush(io, out);
+        flush(datapath, io, out);
         let mut upcalls = Vec::new();
         datapath.drain_upcalls(|upcall| {
             upcalls.push(upcall);
@@ -537,7 +537,7 @@ impl Host {
                     datapath, io, out, ..
                 } = half;
                 datapath.apply(now.instant, command.clone(), io, out);
-                flush(io, out);
+                flush(datapath, io, out);
             }
         }
     }
@@ -548,7 +548,8 @@ impl Host {
     }
 }
 
-fn flush(io: &mut MemIo, out: &mut Output<MemFrame>) {
+fn flush(datapath: &Datapath<MemFrame>, io: &mut MemIo, out: &mut Output<MemFrame>) {
+    datapath.tap_leaving(out);
     io.transmit(ACCESS, &mut out.access[0]);
     io.transmit(Port::Underlay, &mut out.underlay);
     io.free(&mut out.free);

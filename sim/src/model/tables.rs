@@ -116,7 +116,9 @@ impl WorkerTables {
                 self.sessions.insert(shared.session_id, shared.peer);
                 *self.counts.entry(shared.peer).or_default() += 1;
             }
-            TableCommand::SetMaxFrame(_) | TableCommand::SetPeerPolicy(..) => {}
+            TableCommand::SetMaxFrame(_)
+            | TableCommand::SetPeerPolicy(..)
+            | TableCommand::SetTap(_) => {}
             TableCommand::Control(command) => self.control(command),
         }
     }

@@ -194,6 +194,28 @@ pub(crate) fn ask<T: DeserializeOwned>(
     understood(whom, path, &answer)
 }
 
+/// Asks for a line that is followed by something else: what comes behind it can be read from the
+/// connection, without a limit of time.
+pub(crate) fn begin<T: DeserializeOwned>(
+    whom: Program,
+    path: &Path,
+    request: &[u8],
+) -> Result<(T, BufReader<UnixStream>), ClientError> {
+    let failed = |error| explained(whom, path, error);
+    let mut stream = connect(path).map_err(failed)?;
+    stream.write_all(request).map_err(failed)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    let mut rest = BufReader::new(stream);
+    let mut line = Vec::new();
+    let mut limited = (&mut rest).take(LINE_MAX);
+    limited.read_until(b'\n', &mut line).map_err(failed)?;
+    if line.last() != Some(&b'\n') {
+        return Err(ClientError::BrokeOff(whom, path.to_owned()));
+    }
+    rest.get_ref().set_read_timeout(None).map_err(failed)?;
+    Ok((understood(whom, path, &line)?, rest))
+}
+
 /// Asks for lines that go on: each is handed to `take`, until the other side ends or `take` does.
 pub(crate) fn follow<T: DeserializeOwned, E: From<ClientError>>(
     whom: Program,

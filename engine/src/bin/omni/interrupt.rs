@@ -5,6 +5,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
+/// The exit status after a second one, as shells have it: 128 and the signal's number.
+const INTERRUPTED: i32 = 128 + 2;
+
 /// The first Ctrl-C.
 #[derive(Debug)]
 pub(crate) struct Interrupt(Receiver<()>);
@@ -31,6 +34,9 @@ impl Interrupt {
                     if let Ok(mut signal) = signal {
                         signal.recv().await;
                         let _ = sender.send(());
+                        // Who asks twice does not want to wait for what is left to be done.
+                        signal.recv().await;
+                        std::process::exit(INTERRUPTED);
                     }
                 });
             })?;

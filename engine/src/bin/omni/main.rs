@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod authority;
+mod capture;
 mod client;
 mod dates;
 mod doctor;
@@ -21,6 +22,7 @@ mod report;
 mod show;
 mod table;
 mod top;
+mod trace;
 mod units;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -31,6 +33,7 @@ use clap::{Args, ColorChoice, Parser, Subcommand};
 use thiserror::Error;
 
 use authority::AuthorityError;
+use capture::CaptureError;
 use client::ClientError;
 use handover::HandoverError;
 use keys::KeyError;
@@ -85,6 +88,12 @@ enum Command {
     /// Ask a peer for echoes through the session: round trips, loss, path MTU
     #[command(after_help = ping::EXAMPLES)]
     Ping(ping::Arguments),
+    /// Say which way a frame would take from here, and what decides
+    #[command(after_help = trace::EXAMPLES)]
+    Trace(trace::Arguments),
+    /// Write frames, and why some are dropped, to a file or into Wireshark (pcapng)
+    #[command(after_help = capture::EXAMPLES)]
+    Capture(capture::Arguments),
     /// Make a running engine read its configuration again and follow it
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload(ReloadArguments),
@@ -154,6 +163,8 @@ enum Failure {
     #[error(transparent)]
     Nucleus(#[from] NucleusError),
     #[error(transparent)]
+    Capture(#[from] CaptureError),
+    #[error(transparent)]
     Ping(#[from] PingError),
     #[error(transparent)]
     Report(#[from] report::ReportError),
@@ -173,6 +184,7 @@ fn main() -> ExitCode {
             Failure::Output(error)
             | Failure::Key(KeyError::Output(error))
             | Failure::Ping(PingError::Output(error))
+            | Failure::Capture(CaptureError::Output(_, error))
             | Failure::Nucleus(NucleusError::Output(error)),
         ) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
@@ -204,6 +216,17 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             let socket = socket_of(arguments.socket.as_ref()).map_err(PingError::Client)?;
             Ok(ping::run(how, &socket)?)
         }
+        Command::Trace(how) => {
+            let pen = Pen {
+                colors: colors(ColorChoice::Auto),
+            };
+            print(&trace::run(
+                how,
+                &socket_of(arguments.socket.as_ref())?,
+                pen,
+            )?)
+        }
+        Command::Capture(how) => Ok(capture::run(how, &socket_of(arguments.socket.as_ref())?)?),
         Command::Reload(how) => reload(how, arguments.socket.as_ref()),
         Command::Doctor(how) => print(&(doctor::run(how)? + "\n")),
         Command::Handover(how) => Ok(handover::run(how)?),
