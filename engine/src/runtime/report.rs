@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use omni_config::{Multicast, UnknownUnicast};
 use omni_control::PeerState;
-use omni_control::message::{Owner, PeerId, VlanBits};
+use omni_control::message::{Owner, PeerId};
 use omni_wire::{DropCounters, Instant};
 
 use super::{Node, switching};
@@ -171,16 +171,11 @@ fn ports_around(node: &Node) -> Vec<PortAround> {
 
 /// The peers with a session, and the VLANs that they may use and have.
 fn peers_around(node: &Node) -> Vec<PeerAround> {
-    let configured = node.config.peers.iter();
-    let allowed: BTreeMap<_, _> = configured
-        .map(|peer| (peer.public_key, switching::bits(&peer.vlans)))
-        .collect();
     let peers = node.plane.ganglion.peers();
     peers
         .filter(|peer| peer.state == PeerState::Established)
         .map(|peer| {
-            let allowed = allowed.get(&peer.public_key.0);
-            let mut vlans = allowed.cloned().unwrap_or(VlanBits::NONE);
+            let mut vlans = node.allowed_vlans(&peer);
             if let Some(carried) = node.plane.switch.carried(peer.id) {
                 for (word, carried) in vlans.0.iter_mut().zip(carried.0) {
                     *word &= carried;
