@@ -105,18 +105,18 @@ impl Way<'_> {
     fn go(&mut self, target: &Target) {
         if let Target::Peer(peer) = *target {
             self.count_addresses(peer);
-            return self.to_peer(peer);
+            return self.follow_peer(peer);
         }
         if !self.enters() {
             return;
         }
         match *target {
-            Target::Mac(mac) => self.to_mac(mac),
+            Target::Mac(mac) => self.follow_mac(mac),
             Target::Ip(ip) if ip.is_multicast() => {
                 self.fine("binding", format!("{ip} is a group"));
                 self.flood(Some(ip));
             }
-            Target::Ip(ip) => self.to_ip(ip),
+            Target::Ip(ip) => self.follow_ip(ip),
             Target::Peer(_) => {}
         }
     }
@@ -157,7 +157,7 @@ impl Way<'_> {
         true
     }
 
-    fn to_ip(&mut self, ip: IpAddr) {
+    fn follow_ip(&mut self, ip: IpAddr) {
         let vlan = self.vlan;
         let mut known = self.scene.switch.neighbors();
         let known = known.find(|known| (known.bound.vlan, known.bound.ip) == (vlan, ip));
@@ -189,10 +189,10 @@ impl Way<'_> {
         let mac = known.bound.mac;
         let text = format!("{ip} is at {mac}, {source} {age} s ago{answered}");
         self.fine("binding", text);
-        self.to_mac(mac);
+        self.follow_mac(mac);
     }
 
-    fn to_mac(&mut self, mac: MacAddr) {
+    fn follow_mac(&mut self, mac: MacAddr) {
         self.trace.mac = Some(mac.to_string());
         if ethernet::is_reserved(mac) {
             let text = format!("{mac} is for bridges next to each other, and goes no further");
@@ -229,9 +229,9 @@ impl Way<'_> {
                 };
                 self.fine("address", text);
                 self.note_freeze(key);
-                self.to_owner(entry.owner);
+                self.follow_owner(entry.owner);
             }
-            None => self.to_unknown(key),
+            None => self.follow_unknown(key),
         }
     }
 
@@ -249,13 +249,13 @@ impl Way<'_> {
         }
     }
 
-    fn to_unknown(&mut self, key: FdbKey) {
+    fn follow_unknown(&mut self, key: FdbKey) {
         let FdbKey { vlan, mac } = key;
         if let Some(peer) = self.scene.switch.directed(key) {
             let name = self.scene.name_of(Owner::Peer(peer));
             let text = format!("nobody was heard with {mac}; a Nucleus says that {name} has it");
             self.fine("address", text);
-            return self.to_peer(peer);
+            return self.follow_peer(peer);
         }
         if self.scene.settings.drop_unknown {
             let text = format!(
@@ -269,9 +269,9 @@ impl Way<'_> {
         self.flood(None);
     }
 
-    fn to_owner(&mut self, owner: Owner) {
+    fn follow_owner(&mut self, owner: Owner) {
         match owner {
-            Owner::Peer(peer) => self.to_peer(peer),
+            Owner::Peer(peer) => self.follow_peer(peer),
             Owner::Local(port) if Some(port) == self.from => {
                 let text = "it came from there: hosts behind one port reach each other without \
                             the engine"
@@ -293,7 +293,7 @@ impl Way<'_> {
         }
     }
 
-    fn to_peer(&mut self, id: PeerId) {
+    fn follow_peer(&mut self, id: PeerId) {
         let Some(peer) = self.scene.peers.get(&id) else {
             return self.drop(
                 "owner",
