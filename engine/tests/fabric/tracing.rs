@@ -266,7 +266,8 @@ fn assert_read_by_tshark(file: &Path, blocks: &[Block]) {
     let comments: Vec<&str> = seen.iter().map(|fields| fields[0]).collect();
     assert_eq!(comments, want, "{output:?}");
     for fields in seen {
-        let (inbound, at_peer) = (fields[0].starts_with("from"), fields[0].contains(" b"));
+        let at_peer = ["from b", "to b"].contains(&fields[0]);
+        let inbound = fields[0].starts_with("from");
         assert_eq!(
             fields[1],
             if at_peer { "peer:b" } else { "omni0" },
