@@ -309,7 +309,11 @@ impl World {
         }
         for (key, held) in &before.1 {
             let now = after.1.get(key);
-            let may = held.1 == sender || told.contains(key);
+            // Who inherits what the sender withdraws may have as many as it may, and its oldest goes.
+            let inherits = after.1.iter().any(|(key, now)| {
+                now.1 == held.1 && before.1.get(key).is_some_and(|then| then.1 == sender)
+            });
+            let may = held.1 == sender || told.contains(key) || inherits;
             assert!(
                 now == Some(held) || may,
                 "{sender:?} of {key:?}: {held:?}, now {now:?}"
