@@ -1,6 +1,10 @@
-"""A real Prometheus that scrapes a real fabric: form, names, values, alerts and the dashboard."""
+"""A real Prometheus that scrapes a real fabric: form, names, values, alerts and the dashboard.
+
+Two of them, in truth: one as it comes, and one that asks for native histograms.
+"""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -12,6 +16,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +31,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 ALERTS = REPOSITORY / "contrib" / "prometheus" / "alerts.yaml"
 DASHBOARD = REPOSITORY / "contrib" / "grafana" / "omninervous.json"
 PAGE = REPOSITORY / "docs" / "metrics.md"
-ENGINE_PORT, NUCLEUS_PORT, PROMETHEUS_PORT = 9410, 9411, 9090
+ENGINE_PORT, NUCLEUS_PORT, PROMETHEUS_PORT, NATIVE_PORT = 9410, 9411, 9090, 9091
+# Prometheus 2.40 and newer know it. Newer ones than 3.8 need a line of the configuration instead,
+# which older ones refuse.
+NATIVE = "--enable-feature=native-histograms"
+# Native buckets end 2.2 % apart, and a time counts as up to 0.8 % longer than it was.
+NATIVE_ERROR = 0.035
 # Scrapes come each second, and workers show what they counted each second or two.
 PATIENCE_SECONDS = 20.0
 POLL_SECONDS = 0.25
@@ -85,9 +95,11 @@ class Prometheus(unittest.TestCase):
         cls.start_nucleus(programs)
         cls.world.start()
         cls.world.ping()
-        cls.start_prometheus()
-        # Its first scrapes, of all three.
-        cls.wait("three targets", lambda: len(cls.query("up == 1")) == 3)
+        cls.start_prometheus(PROMETHEUS_PORT)
+        cls.start_prometheus(NATIVE_PORT, NATIVE)
+        # Their first scrapes, of all three.
+        for port in (PROMETHEUS_PORT, NATIVE_PORT):
+            cls.wait("three targets", partial(cls.scrapes_all, port))
 
     @classmethod
     def start_nucleus(cls, programs: Programs) -> None:
@@ -113,7 +125,7 @@ class Prometheus(unittest.TestCase):
         cls.nucleus.start()
 
     @classmethod
-    def start_prometheus(cls) -> None:
+    def start_prometheus(cls, port: int, *options: str) -> None:
         folder = Path(cls.stack.enter_context(tempfile.TemporaryDirectory(prefix="omni-prom-")))
         engines = [f"{address}:{ENGINE_PORT}" for address in UNDERLAY.values()]
         config = {
@@ -132,7 +144,8 @@ class Prometheus(unittest.TestCase):
             "prometheus",
             f"--config.file={folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address=127.0.0.1:{PROMETHEUS_PORT}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            *options,
         ]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
@@ -140,16 +153,21 @@ class Prometheus(unittest.TestCase):
             )
         cls.stack.callback(process.wait)
         cls.stack.callback(process.terminate)
-        cls.wait("Prometheus", cls.is_ready)
+        cls.wait("Prometheus", lambda: cls.is_ready(port))
 
     @classmethod
-    def is_ready(cls) -> bool:
+    def is_ready(cls, port: int) -> bool:
         """Whether Prometheus answers."""
         try:
-            cls.get(f"http://127.0.0.1:{PROMETHEUS_PORT}/-/ready")
+            cls.get(f"http://127.0.0.1:{port}/-/ready")
         except OSError:
             return False
         return True
+
+    @classmethod
+    def scrapes_all(cls, port: int) -> bool:
+        """Whether Prometheus scraped both engines and the Nucleus."""
+        return len(cls.query("up == 1", port)) == 3
 
     @classmethod
     def wait(cls, what: str, reached: Callable[[], bool]) -> None:
@@ -172,21 +190,22 @@ class Prometheus(unittest.TestCase):
         return text
 
     @classmethod
-    def ask(cls, path: str) -> Any:
+    def ask(cls, path: str, port: int = PROMETHEUS_PORT) -> Any:
         """The data that Prometheus answers with."""
-        answer = json.loads(cls.get(f"http://127.0.0.1:{PROMETHEUS_PORT}/api/v1/{path}"))
+        answer = json.loads(cls.get(f"http://127.0.0.1:{port}/api/v1/{path}"))
         assert answer["status"] == "success", answer
         return answer["data"]
 
     @classmethod
-    def query(cls, expression: str) -> list[Any]:
+    def query(cls, expression: str, port: int = PROMETHEUS_PORT) -> list[Any]:
         """The samples that an expression gives now."""
-        found: list[Any] = cls.ask("query?query=" + urllib.parse.quote(expression))["result"]
+        asked = "query?query=" + urllib.parse.quote(expression)
+        found: list[Any] = cls.ask(asked, port)["result"]
         return found
 
-    def value(self, expression: str) -> float:
+    def value(self, expression: str, port: int = PROMETHEUS_PORT) -> float:
         """The one value that an expression gives."""
-        found = self.query(expression)
+        found = self.query(expression, port)
         self.assertEqual(len(found), 1, expression)
         return float(found[0]["value"][1])
 
@@ -229,6 +248,68 @@ class Prometheus(unittest.TestCase):
         self.assertEqual(series["text/plain"], series[OPEN_METRICS])
         kinds = {(one["metric"], one["type"]) for one in self.ask("targets/metadata")}
         self.assertIn(("omni_peer_frames", "counter"), kinds, "it was scraped as OpenMetrics")
+
+    def test_native_histograms_have_rates_and_quantiles(self) -> None:
+        expression = "histogram_quantile(0.99, rate(omni_stage_work_seconds[1m]))"
+
+        def is_answered() -> bool:
+            self.world.ping()
+            found = [float(one["value"][1]) for one in self.query(expression, NATIVE_PORT)]
+            # There is no quantile of nothing.
+            return len(found) >= 2 and all(0 < value < 1 for value in found)
+
+        self.wait(expression, is_answered)
+
+    def test_native_quantiles_are_those_that_omni_shows(self) -> None:
+        self.world.ping()
+
+        def is_same(queue: dict[str, Any]) -> bool:
+            labels = (
+                f'instance="{UNDERLAY["alpha"]}:{ENGINE_PORT}",'
+                f'port="{queue["port"]}",queue="{queue["queue"]}"'
+            )
+            stored, shown = f"omni_stage_through_seconds{{{labels}}}", queue["latency_ns"]
+            percentiles = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+            counts = f"histogram_count({stored})"
+            before = self.value(counts, NATIVE_PORT)
+            told: dict[str, float] = {}
+            for name, quantile in percentiles.items():
+                asked = f"histogram_quantile({quantile}, {stored})"
+                told[name] = self.value(asked, NATIVE_PORT) * 1e9
+            if not before == self.value(counts, NATIVE_PORT) == shown["count"]:
+                return False
+            for name, value in told.items():
+                near = math.isclose(value, shown[name], rel_tol=NATIVE_ERROR)
+                self.assertTrue(near, (queue["port"], name, value, shown))
+            return True
+
+        def are_same() -> bool:
+            queues = self.world.nodes["alpha"].show()["queues"]
+            used = [queue for queue in queues if queue["latency_ns"]["count"]]
+            return len(used) >= 2 and all(is_same(queue) for queue in used)
+
+        # Until a scrape came between two frames.
+        self.wait("as many frames", are_same)
+
+    def test_all_but_histograms_is_the_same_in_protobuf(self) -> None:
+        counted = 'count by (__name__) ({__name__=~"omni_.+"})'
+        histograms = {name for name, kind in documented("omni_").items() if kind == "histogram"}
+        parts = {f"{name}_{part}" for name in histograms for part in ("bucket", "count", "sum")}
+
+        def series(port: int) -> dict[str, str]:
+            found = self.query(counted, port)
+            return {one["metric"]["__name__"]: one["value"][1] for one in found}
+
+        def without(names: set[str], found: dict[str, str]) -> dict[str, str]:
+            return {name: count for name, count in found.items() if name not in names}
+
+        def are_same() -> bool:
+            classic, native = series(PROMETHEUS_PORT), series(NATIVE_PORT)
+            # Classic buckets are left out where there are native ones, unless they are asked for.
+            stored = not parts & set(native) and bool(histograms & set(native))
+            return stored and without(parts, classic) == without(histograms, native)
+
+        self.wait("the same series", are_same)
 
     def test_answers_agree_with_what_omni_shows(self) -> None:
         alpha = self.world.nodes["alpha"]

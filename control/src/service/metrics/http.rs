@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::debug;
 
-use super::{Families, Form};
+use super::{Families, Form, protobuf};
 use crate::service::socket;
 
 /// The longest request, in octets, and the most of its headers.
@@ -152,7 +152,7 @@ async fn respond<S: AsyncRead + AsyncWrite + Unpin>(
         },
         Err(refusal) => refusal.answer(),
     };
-    stream.write_all(answer.as_bytes()).await?;
+    stream.write_all(&answer).await?;
     stream.shutdown().await
 }
 
@@ -166,9 +166,32 @@ async fn scrape(scrapes: &mpsc::Sender<Scrape>) -> Option<Families> {
 /// A request for metrics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Asked {
-    form: Form,
+    encoding: Encoding,
     /// Whether the metrics themselves are wanted, not only their length.
     body: bool,
+}
+
+/// How metrics are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Encoding {
+    Text(Form),
+    Protobuf,
+}
+
+impl Encoding {
+    const fn content_type(self) -> &'static str {
+        match self {
+            Self::Text(form) => form.content_type(),
+            Self::Protobuf => protobuf::CONTENT_TYPE,
+        }
+    }
+
+    fn write(self, families: &Families) -> Vec<u8> {
+        match self {
+            Self::Text(form) => form.write(families).into_bytes(),
+            Self::Protobuf => protobuf::write(families),
+        }
+    }
 }
 
 /// Why there is no answer.
@@ -205,19 +228,23 @@ impl Asked {
         let accepted = request.headers.iter();
         let accepted = accepted.filter(|header| header.name.eq_ignore_ascii_case("accept"));
         let accepted = accepted.filter_map(|header| std::str::from_utf8(header.value).ok());
-        let form = form_of(accepted.flat_map(|value| value.split(',')));
-        Ok(Some(Self { form, body }))
+        let encoding = encoding_of(accepted.flat_map(|value| value.split(',')));
+        Ok(Some(Self { encoding, body }))
     }
 
-    fn answer(self, families: &Families) -> String {
-        let body = self.form.write(families);
-        let head = head("200 OK", self.form.content_type(), body.len(), "");
-        if self.body { head + &body } else { head }
+    fn answer(self, families: &Families) -> Vec<u8> {
+        let body = self.encoding.write(families);
+        let head = head("200 OK", self.encoding.content_type(), body.len(), "");
+        let mut answer = head.into_bytes();
+        if self.body {
+            answer.extend(body);
+        }
+        answer
     }
 }
 
 impl Refusal {
-    fn answer(self) -> String {
+    fn answer(self) -> Vec<u8> {
         let (status, more) = match self {
             Self::Malformed => ("400 Bad Request", ""),
             Self::NotFound => ("404 Not Found", ""),
@@ -226,7 +253,8 @@ impl Refusal {
             Self::NotNow => ("503 Service Unavailable", ""),
         };
         let body = "metrics are at /metrics\n";
-        head(status, "text/plain; charset=utf-8", body.len(), more) + body
+        let head = head(status, "text/plain; charset=utf-8", body.len(), more);
+        (head + body).into_bytes()
     }
 }
 
@@ -237,30 +265,42 @@ fn head(status: &str, content_type: &str, len: usize, more: &str) -> String {
     )
 }
 
-/// The form that is accepted most gladly (RFC 9110 s.12.5.1); the older one where none is named.
-fn form_of<'a>(accepted: impl Iterator<Item = &'a str>) -> Form {
-    let (mut plain, mut open) = (0.0_f64, 0.0_f64);
+/// The one that is accepted most gladly (RFC 9110 s.12.5.1); the one that tells more where two are
+/// as welcome, and the older form of text where none is named.
+fn encoding_of<'a>(accepted: impl Iterator<Item = &'a str>) -> Encoding {
+    let (mut plain, mut open, mut delimited) = (0.0_f64, 0.0_f64, 0.0_f64);
     for range in accepted {
         let mut parts = range.split(';').map(str::trim);
         let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
         let (mut quality, mut version) = (1.0_f64, None);
+        let (mut message, mut framing) = (None, None);
         for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+            let value = value.trim().trim_matches('"');
             match name.trim().to_ascii_lowercase().as_str() {
-                "q" => quality = value.trim().parse().unwrap_or(0.0),
-                "version" => version = Some(value.trim().trim_matches('"')),
+                "q" => quality = value.parse().unwrap_or(0.0),
+                "version" => version = Some(value),
+                "proto" => message = Some(value),
+                "encoding" => framing = Some(value),
                 _ => {}
             }
         }
         match (kind.as_str(), version) {
             ("application/openmetrics-text", None | Some("1.0.0")) => open = quality.max(open),
             ("text/plain", None | Some("0.0.4")) => plain = quality.max(plain),
+            ("application/vnd.google.protobuf", _)
+                if message == Some(protobuf::MESSAGE) && framing == Some("delimited") =>
+            {
+                delimited = quality.max(delimited);
+            }
             _ => {}
         }
     }
-    if open > 0.0 && open >= plain {
-        Form::OpenMetrics
+    if delimited > 0.0 && delimited >= open.max(plain) {
+        Encoding::Protobuf
+    } else if open > 0.0 && open >= plain {
+        Encoding::Text(Form::OpenMetrics)
     } else {
-        Form::Plain
+        Encoding::Text(Form::Plain)
     }
 }
 

@@ -1,24 +1,26 @@
 //! Metrics for Prometheus: what there is, what it is now, and who is told.
 //!
 //! ```text
-//! Desc --- Family --- Sample       text    both forms of text
-//! a name   of one     a value,     http    GET /metrics, for a few at a time
-//!          scrape     its labels
+//! Desc --- Family --- Sample       text        both forms of text
+//! a name   of one     a value,     protobuf    the form with native histograms
+//!          scrape     its labels   http        GET /metrics, for a few at a time
 //! ```
 //!
 //! A service describes all of its metrics in tables of [`Desc`], from which its documents are
 //! checked, and puts a [`Family`] together for each whenever it is asked. Nothing is counted here.
 
 mod http;
+mod protobuf;
 mod text;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use self::http::{Listener, Scrape, serve};
 pub use self::text::Form;
 
-/// The greatest times told apart by histograms of frames: nanoseconds, and the same in seconds as
-/// both forms of text have it.
+/// The greatest times told apart by classic histograms of frames: nanoseconds, and the same in
+/// seconds as both forms of text have it.
 pub const LATENCY_BOUNDS: [(u64, &str); 19] = [
     (1_000, "1e-06"),
     (2_000, "2e-06"),
@@ -96,6 +98,10 @@ pub enum Value {
 pub struct Spread {
     /// How many were at most each of [`LATENCY_BOUNDS`].
     pub below: [u64; LATENCY_BOUNDS.len()],
+    /// How many were in each bucket of a native histogram that is not empty.
+    native: BTreeMap<i32, u64>,
+    /// How many took no time at all.
+    zero: u64,
     /// How many there were.
     pub count: u64,
     /// All together, in seconds.
@@ -109,6 +115,14 @@ impl Spread {
         for (nanoseconds, count) in measured {
             spread.count = spread.count.saturating_add(count);
             spread.sum += nanoseconds as f64 * count as f64 / 1e9;
+            let native = match nanoseconds {
+                0 => &mut spread.zero,
+                _ => spread
+                    .native
+                    .entry(protobuf::bucket_of(nanoseconds))
+                    .or_default(),
+            };
+            *native = native.saturating_add(count);
             let first = LATENCY_BOUNDS.partition_point(|(bound, _)| *bound < nanoseconds);
             for below in &mut spread.below[first..] {
                 *below = below.saturating_add(count);

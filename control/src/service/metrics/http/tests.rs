@@ -19,9 +19,16 @@ fn parse(request: &str) -> Result<Option<Asked>, Refusal> {
     Asked::parse(request.as_bytes())
 }
 
-fn form(accept: &str) -> Form {
+fn encoding(accept: &str) -> Encoding {
     let request = format!("GET /metrics HTTP/1.1\r\naccept: {accept}\r\n\r\n");
-    parse(&request).expect("good").expect("whole").form
+    parse(&request).expect("good").expect("whole").encoding
+}
+
+fn form(accept: &str) -> Form {
+    match encoding(accept) {
+        Encoding::Text(form) => form,
+        Encoding::Protobuf => panic!("{accept}"),
+    }
 }
 
 /// Runs in virtual time, with somebody who answers.
@@ -41,14 +48,14 @@ fn run<F: Future>(test: impl FnOnce(mpsc::Sender<Scrape>) -> F) -> F::Output {
     })
 }
 
-async fn told(mut stream: DuplexStream, request: &[u8]) -> String {
+async fn told(mut stream: DuplexStream, request: &[u8]) -> Vec<u8> {
     stream.write_all(request).await.expect("it is read");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.expect("an answer");
-    text
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("an answer");
+    answer
 }
 
-fn answer(request: &[u8]) -> String {
+fn octets(request: &[u8]) -> Vec<u8> {
     let request = request.to_owned();
     run(|scrapes| async move {
         let (near, far) = duplex(64 * 1024);
@@ -56,6 +63,10 @@ fn answer(request: &[u8]) -> String {
         served.expect("it was answered");
         answer
     })
+}
+
+fn answer(request: &[u8]) -> String {
+    String::from_utf8(octets(request)).expect("text")
 }
 
 #[test]
@@ -87,10 +98,47 @@ fn a_scraper_gets_the_form_that_it_likes_most() {
 }
 
 #[test]
+fn a_scraper_of_native_histograms_gets_them() {
+    // As Prometheus 2.42 sends it with native histograms switched on, and one that likes them less.
+    const PROTOBUF: &str = "application/vnd.google.protobuf;\
+        proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    let all = |rest: &str| format!("{PROTOBUF}{rest}");
+    for accept in [
+        all(""),
+        all(",application/openmetrics-text;version=1.0.0;q=0.8,text/plain;q=0.5,*/*;q=0.1"),
+        all(",application/openmetrics-text,text/plain"),
+        "Application/VND.Google.Protobuf; Encoding=\"delimited\"; \
+            Proto=\"io.prometheus.client.MetricFamily\"; Q=1"
+            .to_owned(),
+    ] {
+        assert_eq!(encoding(&accept), Encoding::Protobuf, "{accept}");
+    }
+    for (accept, want) in [
+        (all(";q=0.4,") + SCRAPER, Form::OpenMetrics),
+        (all(";q=0.4,text/plain;q=0.5"), Form::Plain),
+        (all(";q=0"), Form::Plain),
+        (PROTOBUF.replace("delimited", "text"), Form::Plain),
+        (PROTOBUF.replace("MetricFamily", "Other"), Form::Plain),
+        ("application/vnd.google.protobuf".to_owned(), Form::Plain),
+    ] {
+        assert_eq!(form(&accept), want, "{accept}");
+    }
+    let request = format!("GET /metrics HTTP/1.1\r\nAccept: {PROTOBUF}\r\n\r\n");
+    let octets = octets(request.as_bytes());
+    let end = octets.windows(4).position(|window| window == b"\r\n\r\n");
+    let (head, body) = octets.split_at(end.expect("a head") + 4);
+    let head = str::from_utf8(head).expect("text");
+    let kind = format!("Content-Type: {}\r\n", protobuf::CONTENT_TYPE);
+    assert!(head.contains(&kind), "{head}");
+    assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));
+    assert_eq!(body, protobuf::write(&[Family::one(&UP, true)]));
+}
+
+#[test]
 fn only_metrics_are_served() {
     let plain = |body| {
-        let form = Form::Plain;
-        Ok(Some(Asked { form, body }))
+        let encoding = Encoding::Text(Form::Plain);
+        Ok(Some(Asked { encoding, body }))
     };
     for (request, want) in [
         ("GET /metrics HTTP/1.1\r\n\r\n", plain(true)),
@@ -168,7 +216,7 @@ fn with_nobody_who_knows_there_is_no_answer_now() {
         let asked = told(near, b"GET /metrics HTTP/1.1\r\n\r\n");
         tokio::join!(asked, respond(far, &scrapes)).0
     });
-    assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
+    assert!(text.starts_with(b"HTTP/1.1 503 "), "{text:?}");
 }
 
 #[test]
