@@ -309,7 +309,7 @@ impl World {
         }
         for (key, held) in &before.1 {
             let now = after.1.get(key);
-            // Who inherits what the sender withdraws may have as many as it may, and its oldest goes.
+            // Who inherits what the sender withdraws may have its most already: its oldest goes.
             let inherits = after.1.iter().any(|(key, now)| {
                 now.1 == held.1 && before.1.get(key).is_some_and(|then| then.1 == sender)
             });
