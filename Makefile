@@ -51,7 +51,7 @@ lab: need-root build build-perf
 	lab/lab all --nodes 10 --up '--programs $(TARGET)/release' $(LAB)
 
 lab-100: need-root build build-perf
-	lab/lab all --nodes 100 --seconds 4 --chaos 15 --up '--programs $(TARGET)/release' $(LAB)
+	lab/lab all --nodes 100 --seconds 4 --rest 360 --chaos 15 --up '--programs $(TARGET)/release' $(LAB)
 
 # For an hour and a half; TRIALS="kill clock" chooses.
 CYCLES ?= 1000

@@ -60,6 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "faults for so many minutes; 0 for none (1)"
     add("--chaos", type=seconds(0, 600), default=1.0, metavar="MINUTES", help=text)
     add("--seed", type=whole(0, 2**32 - 1), default=1, help="of what is left to chance (1)")
+    text = "how long hosts come to rest before idle engines are watched (0)"
+    add("--rest", type=seconds(0, 7200), default=0.0, metavar="SECONDS", help=text)
     text = "tunnels of others, with commas; none for none (those that are installed)"
     add("--peers", metavar="LIST", help=text)
     add("--install", action="store_true", help="first install those that are missing")
@@ -107,7 +109,8 @@ def whole_seconds(options: argparse.Namespace) -> str:
 def plan(options: argparse.Namespace, tunnels: Sequence[str]) -> list[Step]:
     """Everything between `up` and `report`, in order."""
     nodes, span = options.nodes, whole_seconds(options)
-    steps = [Step(("check", "--pairs", "all"), vital=True), Step(("idle",))]
+    steps = [Step(("check", "--pairs", "all"), vital=True)]
+    steps.append(Step(("idle", "--rest", f"{options.rest:g}")))
     for over in (OMNI, BARE, "vxlan", *tunnels):
         apart = over not in (OMNI, BARE)
         if apart:
