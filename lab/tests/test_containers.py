@@ -68,21 +68,21 @@ class Printed(unittest.TestCase):
 
     def test_on_a_host_of_the_lab_only_its_place_is_another(self) -> None:
         command = containers.printed_command()
-        changed = containers.on_host(command, "alpha", Namespace("lab-alpha"), Path("/work"))
+        changed = containers.on_host(command, "alpha", Namespace("lab-alpha"), Path("/made"))
         differ = [(old, new) for old, new in zip(command, changed, strict=True) if old != new]
         self.assertEqual(
             differ,
             [
                 ("omni", "omni-lab-alpha"),
                 ("host", "ns:/run/netns/lab-alpha"),
-                ("/etc/omni:/etc/omni:ro", "/work/etc:/etc/omni:ro"),
-                ("/var/lib/omni:/var/lib/omni", "/work/state:/var/lib/omni"),
+                ("/etc/omni:/etc/omni:ro", "/made/etc:/etc/omni:ro"),
+                ("/var/lib/omni:/var/lib/omni", "/made/state:/var/lib/omni"),
             ],
         )
 
     def test_a_command_that_shares_nothing_with_the_host_is_an_error(self) -> None:
         with self.assertRaises(CommandError):
-            containers.on_host(["run", "-d"], "alpha", Namespace("lab-alpha"), Path("/work"))
+            containers.on_host(["run", "-d"], "alpha", Namespace("lab-alpha"), Path("/made"))
 
 
 @unittest.skipIf(VALIDATOR is None, "kubernetes-validate is not installed: pip install it")
