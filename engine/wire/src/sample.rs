@@ -189,6 +189,20 @@ fn sums_to_ones(octets: &[u8]) -> bool {
     sum == 0xffff
 }
 
+/// The frame that a function writes into room of `most` octets. It writes nothing where there is
+/// less than it takes, and hosts take it.
+pub(crate) fn written(most: usize, write: impl Fn(&mut [u8]) -> usize) -> Vec<u8> {
+    let mut out = vec![0xd7; most];
+    let len = write(&mut out);
+    assert!(len >= 60, "Ethernet's least length");
+    for room in 0..len {
+        assert_eq!(write(&mut out[..room]), 0, "no room in {room}");
+    }
+    out.truncate(len);
+    assert!(host_takes(&out));
+    out
+}
+
 /// Whether a host takes the packet in a frame: lengths that fit, and every checksum there is right.
 pub(crate) fn host_takes(frame: &[u8]) -> bool {
     let ethernet = ethernet(frame);

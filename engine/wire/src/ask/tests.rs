@@ -1,25 +1,15 @@
 //! Questions, octet for octet, and as hosts take them.
 
-use std::vec;
 use std::vec::Vec;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::inspect::{Inspected, inspect};
-use crate::sample::{HOST, HOST_MAC, OTHER_MAC, OTHER_V6, ethernet, host_takes};
+use crate::sample::{self, HOST, HOST_MAC, OTHER_MAC, OTHER_V6, ethernet};
 
-/// The frame that a function writes into room of [`LEN_MAX`] octets.
 fn written(write: impl Fn(&mut [u8]) -> usize) -> Vec<u8> {
-    let mut out = vec![0xd7; LEN_MAX];
-    let len = write(&mut out);
-    assert!(len >= 60, "Ethernet's least length");
-    for room in 0..len {
-        assert_eq!(write(&mut out[..room]), 0, "no room in {room}");
-    }
-    out.truncate(len);
-    assert!(host_takes(&out));
-    out
+    sample::written(LEN_MAX, write)
 }
 
 #[test]
