@@ -2,7 +2,7 @@
 //! interface that was made anew. Hosts that go by the old one hear of it from us: where the new one
 //! says nothing by itself and its questions are answered by its own node, nobody else tells them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use omni_control::message::{Owner, PortId};
@@ -10,7 +10,7 @@ use omni_wire::{Instant, MacAddr};
 
 use super::Switch;
 use super::bindings::{BINDING_LIFETIME, BindKey, Word};
-use super::deadlines::Bucket;
+use super::deadlines::{Bucket, Deadlines};
 use super::types::Send;
 
 /// The most addresses whose last place is remembered; the oldest goes first.
@@ -21,9 +21,9 @@ const TOLD: (u32, u32) = (64, 256);
 /// Where addresses were that are gone. Hosts remember for about as long as bindings last.
 #[derive(Debug)]
 pub(super) struct Formers {
-    /// And when they went.
-    at: BTreeMap<BindKey, (Instant, MacAddr)>,
-    order: VecDeque<(Instant, BindKey)>,
+    macs: BTreeMap<BindKey, MacAddr>,
+    /// When they went.
+    gone: Deadlines<BindKey>,
     allowed: Bucket,
 }
 
@@ -31,8 +31,8 @@ impl Default for Formers {
     fn default() -> Self {
         let (rate, burst) = TOLD;
         Self {
-            at: BTreeMap::new(),
-            order: VecDeque::new(),
+            macs: BTreeMap::new(),
+            gone: Deadlines::default(),
             allowed: Bucket::new(rate, burst),
         }
     }
@@ -41,26 +41,25 @@ impl Default for Formers {
 impl Formers {
     /// A binding is gone.
     pub(super) fn note(&mut self, now: Instant, key: BindKey, mac: MacAddr) {
-        self.at.insert(key, (now, mac));
-        self.order.push_back((now, key));
-        while self.order.len() > FORMERS_MAX
-            && let Some((noted, oldest)) = self.order.pop_front()
+        self.macs.insert(key, mac);
+        self.gone.set(key, now);
+        if self.macs.len() > FORMERS_MAX
+            && let Some(oldest) = self.gone.pop_due(Instant(u64::MAX))
         {
-            if self.at.get(&oldest).is_some_and(|&(at, _)| at == noted) {
-                self.at.remove(&oldest);
-            }
+            self.macs.remove(&oldest);
         }
     }
 
     /// Where an address was last, to be asked when it is bound again.
     fn take(&mut self, now: Instant, key: BindKey) -> Option<MacAddr> {
-        let (gone, mac) = self.at.remove(&key)?;
+        let mac = self.macs.remove(&key)?;
+        let gone = self.gone.remove(&key)?;
         (now.since(gone) < BINDING_LIFETIME).then_some(mac)
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.order.len().max(self.at.len())
+        self.macs.len().max(self.gone.len())
     }
 }
 
