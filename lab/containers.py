@@ -31,6 +31,7 @@ from omni_lab import commands, netns
 from omni_lab.commands import CommandError
 from omni_lab.interrupt import Interrupted, catch_signals, ignore_signals
 from omni_lab.netns import Namespace
+from omni_lab.node import add_programs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONTAINERFILE = REPOSITORY / "packaging" / "oci" / "Containerfile"
@@ -52,13 +53,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     option = parser.add_argument
-    option(
-        "--programs",
-        type=Path,
-        default=REPOSITORY / "target" / "release",
-        metavar="FOLDER",
-        help="where omni-engine, omni and omni-nucleus are (target/release)",
-    )
+    add_programs(parser)
     option("--base", type=Path, metavar="ARCHIVE", help="a system in place of debian:12-slim")
     option("--build", default="", metavar="OPTIONS", help="more options of podman build")
     option("--run", default="", metavar="OPTIONS", help="more options of podman run")

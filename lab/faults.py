@@ -38,10 +38,9 @@ from omni_lab.bench.arguments import whole
 from omni_lab.commands import CommandError
 from omni_lab.figures import Figure
 from omni_lab.interrupt import Interrupted, undoing
-from omni_lab.node import NodeError, Programs
+from omni_lab.node import NodeError, Programs, add_programs
 from omni_lab.report import heading
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 Trial = Callable[[ExitStack, Programs, argparse.Namespace], list[Figure]]
 TRIALS: dict[str, Trial] = {
     "kill": faults_kill.run,
@@ -62,13 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     option = parser.add_argument
     option("trials", nargs="+", choices=[*TRIALS, "all"], metavar="TRIAL", help="which, or all")
-    option(
-        "--programs",
-        type=Path,
-        default=REPOSITORY / "target" / "release",
-        metavar="FOLDER",
-        help="where omni-engine, omni and omni-nucleus are (target/release)",
-    )
+    add_programs(parser)
     option(
         "--cycles",
         type=whole(1, 1_000_000),

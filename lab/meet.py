@@ -25,11 +25,10 @@ from omni_lab import figures, meet_crowd, meet_etcd, meet_failover, meet_moves, 
 from omni_lab.bench.arguments import whole
 from omni_lab.commands import CommandError
 from omni_lab.interrupt import Interrupted, catch_signals, ignore_signals
-from omni_lab.node import NodeError, Programs
+from omni_lab.node import NodeError, Programs, add_programs
 from omni_lab.report import heading
 from omni_lab.traffic import TrafficError
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 TRIALS = {
     "crowd": meet_crowd.run,
     "outage": meet_outage.run,
@@ -61,13 +60,7 @@ def minutes(text: str) -> float:
 def parse_arguments() -> argparse.Namespace:
     common = argparse.ArgumentParser(add_help=False)
     option = common.add_argument
-    option(
-        "--programs",
-        type=Path,
-        default=REPOSITORY / "target" / "release",
-        metavar="FOLDER",
-        help="where omni-engine, omni and omni-nucleus are (target/release)",
-    )
+    add_programs(common)
     option("--json", type=Path, metavar="FILE", help="write the figures there as well")
     option("--seed", type=int, default=1, help="what is left to chance is chosen by it (1)")
     parser = argparse.ArgumentParser(

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from omni_lab import figures, mistakes
 from omni_lab.commands import CommandError
 from omni_lab.interrupt import Interrupted, undoing
-from omni_lab.node import NodeError, Programs
+from omni_lab.node import NodeError, Programs, add_programs
 from omni_lab.report import heading
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -28,13 +25,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     option = parser.add_argument
     option("names", nargs="*", metavar="TEXT", help="only mistakes with these in their names")
-    option(
-        "--programs",
-        type=Path,
-        default=REPOSITORY / "target" / "release",
-        metavar="FOLDER",
-        help="where omni-engine, omni and omni-nucleus are (target/release)",
-    )
+    add_programs(parser)
     return parser.parse_args()
 
 

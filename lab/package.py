@@ -29,6 +29,7 @@ from omni_lab import booted, commands, netns, quick_start
 from omni_lab.booted import Booted
 from omni_lab.commands import CommandError
 from omni_lab.interrupt import Interrupted, catch_signals, ignore_signals
+from omni_lab.node import add_programs
 from omni_lab.quick_start import Block, QuickStartError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -138,13 +139,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     option = parser.add_argument
-    option(
-        "--programs",
-        type=Path,
-        default=REPOSITORY / "target" / "release",
-        metavar="FOLDER",
-        help="where omni-engine, omni and omni-nucleus are (target/release)",
-    )
+    add_programs(parser)
     option("--suite", default="bookworm", help="Debian's release (bookworm)")
     option(
         "--recipes",

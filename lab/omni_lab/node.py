@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -45,6 +46,17 @@ class Programs:
             if not os.access(program, os.X_OK):
                 found.append(f"{program} is not built: `make build` builds it")
         return found
+
+
+def add_programs(parser: argparse.ArgumentParser) -> None:
+    """The option of scripts that says where the programs are."""
+    parser.add_argument(
+        "--programs",
+        type=Path,
+        default=Path(__file__).resolve().parents[2] / "target" / "release",
+        metavar="FOLDER",
+        help="where omni-engine, omni and omni-nucleus are (target/release)",
+    )
 
 
 @dataclass(frozen=True)
